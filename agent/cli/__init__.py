@@ -1,0 +1,1 @@
+"""The command `carfs`: arguments in, one call, a table or JSON out."""

@@ -1,0 +1,59 @@
+"""The entry point of `carfs`: the table of commands, and what happens to whatever they raise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from agent.cli.command import CommandTable, example, group
+from agent.cli.exits import run_to_exit_code
+
+COMMANDS: CommandTable = {
+    "up": ("fusefs.command:up", "Start agent and mount together in the foreground."),
+    "mount": ("fusefs.command:mount", "Mount the agent's shards, or just the CAR files given."),
+    "umount": ("fusefs.command:umount", "End a mount."),
+    "agent": ("agent.cli.daemon:agent", "Run the agent in the foreground."),
+    "status": ("agent.cli.status:status", "What the agent does now: shards by state, mounts, memory."),
+    "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
+    "car": ("agent.cli.car:car", "CAR files: list, read, inspect, verify, index, create, extract."),
+}
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # 10 ms, for this option alone
+
+    click.echo(f"carfs {version('carfs')}")
+    ctx.exit()
+
+
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version.",
+)
+@group(
+    COMMANDS, epilog=example("carfs car create photos -o photos.car", "carfs mount photos.car mnt", "ls mnt")
+)
+def cli() -> None:
+    """Content-addressed data in CAR files, shown as plain directories.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused or busy, 5 corrupt data,
+    6 agent not reachable.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code; `argv` (default: the process's) is without the program's name."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_to_exit_code(lambda: cli.main(arguments, prog_name="carfs", standalone_mode=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

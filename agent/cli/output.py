@@ -1,0 +1,48 @@
+"""What commands print on stdout: JSON for programs, tables and sizes for people; rich only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def emit_json(value: object) -> None:
+    """Prints one JSON value, indented, as `--json` promises."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def emit_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under headings: a rich table on a terminal, else columns with two spaces between them."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _emit_rich(headings, texts)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
+    for row in [[heading.upper() for heading in headings], *texts]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _emit_rich(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: a key such as "[bold]" is data, not markup
+    Console().print(table)
+
+
+def size_text(size_bytes: float) -> str:
+    """A size for people: "0 B", "1023 B", "1.5 KiB", "12 GiB"."""
+    size, unit = float(size_bytes), _UNITS[0]
+    for unit in _UNITS:
+        if size < 1023.95 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
