@@ -1,7 +1,7 @@
 """How commands are declared: groups that import a command when it is run, shared options, examples in help.
 
 `carfs --help` must not pay for trio, numpy or multiformats, so groups hold strings, and the help of a command
-stands in the table beside them.  Modules under `agent/cli` and `fusefs/command.py` build their commands from here.
+stands in the table beside them.  `agent/cli` and `fusefs/command.py` build their commands from here.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def command(*, epilog: str) -> Callable[[Callable[..., object]], click.Command]:
 
 
 def example(*lines: str) -> str:
-    """The end of a command's help: lines for a shell, kept as they are (`\\b` stops click from refilling them)."""
+    """The end of a command's help: shell lines, kept as they are (`\\b` stops click from refilling)."""
     title = "Example:" if len(lines) == 1 else "Examples:"
     return "\n".join(["\b", title, *(f"  $ {line}" for line in lines)])
 

@@ -1,7 +1,7 @@
 """Exit codes (docs/commands.md), and the one place where an exception becomes one and a line on stderr.
 
-Commands raise; they never print errors or call `sys.exit`.  A command that is done but not well (a verification
-that found damage) returns an `Exit`.
+Commands raise; they never print errors or call `sys.exit`.  A command that is done but not well (say, a
+verification that found damage) returns an `Exit`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code; `argv` (default: the process's) is without the program's name."""
+    """Runs one command and gives its exit code; `argv` (default: the process's) has no program name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return run_to_exit_code(lambda: cli.main(arguments, prog_name="carfs", standalone_mode=False))
 

@@ -1,0 +1,46 @@
+# Everything a developer or a newcomer runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := carlib agent fusefs
+export PYTHON
+
+.PHONY: help install up test check bench lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(STAMP) ## Install all that is needed: Debian packages (as root, only missing ones) and .venv
+
+$(STAMP): pyproject.toml requirements.lock requirements-build.lock .ci/install
+	@.ci/install $(VENV)
+	@touch $@
+
+up: install ## Make demo data, start agent and mount, say what to try; Ctrl-C ends both
+	@exec $(BIN)/python -m tests.demo
+
+test: check ## All checks, then all tests
+	@$(BIN)/python -m pytest
+
+check: install ## Formatting, lint and types
+	@$(BIN)/ruff format --check --quiet . || { echo "carfs: run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+bench: install ## Measure speed and memory, side by side with other tools where they can be had
+	@$(BIN)/python -m tests.bench
+
+lock: ## Compile the lock files anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "carfs: uv is needed to compile the lock files"; exit 1; }
+	@compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade"; \
+	export UV_CUSTOM_COMPILE_COMMAND="make lock"; unset UV_FIND_LINKS PIP_FIND_LINKS; \
+	$$compile --group build --output-file requirements-build.lock; \
+	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) .bench .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
