@@ -1,0 +1,31 @@
+"""Where the sample CARs of other implementations lie, for tests that read them where they are present.
+
+The folder is `$CARFS_FIXTURES`, else `../shared/fixtures` beside the repository; its MANIFEST.md describes each.
+A test that needs a file which is not there skips and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDER = Path(os.environ.get("CARFS_FIXTURES") or REPOSITORY.parent / "shared" / "fixtures")
+PRESENT = FOLDER.is_dir()
+
+needs_fixtures = pytest.mark.skipif(not PRESENT, reason=f"no sample CARs at {FOLDER} (set CARFS_FIXTURES)")
+
+
+def fixture(path: str) -> Path:
+    """The sample file at `path` below the folder; skips the calling test where it is absent."""
+    found = FOLDER / path
+    if not found.exists():
+        pytest.skip(f"no sample file {path} in {FOLDER} (set CARFS_FIXTURES)")
+    return found
+
+
+def fixtures(*patterns: str) -> list[Path]:
+    """All sample files that match one of the patterns, sorted: for parametrised tests (none where absent)."""
+    return sorted({found for pattern in patterns for found in FOLDER.glob(pattern)}) if PRESENT else []
