@@ -14,7 +14,7 @@ import pytest
 
 from tests import fixtures
 
-# The same examples in every run, so that a red run means a changed program; HYPOTHESIS_PROFILE=explore looks on.
+# The same examples each run, so that a red run means a changed program; HYPOTHESIS_PROFILE=explore roams.
 hypothesis.settings.register_profile("carfs", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=5_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "carfs"))

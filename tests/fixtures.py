@@ -1,6 +1,6 @@
 """Where the sample CARs of other implementations lie, for tests that read them where they are present.
 
-The folder is `$CARFS_FIXTURES`, else `../shared/fixtures` beside the repository; its MANIFEST.md describes each.
+The folder is `$CARFS_FIXTURES`, else `../shared/fixtures` beside the repository, described in its MANIFEST.md.
 A test that needs a file which is not there skips and says so.
 """
 

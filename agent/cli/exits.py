@@ -73,8 +73,6 @@ def run_to_exit_code(run: Callable[[], object]) -> int:
         result = run()
         sys.stdout.flush()  # here, where a closed pipe is still ours to handle
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # click turns it into exit(1) before we see it
-            return _report(stop.__context__)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:
         return _report(_sole(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ COMMANDS: CommandTable = {
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "car": ("agent.cli.car:car", "CAR files: list, read, inspect, verify, index, create, extract."),
 }
+
+COMPLETION_VARIABLE = "_CARFS_COMPLETE"
+"""`_CARFS_COMPLETE=bash_source carfs` prints the completion of the shell named; click's protocol."""
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -52,7 +56,18 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; `argv` (default: the process's) has no program name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return run_to_exit_code(lambda: cli.main(arguments, prog_name="carfs", standalone_mode=False))
+    return run_to_exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> object:
+    """What `click.Group.main` does, without its answers to Ctrl-C and closed pipes: those are in `exits`."""
+    wanted = os.environ.get(COMPLETION_VARIABLE)
+    if wanted:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "carfs", COMPLETION_VARIABLE, wanted)
+    with cli.make_context("carfs", arguments) as ctx:
+        return cli.invoke(ctx)
 
 
 if __name__ == "__main__":
