@@ -1,0 +1,83 @@
+"""Commands that a Markdown page shows, run in order and compared with the output shown beside them.
+
+A block that begins with ```` ```console ```` holds lines `$ command` (`> ` continues one) and what each prints.
+In shown output `…` stands for anything, a line of nothing but `…` for any number of lines.  A command must succeed
+unless the output shown has a line that begins with `carfs: `, as our errors do.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "\x1e"
+TIMEOUT_S = 120
+_BLOCK = re.compile(r"^```console *(?P<kind>\w*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One command of a page with the output it should have."""
+
+    command: str
+    output: str
+    line: int
+
+    @property
+    def may_fail(self) -> bool:
+        return any(line.startswith("carfs: ") for line in self.output.splitlines())
+
+    def explains(self, printed: str) -> bool:
+        """Whether `printed` is what the page shows."""
+        pattern = "".join(
+            r"(?:.*\n)*?"
+            if line.strip() == "…"
+            else re.escape(line.rstrip()).replace("…", ".*") + r"[ \t]*\n"
+            for line in self.output.splitlines()
+        )
+        return re.fullmatch(pattern, printed.rstrip() + "\n" if printed.strip() else "") is not None
+
+
+def commands(page: str, kind: str = "") -> Iterator[Shown]:
+    """The commands in the console blocks of a page that are of `kind` (the word after ```` ```console ````)."""
+    for block in _BLOCK.finditer(page):
+        if block["kind"] == kind:
+            line = page.count("\n", 0, block.start("body")) + 1
+            yield from _commands_of(block["body"], line)
+
+
+def _commands_of(body: str, first_line: int) -> Iterator[Shown]:
+    command, output, begun = "", "", first_line
+    for number, line in enumerate(body.splitlines(), first_line):
+        if line.startswith("$ "):
+            if command:
+                yield Shown(command, output, begun)
+            command, output, begun = line.removeprefix("$ "), "", number
+        elif line.startswith("> ") and not output:
+            command += "\n" + line.removeprefix("> ")
+        else:
+            output += line + "\n"
+    if command:
+        yield Shown(command, output, begun)
+
+
+def disagreements(shown: list[Shown], folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Runs the commands in one shell in `folder`; says of each that failed, or printed something else, what it did."""
+    script = "\n".join(f"{one.command}\nprintf '{MARK}%s{MARK}' $?" for one in shown)
+    run = subprocess.run(
+        ["bash", "-c", f"exec 2>&1\n{script}"],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    printed = run.stdout.split(MARK)
+    for position, one in enumerate(shown):
+        output, code = (*printed[2 * position : 2 * position + 2], "never ran", "1")[:2]
+        if not one.explains(output) or (code != "0") != one.may_fail:
+            yield f"line {one.line}: $ {one.command}\nexit code {code}, printed:\n{output}\nshown:\n{one.output}"
