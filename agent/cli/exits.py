@@ -113,12 +113,20 @@ def _report(error: BaseException) -> int:
 
 
 def _report_data_error(error: BaseException) -> int:
-    from carlib.errors import BlockNotFound, CarError  # only a failing command pays for the import
+    from carlib.errors import (
+        BlockNotFound,
+        CarError,
+        NotUnixFs,
+    )  # only a failing command pays for the imports
+    from carlib.unixfs import NoSuchEntry
 
-    if isinstance(error, BlockNotFound):
-        return _say(str(error), Exit.NOT_FOUND)
-    if isinstance(error, CarError):
-        return _say(str(error), Exit.CORRUPT)
+    match error:
+        case BlockNotFound() | NoSuchEntry():
+            return _say(str(error), Exit.NOT_FOUND)
+        case NotUnixFs():
+            return _say(str(error), Exit.FAILED)
+        case CarError():
+            return _say(str(error), Exit.CORRUPT)
     traceback.print_exception(error)
     return _say(
         f"internal error, please report the lines above: {type(error).__name__}: {error}", Exit.FAILED

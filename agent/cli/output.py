@@ -14,6 +14,17 @@ def emit_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def emit_json_line(value: object) -> None:
+    """Prints one JSON value on one line, for lists that may be long."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def printable(name: bytes) -> str:
+    """A name from a CAR as text that cannot steer a terminal: what is not printable UTF-8 is shown as `\\x…`."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def emit_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints rows under headings: a rich table on a terminal, else columns with two spaces between them."""
     texts = [[str(cell) for cell in row] for row in rows]

@@ -1,0 +1,103 @@
+"""`carfs car get`: one block, or the file at a path, as bytes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.car.given import car_argument, car_path
+from agent.cli.command import command, example
+from agent.cli.exits import CommandFailed, Exit
+from carlib import dagcbor, dagjson, dagpb
+from carlib.blockstore import ReadOnlyBlockstore
+from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
+from carlib.durable import replacing
+from carlib.errors import Malformed, UnknownCodec
+from carlib.names import unshown
+from carlib.unixfs import File, Kind, resolve, stat
+
+PIECE_BYTES = 1 << 20
+
+
+@command(
+    epilog=example(
+        "carfs car get backup.car bafkreieo2p3k22c3swpk24bckghbv53m3alpr2hmptg5uhwuaghi6ird7a > block",
+        "carfs car get backup.car /photos/2024/a.jpg -o a.jpg",
+    )
+)
+@car_argument
+@click.argument("what", metavar="CID|PATH")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--dag-json", is_flag=True, help="Show a dag-cbor, dag-json or dag-pb block as dag-json text.")
+def get(car: str, what: str, output: Path | None, dag_json: bool) -> None:
+    """Write one block of CAR, or the file at a path below its root; every block is checked against its CID.
+
+    A bare CID gives that block as it is. CID/path, or /path below the only root, gives the bytes of a file.
+    """
+    with car_path(car) as path, ReadOnlyBlockstore.open(path) as blocks:
+        pieces = _pieces(blocks, what, dag_json)
+        if output is None:
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
+        else:
+            with replacing(output) as file:
+                for piece in pieces:
+                    file.write(piece)
+
+
+def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[bytes | memoryview]:
+    start, names = _start(blocks, what)
+    cid = resolve(blocks, start, names)
+    if dag_json:
+        yield f"{dagjson.render(_value(cid, blocks.get(cid)))}\n".encode()
+        return
+    kind = stat(blocks, cid).kind if "/" in what else Kind.OTHER
+    if kind is Kind.DIRECTORY:
+        raise CommandFailed(f"{what} is a directory; carfs car extract unpacks it", Exit.USAGE)
+    if kind is Kind.FILE:
+        file = File.open(blocks, cid)
+        for offset in range(0, file.size, PIECE_BYTES):
+            yield file.read(offset, PIECE_BYTES)
+    else:
+        yield blocks.get(cid)
+
+
+def _start(blocks: ReadOnlyBlockstore, what: str) -> tuple[Cid, list[bytes]]:
+    """The CID and the stored names that `what` means: "CID", "CID/a/b", or "/a/b" below the only root."""
+    head, *rest = what.removeprefix("/ipfs/").split("/")
+    names = [_stored(name) for name in rest if name]
+    if head:
+        try:
+            return Cid.parse(head), names
+        except Malformed:
+            names.insert(0, _stored(head))
+    if len(blocks.roots) != 1:
+        raise CommandFailed(f"the CAR has {len(blocks.roots)} roots, so write CID/path", Exit.USAGE)
+    return blocks.roots[0], names
+
+
+def _stored(name: str) -> bytes:
+    """The name in the CAR that listings show as `name`."""
+    given = name.encode("utf-8", "surrogateescape")
+    stored = unshown(given)
+    return given if stored is None else stored
+
+
+def _value(cid: Cid, block: bytes | memoryview) -> Any:
+    """The IPLD value of a block, as dag-json shows it."""
+    if cid.codec == DAG_CBOR:
+        return dagcbor.decode(block, strict=False)
+    if cid.codec == DAG_JSON:
+        return dagjson.decode(block)
+    if cid.codec == DAG_PB:
+        node = dagpb.decode(block)
+        links = [
+            {"Hash": link.cid, "Name": link.name.decode("utf-8", "replace"), "Tsize": link.tsize}
+            for link in node.links
+        ]
+        return {"Links": links} if node.data is None else {"Data": node.data, "Links": links}
+    raise UnknownCodec(cid.codec)
