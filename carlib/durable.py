@@ -1,0 +1,50 @@
+"""Files that appear complete and durable, or not at all: temporary file, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+TEMPORARY_PREFIX: Final = ".carfs-tmp-"
+"""Leftovers of a kill begin with this; whoever owns the folder may sweep them."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to write and seek in that becomes ``path`` when the block ends, and is gone if the block raises.
+
+    Raises OSError; whatever stood at ``path`` stays until the new file is complete and on disk.
+    """
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+    temporary = Path(name)
+    try:
+        with open(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode & ~_umask())
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _umask() -> int:
+    """The process's umask; reading it means setting it, so it is read from /proc where that is there."""
+    with contextlib.suppress(OSError, IndexError, ValueError), open("/proc/self/status", encoding="ascii") as status:
+        return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
+    return 0o022

@@ -1,0 +1,249 @@
+"""Building an index: hop over the sections of a CAR, sort what they are, write it where it is complete or not there.
+
+Memory is bounded whatever the CAR's size: entries are sorted in runs of :data:`RUN_ENTRIES`, runs lie in an unlinked
+temporary file beside the output, and are merged range by range of the digest.  Meant for a worker process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from carlib import durable
+from carlib.cid import Cid
+from carlib.container import Container, read_container
+from carlib.errors import CarError
+from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, SortedBucket, write
+from carlib.multihash import SHA2_256
+from carlib.section import SHA2_256_PREFIXES, Sections, Window
+from carlib.source import ByteSource, FileSource
+
+RUN_ENTRIES: Final = 1 << 18
+"""Entries sorted at once: about 10 MB each time they are copied."""
+_MANY: Final = 64
+"""Sections in a window from which on numpy is faster than one look at each."""
+_USUAL_CID: Final = 36
+_USUAL_PREFIXES: Final = np.array([np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)])
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+Bytes2D = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What was found while hopping; offsets from the start of the file, sizes in bytes."""
+
+    version: int
+    roots: tuple[Cid, ...]
+    data_offset: int
+    data_size: int
+    """Bytes of the CARv1 payload up to the end of its last whole section, without any padding."""
+    padding_size: int
+    """Zero bytes between there and the end of the payload."""
+    block_count: int
+    identity_count: int
+    index_codec: int
+    index_size: int
+    damage: CarError | None = None
+    """Why the hop ended early, where ``salvage`` allowed it to."""
+
+
+def build(
+    path: Path,
+    out: Path,
+    *,
+    codec: int = MULTIHASH_INDEX_SORTED,
+    identity: bool = False,
+    zero_is_end: bool = True,
+    salvage: bool = False,
+    progress: Progress | None = None,
+) -> IndexReport:
+    """Index the CAR at ``path`` into the detached index file ``out``, which appears complete and durable or not at all.
+
+    ``identity``: whether identity CIDs are listed (go-car leaves them out).  ``salvage``: index a damaged CAR as far as it
+    is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
+    """
+    with FileSource(path) as source:
+        container = read_container(source)
+        with durable.replacing(out) as file, SortedRuns(out.parent, codec) as runs:
+            hop = _Hop(source, container, zero_is_end=zero_is_end, salvage=salvage, identity=identity)
+            hop.run(runs, progress)
+            size = write(file, codec, runs.buckets())
+    return IndexReport(
+        version=container.version,
+        roots=container.roots,
+        data_offset=container.data_offset,
+        data_size=hop.end - container.data_offset,
+        padding_size=container.data_offset + container.data_size - hop.end if hop.damage is None else 0,
+        block_count=hop.blocks,
+        identity_count=hop.identities,
+        index_codec=codec,
+        index_size=size,
+        damage=hop.damage,
+    )
+
+
+class _Hop:
+    """One pass over the sections into :class:`SortedRuns`."""
+
+    def __init__(
+        self, source: ByteSource, container: Container, *, zero_is_end: bool, salvage: bool, identity: bool
+    ) -> None:
+        self.blocks = self.identities = 0
+        self.end = container.first_section
+        self.damage: CarError | None = None
+        self._sections = Sections(source, container.first_section, container.data_end, zero_is_end=zero_is_end)
+        self._base = container.data_offset
+        self._total = container.data_end
+        self._salvage = salvage
+        self._identity = identity
+
+    def run(self, runs: SortedRuns, progress: Progress | None) -> None:
+        try:
+            for window in self._sections.windows():
+                self._add(runs, window)
+                if progress is not None:
+                    progress(window.offset, self._total)
+        except CarError as error:
+            if not self._salvage:
+                raise
+            self.damage = error
+        self.end = self._sections.position
+        if progress is not None:
+            progress(self._total, self._total)
+
+    def _add(self, runs: SortedRuns, window: Window) -> None:
+        """The sections of ``window``: those of the usual form all at once by numpy, the others one by one."""
+        buffer, base, starts = window
+        others = starts
+        if len(starts) >= _MANY:
+            at = np.array(starts, np.int64)
+            usual = self._usual(runs, np.frombuffer(buffer, np.uint8), at, base)
+            others = at[~usual].tolist()
+            self.blocks += len(starts) - len(others)
+        for start in others:
+            cid, data, _end = self._sections.head(buffer, start, base)
+            self._add_one(runs, Cid(buffer[cid:data]), base + start)
+            self.blocks += 1
+
+    def _usual(
+        self, runs: SortedRuns, buffer: Bytes2D, starts: npt.NDArray[np.int64], base: int
+    ) -> npt.NDArray[np.bool_]:
+        """Add the sections with a usual CID and a length of one or two bytes; which ones those were."""
+        first, second = buffer[starts], buffer[np.minimum(starts + 1, len(buffer) - 1)]
+        two = first > 0x7F
+        length = np.where(two, first & 0x7F | second.astype(np.int64) << 7, first)
+        cids = starts + 1 + two
+        inside = cids + _USUAL_CID <= len(buffer)
+        heads = np.lib.stride_tricks.sliding_window_view(buffer, _USUAL_CID)[np.where(inside, cids, 0)]
+        prefixes = np.ascontiguousarray(heads[:, :4]).view(np.uint32).reshape(-1)
+        usual = inside & (length >= _USUAL_CID) & (~two | (second < 0x80)) & np.isin(prefixes, _USUAL_PREFIXES)
+        runs.add(SHA2_256, _entries(heads[usual][:, 4:], starts[usual] + (base - self._base)))
+        return usual
+
+    def _add_one(self, runs: SortedRuns, cid: Cid, offset: int) -> None:
+        if cid.is_identity:
+            self.identities += 1
+            if not self._identity:
+                return
+        digest = np.frombuffer(cid.digest, np.uint8).reshape(1, -1)
+        runs.add(cid.hash_code, _entries(digest, np.array([offset - self._base], np.int64)))
+
+
+class SortedRuns:
+    """Entries on their way to an index: gathered, sorted run by run, then merged."""
+
+    def __init__(self, folder: Path, codec: int) -> None:
+        """Runs go to an unlinked temporary file in ``folder``."""
+        self._by_code = codec != INDEX_SORTED
+        self._file = tempfile.TemporaryFile(dir=folder, prefix=durable.TEMPORARY_PREFIX)  # noqa: SIM115  __exit__ closes it
+        self._pending: dict[tuple[int, int], list[Bytes2D]] = {}
+        self._runs: dict[tuple[int, int], list[Bytes2D]] = {}
+        self._count = 0
+
+    def __enter__(self) -> SortedRuns:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runs.clear()
+        self._file.close()
+
+    def add(self, hash_code: int, entries: Bytes2D) -> None:
+        """Entries of one hash function and width: a row is a digest and eight bytes of offset."""
+        key = (hash_code if self._by_code else 0, entries.shape[1] - OFFSET_BYTES)
+        self._pending.setdefault(key, []).append(entries)
+        self._count += len(entries)
+        if self._count >= RUN_ENTRIES:
+            self._flush()
+
+    def buckets(self) -> list[SortedBucket]:
+        """Everything added, in the form that :func:`carlib.index.write` takes; once."""
+        self._flush()
+        return [
+            SortedBucket(code, size, sum(map(len, runs)), _merged(runs)) for (code, size), runs in self._runs.items()
+        ]
+
+    def _flush(self) -> None:
+        for key, parts in self._pending.items():
+            self._runs.setdefault(key, []).append(self._keep(_sorted(np.concatenate(parts))))
+        self._pending.clear()
+        self._count = 0
+
+    def _keep(self, run: Bytes2D) -> Bytes2D:
+        """``run`` on disk, mapped: the file is ours alone and unlinked, nobody can cut it short."""
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(run.data)
+        self._file.flush()
+        return np.memmap(self._file, np.uint8, "r", start, run.shape)
+
+
+def _entries(digests: Bytes2D, offsets: npt.NDArray[np.int64]) -> Bytes2D:
+    count, size = digests.shape
+    entries = np.empty((count, size + OFFSET_BYTES), np.uint8)
+    entries[:, :size] = digests
+    entries[:, size:] = offsets.astype("<u8").view(np.uint8).reshape(count, OFFSET_BYTES)
+    return entries
+
+
+def _prefixes(entries: Bytes2D) -> npt.NDArray[np.uint64]:
+    """The first eight bytes of each digest as a number that sorts as the bytes do."""
+    digest_bytes = entries.shape[1] - OFFSET_BYTES
+    padded = np.zeros((len(entries), 8), np.uint8)
+    padded[:, : min(8, digest_bytes)] = entries[:, : min(8, digest_bytes)]
+    return padded.view(">u8").reshape(-1).astype(np.uint64)
+
+
+def _sorted(entries: Bytes2D) -> Bytes2D:
+    """``entries`` by digest; equal digests keep their order."""
+    prefixes = _prefixes(entries)
+    order = np.argsort(prefixes, kind="stable")
+    entries, prefixes = entries[order], prefixes[order]
+    ties = np.flatnonzero(prefixes[1:] == prefixes[:-1])
+    if ties.size and entries.shape[1] > 16 and (entries[ties, 8:-8] != entries[ties + 1, 8:-8]).any():
+        digests = np.ascontiguousarray(entries[:, :-OFFSET_BYTES])
+        whole = digests.view(f"S{digests.shape[1]}").reshape(-1)
+        entries = entries[np.argsort(whole, kind="stable")]
+    return entries
+
+
+def _merged(runs: list[Bytes2D]) -> Iterator[bytes]:
+    """The entries of all ``runs`` in order, in pieces of about :data:`RUN_ENTRIES`."""
+    if len(runs) == 1:
+        yield runs[0].data.tobytes()
+        return
+    prefixes = [_prefixes(run) for run in runs]
+    sample = np.sort(np.concatenate([each[::256] for each in prefixes]))
+    fences = np.unique(sample[:: max(1, RUN_ENTRIES // 256)][1:])
+    cuts = [[0, *np.searchsorted(each, fences).tolist(), len(each)] for each in prefixes]
+    for number in range(len(fences) + 1):
+        parts = [run[cut[number] : cut[number + 1]] for run, cut in zip(runs, cuts, strict=True)]
+        yield _sorted(np.concatenate(parts)).data.tobytes()
+

@@ -1,0 +1,111 @@
+"""Where bytes come from: positional reads over one file, and whether the file is still the one that was opened.
+
+Reads are ``pread``, never a mapping: a CAR belongs to its user, who may truncate it under us, and a mapped page that is
+gone ends the process by SIGBUS (``docs/decisions/0002-pread-not-mmap.md`` has the price, measured).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from carlib.errors import Truncated
+
+
+class ByteSource(Protocol):
+    """Random access to bytes that do not change while ``stamp()`` does not; used from several threads at once."""
+
+    name: str
+
+    @property
+    def size(self) -> int:
+        """Bytes there are now."""
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; raises Truncated where there are fewer, OSError where reading fails."""
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes at ``offset``, fewer at the end."""
+
+    def stamp(self) -> Hashable:
+        """Differs from an earlier stamp if the bytes may have been changed meanwhile."""
+
+    def close(self) -> None: ...
+
+
+class FileSource:
+    """A :class:`ByteSource` over a local file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``; raises OSError."""
+        self.name = os.fsdecode(path)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._fd, length, offset)
+        if len(data) == length:
+            return data
+        data += self.peek(offset + len(data), length - len(data)) if data else b""
+        if len(data) != length:
+            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
+        return data
+
+    def peek(self, offset: int, length: int) -> bytes:
+        parts = []
+        while length > 0 and (part := os.pread(self._fd, length, offset)):
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def stamp(self) -> Hashable:
+        found = os.fstat(self._fd)
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def close(self) -> None:
+        """Idempotent; reads fail with OSError (EBADF) afterwards."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MemorySource:
+    """A :class:`ByteSource` over bytes in memory."""
+
+    def __init__(self, data: bytes, name: str = "<memory>") -> None:
+        self.name = name
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def pread(self, offset: int, length: int) -> bytes:
+        data = self._data[offset : offset + length]
+        if len(data) != length:
+            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
+        return data
+
+    def peek(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def stamp(self) -> Hashable:
+        return 0
+
+    def close(self) -> None:
+        pass
