@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,25 +21,17 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "carfs"))
 ExpectWarning = Callable[[str], None]
 
 
-def _why_no_fuse() -> str | None:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "no /dev/fuse that can be opened (modprobe fuse; in a container: --device /dev/fuse)"
-    if shutil.which("fusermount3") is None:
-        return "no fusermount3 (apt-get install fuse3)"
-    return None
-
-
 def pytest_report_header() -> list[str]:
     """Two lines at the top of a run: what of the surroundings is there."""
     samples = (
         fixtures.FOLDER if fixtures.PRESENT else f"absent at {fixtures.FOLDER}: tests that read them skip"
     )
-    return [f"sample CARs: {samples}", f"FUSE: {_why_no_fuse() or 'available'}"]
+    return [f"sample CARs: {samples}", f"FUSE: {fixtures.why_no_fuse() or 'available'}"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips tests marked `fuse` or `privileged` where they cannot run, with the reason."""
-    why_no_fuse = _why_no_fuse()
+    why_no_fuse = fixtures.why_no_fuse()
     for item in items:
         if why_no_fuse and item.get_closest_marker("fuse"):
             item.add_marker(pytest.mark.skip(reason=why_no_fuse))
