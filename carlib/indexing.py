@@ -178,6 +178,8 @@ class SortedRuns:
 
     def add(self, hash_code: int, entries: Bytes2D) -> None:
         """Entries of one hash function and width: a row is a digest and eight bytes of offset."""
+        if not len(entries):
+            return
         key = (hash_code if self._by_code else 0, entries.shape[1] - OFFSET_BYTES)
         self._pending.setdefault(key, []).append(entries)
         self._count += len(entries)

@@ -41,7 +41,7 @@ def _named(name: str) -> Callable[[Buffer], bytes]:
     return lambda data: hashlib.new(name, data, usedforsecurity=False).digest()
 
 
-def _blake2(make: Callable[..., hashlib._Hash], size: int) -> Callable[[Buffer], bytes]:
+def _blake2(make: type[hashlib.blake2b | hashlib.blake2s], size: int) -> Callable[[Buffer], bytes]:
     return lambda data: make(data, digest_size=size).digest()
 
 

@@ -1,0 +1,335 @@
+"""Blocks by CID out of a CAR: payload and index joined, read only, every block verified before it is handed out.
+
+Look-ups go by multihash (two kubo fixtures file dag-pb blocks under raw CIDs), or by whole CID where asked.  Identity CIDs
+are answered from themselves.  An index is searched in place; one that was found inside the CAR is a hint: where it misleads
+or lacks a block, the sections themselves are asked once and for all.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from carlib import indexing, multihash
+from carlib.cid import Cid
+from carlib.container import Container, read_container
+from carlib.errors import BlockNotFound, CarError, Malformed
+from carlib.index import Index
+from carlib.section import HEAD_BYTES, Sections, read_head
+from carlib.source import ByteSource, FileSource
+
+_FIRST_READ: Final = 128
+"""Enough for the length and CID of nearly every section."""
+_KNOWN_LOCATIONS: Final = 4096
+
+
+class Blocks(Protocol):
+    """Verified blocks by CID: what UnixFS, traversal and the mount read from; used from several threads at once."""
+
+    def get(self, cid: Cid) -> bytes:
+        """The block; raises BlockNotFound, HashMismatch, UnknownHash, other CarErrors, OSError."""
+
+    def has(self, cid: Cid) -> bool:
+        """Whether the block is here; its data is not looked at."""
+
+    def size(self, cid: Cid) -> int:
+        """Bytes of the block, without reading it; raises BlockNotFound."""
+
+
+class MemoryBlocks:
+    """:class:`Blocks` in a dictionary, by multihash; for small things and tests."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[bytes, bytes] = {}
+
+    def put(self, cid: Cid, data: bytes) -> None:
+        """Keep ``data`` as it is: it is verified when it is asked for."""
+        if not cid.is_identity:
+            self._blocks[cid.multihash] = data
+
+    def get(self, cid: Cid) -> bytes:
+        data = self._lookup(cid)
+        multihash.check(cid, data)
+        return data
+
+    def has(self, cid: Cid) -> bool:
+        return cid.is_identity or cid.multihash in self._blocks
+
+    def size(self, cid: Cid) -> int:
+        return len(self._lookup(cid))
+
+    def _lookup(self, cid: Cid) -> bytes:
+        if cid.is_identity:
+            return cid.digest
+        data = self._blocks.get(cid.multihash)
+        if data is None:
+            raise BlockNotFound(cid)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a block lies: its entry's place in the index, and offsets in bytes from the start of the file."""
+
+    ordinal: int
+    section_offset: int
+    data_offset: int
+    size: int
+
+
+class _State:
+    """What is known while the file's stamp and the index stay: replaced whole, so that no thread sees half of each."""
+
+    __slots__ = ("good", "index", "locations", "stamp")
+
+    def __init__(self, stamp: Hashable, index: Index) -> None:
+        self.stamp = stamp
+        self.index = index
+        self.good = bytearray((len(index) >> 3) + 1)
+        self.locations: dict[bytes, Location] = {}
+
+    def is_good(self, location: Location) -> bool:
+        ordinal = location.ordinal
+        return bool(self.good[ordinal >> 3] >> (ordinal & 7) & 1)
+
+
+class ReadOnlyBlockstore:
+    """:class:`Blocks` over one CAR file and its index; a context manager.
+
+    A block is verified when it is first touched and remembered as good (one bit each) until the file's stamp changes: then
+    everything is verified anew.  Memory does not grow with the CAR but by those bits.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        container: Container,
+        index: Index,
+        *,
+        whole_cids: bool = False,
+        verify: bool = True,
+        hint: bool = False,
+        owned: tuple[ByteSource, ...] = (),
+    ) -> None:
+        """Over what the caller opened; :meth:`open` is the usual way.  ``hint``: whether ``index`` may be wrong."""
+        self.container = container
+        self.source = source
+        self._whole_cids = whole_cids
+        self._verify = verify
+        self._hint = hint
+        self._owned = [source, *owned]
+        self._lock = threading.Lock()
+        self._state = _State(source.stamp(), index)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        index: Path | None = None,
+        whole_cids: bool = False,
+        verify: bool = True,
+        salvage: bool = False,
+    ) -> Self:
+        """The CAR at ``path`` with the detached index file ``index``.
+
+        Without one: the CARv2's own index as a hint, or one built now in an unlinked temporary file.  ``salvage`` takes a
+        damaged CAR as far as it is whole.  Raises CarError, OSError.
+        """
+        source = FileSource(path)
+        owned: list[ByteSource] = []
+        try:
+            container = read_container(source, whole=not salvage)
+            if index is not None:
+                owned.append(FileSource(index))
+                found: Index | None = Index.open(owned[0])
+            else:
+                found = own_index(source, container)
+            hint = index is None and found is not None
+            if found is None:
+                owned.append(_scanned_index(path, salvage))
+                found = Index.open(owned[-1])
+            options = {"whole_cids": whole_cids, "verify": verify, "hint": hint}
+            return cls(source, container, found, **options, owned=tuple(owned))
+        except BaseException:
+            for each in (source, *owned):
+                each.close()
+            raise
+
+    @property
+    def roots(self) -> tuple[Cid, ...]:
+        return self.container.roots
+
+    @property
+    def version(self) -> int:
+        return self.container.version
+
+    @property
+    def index(self) -> Index:
+        return self._state.index
+
+    def get(self, cid: Cid) -> bytes:
+        if cid.is_identity:
+            return cid.digest
+        state, location = self._find(cid)
+        data = self.source.pread(location.data_offset, location.size)
+        if not state.is_good(location):
+            self._check(cid, data, state, location)
+        return data
+
+    def read(self, cid: Cid, start: int, stop: int) -> bytes:
+        """Bytes ``start`` to ``stop`` of the block, cut at its end; the whole block is verified when first touched."""
+        if cid.is_identity:
+            return cid.digest[start:stop]
+        state, location = self._find(cid)
+        if not state.is_good(location):
+            data = self.source.pread(location.data_offset, location.size)
+            self._check(cid, data, state, location)
+            return data[start:stop]
+        stop = min(stop, location.size)
+        return self.source.pread(location.data_offset + start, max(0, stop - start))
+
+    def has(self, cid: Cid) -> bool:
+        return self.locate(cid) is not None
+
+    def size(self, cid: Cid) -> int:
+        return len(cid.digest) if cid.is_identity else self._find(cid)[1].size
+
+    def is_verified(self, cid: Cid) -> bool:
+        """Whether the block was verified since the file was last changed; identity CIDs always are."""
+        if cid.is_identity:
+            return True
+        state, location = self._lookup(cid)
+        return location is not None and state.is_good(location)
+
+    def locate(self, cid: Cid) -> Location | None:
+        """Where the block lies, or None; for an identity CID a place in no file, at offset 0."""
+        if cid.is_identity:
+            return Location(-1, 0, 0, len(cid.digest))
+        return self._lookup(cid)[1]
+
+    def cids(self, *, zero_is_end: bool = True) -> Iterator[tuple[Cid, Location]]:
+        """Every section in file order, no data read; ordinals are -1.  Raises CarError where the CAR is damaged."""
+        container = self.container
+        for cid, offset, data_offset, size in Sections(
+            self.source, container.first_section, container.data_end, zero_is_end=zero_is_end
+        ):
+            yield Cid(cid), Location(-1, offset, data_offset, size)
+
+    def close(self) -> None:
+        """Idempotent; whatever is asked afterwards raises OSError."""
+        for each in self._owned:
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _find(self, cid: Cid) -> tuple[_State, Location]:
+        state, location = self._lookup(cid)
+        if location is None:
+            raise BlockNotFound(cid, source=self.source.name)
+        return state, location
+
+    def _lookup(self, cid: Cid) -> tuple[_State, Location | None]:
+        state, stamp = self._state, self.source.stamp()
+        if stamp != state.stamp:
+            state = self._state = _State(stamp, state.index)
+        key = cid.raw if self._whole_cids else cid.multihash
+        location = state.locations.get(key)
+        if location is None:
+            state, location = self._search(state, cid)
+            if location is not None:
+                if len(state.locations) >= _KNOWN_LOCATIONS:
+                    state.locations.clear()
+                state.locations[key] = location
+        return state, location
+
+    def _search(self, state: _State, cid: Cid) -> tuple[_State, Location | None]:
+        hint = self._hint
+        try:
+            location = self._search_index(state.index, cid)
+        except CarError:
+            if not hint:
+                raise
+            location = None
+        if location is None and hint:
+            state = self._scan()
+            location = self._search_index(state.index, cid)
+        return state, location
+
+    def _search_index(self, index: Index, cid: Cid) -> Location | None:
+        for ordinal, offset in index.find(cid.hash_code, cid.digest):
+            found, location = self._section(ordinal, offset)
+            if found == cid if self._whole_cids else found.multihash == cid.multihash:
+                return location
+        return None
+
+    def _section(self, ordinal: int, offset: int) -> tuple[Cid, Location]:
+        """The CID and place of the section at ``offset`` of the payload, as the file itself has them."""
+        container = self.container
+        start = container.data_offset + offset
+        if not container.first_section <= start < container.data_end:
+            raise Malformed(f"index points to {start}, outside of the data", source=self.source.name)
+        try:
+            for length in (_FIRST_READ, HEAD_BYTES):
+                piece = self.source.peek(start, min(length, container.data_end - start))
+                try:
+                    head = read_head(piece, 0, len(piece))
+                    break
+                except CarError:
+                    if length == HEAD_BYTES or len(piece) < length:
+                        raise
+        except CarError as error:
+            raise error.located(source=self.source.name, shift=start) from None
+        if head is None or start + head.end > container.data_end:
+            raise Malformed("index points to no whole section", source=self.source.name, offset=start)
+        return Cid(piece[head.cid : head.data]), Location(ordinal, start, start + head.data, head.end - head.data)
+
+    def _scan(self) -> _State:
+        """Put an index of our own in the place of the CAR's, once."""
+        with self._lock:
+            if self._hint:
+                built = _scanned_index(Path(self.source.name), salvage=True)
+                self._owned.append(built)
+                self._state = _State(self.source.stamp(), Index.open(built))
+                self._hint = False
+            return self._state
+
+    def _check(self, cid: Cid, data: bytes, state: _State, location: Location) -> None:
+        """Verify ``data``, which was read while ``state`` held."""
+        if not self._verify:
+            return
+        try:
+            multihash.check(cid, data)
+        except CarError as error:
+            error.source, error.offset = self.source.name, location.section_offset
+            raise
+        with self._lock:
+            state.good[location.ordinal >> 3] |= 1 << (location.ordinal & 7)
+
+
+def own_index(source: ByteSource, container: Container) -> Index | None:
+    """The index that the CARv2 carries, or None where there is none that can be read: then it is to be made anew."""
+    if not container.index_offset:
+        return None
+    try:
+        return Index.open(source, container.index_offset)
+    except CarError:
+        return None
+
+
+def _scanned_index(path: Path, salvage: bool) -> ByteSource:
+    with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
+        file = Path(folder) / "index"
+        indexing.build(path, file, salvage=salvage)
+        return FileSource(file)
