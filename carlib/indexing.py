@@ -29,6 +29,8 @@ RUN_ENTRIES: Final = 1 << 18
 """Entries sorted at once: about 10 MB each time they are copied."""
 _MANY: Final = 64
 """Sections in a window from which on numpy is faster than one look at each."""
+_BATCH: Final = 1 << 14
+"""Single entries gathered as Python objects before numpy takes them."""
 _USUAL_CID: Final = 36
 _USUAL_PREFIXES: Final = np.array([np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)])
 
@@ -146,7 +148,7 @@ class _Hop:
         heads = np.lib.stride_tricks.sliding_window_view(buffer, _USUAL_CID)[np.where(inside, cids, 0)]
         prefixes = np.ascontiguousarray(heads[:, :4]).view(np.uint32).reshape(-1)
         usual = inside & (length >= _USUAL_CID) & (~two | (second < 0x80)) & np.isin(prefixes, _USUAL_PREFIXES)
-        runs.add(SHA2_256, _entries(heads[usual][:, 4:], starts[usual] + (base - self._base)))
+        runs.add(SHA2_256, entry_rows(heads[usual][:, 4:], starts[usual] + (base - self._base)))
         return usual
 
     def _add_one(self, runs: SortedRuns, cid: Cid, offset: int) -> None:
@@ -154,8 +156,7 @@ class _Hop:
             self.identities += 1
             if not self._identity:
                 return
-        digest = np.frombuffer(cid.digest, np.uint8).reshape(1, -1)
-        runs.add(cid.hash_code, _entries(digest, np.array([offset - self._base], np.int64)))
+        runs.add_one(cid.hash_code, cid.digest, offset - self._base)
 
 
 class SortedRuns:
@@ -165,14 +166,19 @@ class SortedRuns:
         """Runs go to an unlinked temporary file in ``folder``."""
         self._by_code = codec != INDEX_SORTED
         self._file = tempfile.TemporaryFile(dir=folder, prefix=durable.TEMPORARY_PREFIX)  # noqa: SIM115  __exit__ closes it
-        self._pending: dict[tuple[int, int], list[Bytes2D]] = {}
+        self._pending: dict[tuple[int, int], list[Bytes2D]] = {}  # by hash code (0 where it is not kept) and digest size
+        self._single: dict[tuple[int, int], tuple[list[bytes], list[int]]] = {}
         self._runs: dict[tuple[int, int], list[Bytes2D]] = {}
-        self._count = 0
+        self._count = self._singles = 0
 
     def __enter__(self) -> SortedRuns:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
         self._runs.clear()
         self._file.close()
 
@@ -186,12 +192,28 @@ class SortedRuns:
         if self._count >= RUN_ENTRIES:
             self._flush()
 
+    def add_one(self, hash_code: int, digest: bytes, offset: int) -> None:
+        """One entry; ``offset`` counts from the start of the payload."""
+        digests, offsets = self._single.setdefault((hash_code, len(digest)), ([], []))
+        digests.append(digest)
+        offsets.append(offset)
+        self._singles += 1
+        if self._singles >= _BATCH:
+            self._gather()
+
     def buckets(self) -> list[SortedBucket]:
         """Everything added, in the form that :func:`carlib.index.write` takes; once."""
+        self._gather()
         self._flush()
         return [
             SortedBucket(code, size, sum(map(len, runs)), _merged(runs)) for (code, size), runs in self._runs.items()
         ]
+
+    def _gather(self) -> None:
+        singles, self._single, self._singles = self._single, {}, 0
+        for (code, size), (digests, offsets) in singles.items():
+            rows = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), size)
+            self.add(code, entry_rows(rows, np.array(offsets, np.int64)))
 
     def _flush(self) -> None:
         for key, parts in self._pending.items():
@@ -207,7 +229,8 @@ class SortedRuns:
         return np.memmap(self._file, np.uint8, "r", start, run.shape)
 
 
-def _entries(digests: Bytes2D, offsets: npt.NDArray[np.int64]) -> Bytes2D:
+def entry_rows(digests: Bytes2D, offsets: npt.NDArray[np.int64]) -> Bytes2D:
+    """Entries as they stand in an index: ``digests`` (n, size) beside little-endian ``offsets`` (n)."""
     count, size = digests.shape
     entries = np.empty((count, size + OFFSET_BYTES), np.uint8)
     entries[:, :size] = digests
