@@ -28,6 +28,8 @@ class Container:
     first_section: int
     index_offset: int = 0
     characteristics: int = 0
+    missing: int = 0
+    """Bytes that a CARv2 header announces past the end of the file."""
 
     @property
     def data_end(self) -> int:
@@ -61,6 +63,7 @@ def read_container(source: ByteSource, *, strict: bool = True, whole: bool = Tru
             first_section=v2.data_offset + parsed.length,
             index_offset=v2.index_offset,
             characteristics=v2.characteristics,
+            missing=max(0, v2.data_offset + v2.data_size - size),
         )
     except CarError as error:
         raise error.located(source=source.name) from None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from carlib import durable
 from carlib.cid import Cid
 from carlib.container import Container, read_container
-from carlib.errors import CarError
+from carlib.errors import CarError, Truncated
 from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, SortedBucket, write
 from carlib.multihash import SHA2_256
 from carlib.section import SHA2_256_PREFIXES, Sections, Window
@@ -74,7 +74,7 @@ def build(
     is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
     """
     with FileSource(path) as source:
-        container = read_container(source)
+        container = read_container(source, whole=not salvage)
         with durable.replacing(out) as file, SortedRuns(out.parent, codec) as runs:
             hop = _Hop(source, container, zero_is_end=zero_is_end, salvage=salvage, identity=identity)
             hop.run(runs, progress)
@@ -103,6 +103,8 @@ class _Hop:
         self.end = container.first_section
         self.damage: CarError | None = None
         self._sections = Sections(source, container.first_section, container.data_end, zero_is_end=zero_is_end)
+        self._name = source.name
+        self._missing = container.missing
         self._base = container.data_offset
         self._total = container.data_end
         self._salvage = salvage
@@ -119,6 +121,8 @@ class _Hop:
                 raise
             self.damage = error
         self.end = self._sections.position
+        if self.damage is None and self._missing:
+            self.damage = Truncated(f"{self._missing} bytes of the data are missing", source=self._name, offset=self.end)
         if progress is not None:
             progress(self._total, self._total)
 

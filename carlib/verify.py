@@ -1,0 +1,184 @@
+"""Is this CAR what it says: every block's hash, the roots, and the index against the data both ways.
+
+Nothing of what the CAR claims is believed; what is wrong is counted, and the first problems are kept with their offsets.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from carlib import indexing
+from carlib.checked import CheckedBlocks
+from carlib.cid import Cid
+from carlib.container import Container, read_container
+from carlib.errors import CarError, Malformed, Truncated
+from carlib.index import INDEX_SORTED, Index
+from carlib.multihash import IDENTITY
+from carlib.source import ByteSource, FileSource
+
+MAX_PROBLEMS: Final = 100
+"""Problems kept in full; the rest are only counted."""
+_PROGRESS_EVERY: Final = 4 << 20
+
+
+@dataclass(slots=True)
+class Report:
+    """The verdict.  ``whole_until`` is the offset up to which the sections are whole, ``padding`` zero bytes behind them."""
+
+    path: Path
+    version: int = 0
+    roots: tuple[Cid, ...] = ()
+    blocks: int = 0
+    data_bytes: int = 0
+    whole_until: int = 0
+    padding: int = 0
+    missing_roots: list[Cid] = field(default_factory=list)
+    index_state: str = "none"
+    """``none``, ``good``, ``unusable`` or ``wrong``."""
+    problems: list[CarError] = field(default_factory=list)
+    problem_count: int = 0
+
+    @property
+    def good(self) -> bool:
+        """No problem with a block, the container or the index; a root that is absent is allowed by the format."""
+        return not self.problem_count
+
+    def add(self, problem: CarError) -> None:
+        self.problem_count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+
+def verify(
+    path: Path, *, index: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """Check the CAR at ``path`` and its own or the detached ``index``; CarErrors end up in the report, OSError is raised."""
+    report = Report(path)
+    with FileSource(path) as source:
+        try:
+            container = read_container(source, whole=False)
+        except CarError as error:
+            report.add(error)
+            return report
+        report.version, report.roots = container.version, container.roots
+        _check_blocks(source, container, report, progress)
+        if container.missing:
+            report.add(
+                Truncated(
+                    f"the file ends {container.missing} bytes before the data should",
+                    source=source.name,
+                    offset=source.size,
+                )
+            )
+        _check_index(path, source, container, index, report)
+    return report
+
+
+def _check_blocks(
+    source: ByteSource, container: Container, report: Report, progress: Callable[[int, int], None] | None
+) -> None:
+    absent = {root.multihash: root for root in container.roots if not root.is_identity}
+    blocks = CheckedBlocks(source, container)
+    start, told = container.first_section, 0
+    total = container.data_end - start
+    try:
+        for block in blocks:
+            report.blocks += 1
+            report.data_bytes += len(block.data)
+            if block.problem is not None:
+                report.add(block.problem)
+            if absent:
+                absent.pop(block.cid.multihash, None)
+            if progress is not None and block.offset - told > _PROGRESS_EVERY:
+                told = block.offset
+                progress(told - start, total)
+    except CarError as error:
+        report.add(error)
+    else:
+        report.padding = container.data_end - blocks.position
+        _check_padding(source, blocks.position, container.data_end, report)
+    report.whole_until = blocks.position
+    report.missing_roots = list(absent.values())
+    if progress is not None:
+        progress(total, total)
+
+
+def _check_padding(source: ByteSource, start: int, end: int, report: Report) -> None:
+    """What follows a zero length must be zeros, else data hides behind it."""
+    for offset in range(start, end, 1 << 20):
+        piece = source.peek(offset, min(1 << 20, end - offset))
+        if rest := piece.lstrip(b"\0"):
+            at = offset + len(piece) - len(rest)
+            report.add(Malformed("bytes that are not zero follow the end of the data", source=source.name, offset=at))
+            return
+
+
+def _check_index(
+    path: Path, source: ByteSource, container: Container, detached: Path | None, report: Report
+) -> None:
+    if detached is None and not container.index_offset:
+        return
+    index_source = source if detached is None else FileSource(detached)
+    try:
+        index = Index.open(index_source, container.index_offset if detached is None else 0)
+        with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
+            file = Path(folder) / "index"
+            indexing.build(path, file, codec=index.codec, identity=True, salvage=True)
+            with FileSource(file) as truth:
+                before = report.problem_count
+                for problem in _differences(index, Index.open(truth), index_source.name):
+                    report.add(problem)
+                report.index_state = "good" if report.problem_count == before else "wrong"
+    except CarError as error:
+        # Ancient or foreign indices are in the field; readers make their own, so this is said and not a fault.
+        report.index_state = "unusable"
+        if detached is not None:
+            report.add(error)
+    finally:
+        if index_source is not source:
+            index_source.close()
+
+
+_Group = tuple[tuple[int, int, bytes], set[int]]
+
+
+def _groups(index: Index) -> Iterator[_Group]:
+    """The entries by hash code, width and digest, in the order of an index."""
+    for (code, digest), entries in groupby(index, key=lambda entry: (entry.hash_code or 0, entry.digest)):
+        yield (code, len(digest), digest), {entry.offset for entry in entries}
+
+
+def _differences(index: Index, truth: Index, name: str) -> Iterator[CarError]:
+    """What ``index`` lacks, but for identity CIDs, and what it has too much; both are sorted, so one pass tells."""
+    mine, theirs = _groups(index), _groups(truth)
+    left, right = next(mine, None), next(theirs, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left[0] < right[0]):
+            assert left is not None
+            yield from _strays(left[0], left[1], name)
+            left = next(mine, None)
+        elif left is None or right[0] < left[0]:
+            yield from _absent(right[0], right[1], index.codec, name)
+            right = next(theirs, None)
+        else:
+            yield from _strays(left[0], left[1] - right[1], name)
+            yield from _absent(left[0], right[1] - left[1], index.codec, name)
+            left, right = next(mine, None), next(theirs, None)
+
+
+def _strays(key: tuple[int, int, bytes], offsets: set[int], name: str) -> Iterator[CarError]:
+    for offset in sorted(offsets):
+        yield Malformed(f"index says {key[2].hex()} lies at {offset} of the data, where it does not", source=name)
+
+
+def _absent(key: tuple[int, int, bytes], offsets: set[int], codec: int, name: str) -> Iterator[CarError]:
+    code, width, digest = key
+    if (codec != INDEX_SORTED and code == IDENTITY) or (codec == INDEX_SORTED and not width):
+        return
+    for offset in sorted(offsets):
+        yield Malformed(f"index lacks {digest.hex()}, which lies at {offset} of the data", source=name)
