@@ -1,0 +1,154 @@
+"""A blocking client of the agent, over its Unix socket, with nothing but the standard library.
+
+For the command line and for `fusefs`: it imports in a few milliseconds. A `Client` may be used by many threads; each
+call has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.repository import Repository
+
+CALL_TIMEOUT_S = 30.0
+EVENT_TIMEOUT_S = 25.0  # the agent sends a ping every 10 s
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+Json = Any  # any value that JSON can carry
+
+
+class AgentUnreachable(Exception):
+    """Nothing answers on the socket, or what answered broke off."""
+
+
+class AgentError(Exception):
+    """The agent answered with an error; `error_class` is the `class` in its data, `key` the shard it is about."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, Json]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.error_class = str(data.get("class", "bug"))
+        self.key: str | None = data.get("key")
+
+
+class Client:
+    """The agent of one `$CARFS_PATH`."""
+
+    def __init__(self, socket_path: Path | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S) -> None:
+        """`timeout_s` is for each wait for the agent; None: as long as it takes (for calls that index)."""
+        path = socket_path if socket_path is not None else Repository.from_environment().socket
+        self.path = Path(os.path.realpath(path))  # a link leads to where config has put the socket
+        self._timeout_s = timeout_s
+
+    def call(self, method: str, params: Json = None, *, timeout_s: float | None = None) -> Json:
+        """The result of one call; `params` is an object or an array. `timeout_s` overrides the client's, if given.
+
+        Raises AgentUnreachable, AgentError.
+        """
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params if params is not None else []}
+        connection = _Connection(self.path, self._timeout_s if timeout_s is None else timeout_s)
+        try:
+            headers = {"Content-Type": "application/json", "Connection": "close"}
+            connection.request("POST", "/rpc/v0", json.dumps(request), headers)
+            response = connection.getresponse()
+            body = response.read()
+            reply = json.loads(body) if response.status == 200 else {}
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _unreachable(self.path, error) from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise AgentUnreachable(f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
+        if "error" in reply:
+            failure = reply["error"]
+            raise AgentError(failure["code"], failure["message"], failure.get("data") or {})
+        return reply["result"]
+
+    def events(self, *, timeout_s: float = EVENT_TIMEOUT_S) -> EventStream:
+        """Opens a session; its leases live as long as the stream. Raises AgentUnreachable."""
+        return EventStream(self.path, timeout_s)
+
+
+class EventStream:
+    """The agent's events, each a dict; close it (or leave its `with` block) to end the session.
+
+    Iterating raises AgentUnreachable when the agent goes away, does not send so much as a ping for the timeout, or has
+    cut us because we were too slow; it ends when the agent stops in good order. `close` may be called from another
+    thread, and ends the iteration there.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path = path
+        self._connection = _Connection(path, timeout_s)
+        try:
+            self._connection.request("GET", "/events")
+            self._socket = self._connection.sock
+            self._response = self._connection.getresponse()
+            if self._response.status != 200:
+                raise http.client.HTTPException(f"HTTP {self._response.status}")
+            self.session: str = self._event(self._response.readline(MAX_LINE_BYTES))["session"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            self._connection.close()
+            raise _unreachable(path, error) from error
+
+    def __iter__(self) -> Iterator[dict[str, Json]]:
+        """All events after the first, pings left out."""
+        while True:
+            try:
+                line = self._response.readline(MAX_LINE_BYTES)
+                if not line:
+                    return
+                event = self._event(line)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise _unreachable(self._path, error) from error
+            if event.get("event") != "ping":
+                yield event
+
+    def close(self) -> None:
+        """Ends the session; harmless if repeated."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, which close does not
+        except OSError:
+            pass
+        self._socket.close()
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _event(line: bytes) -> dict[str, Json]:
+        event = json.loads(line)
+        if not isinstance(event, dict):
+            raise ValueError(f"not an event: {line[:100]!r}")
+        return event
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float | None) -> None:
+        super().__init__("agent", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fsencode(self._path))
+
+
+def _unreachable(path: Path, error: Exception) -> AgentUnreachable:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return AgentUnreachable(f"no agent listens on {path}; start one with `carfs agent`")
+    if isinstance(error, TimeoutError):
+        return AgentUnreachable(f"the agent on {path} did not answer in time")
+    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return AgentUnreachable(f"the agent on {path} broke off: {what}")

@@ -1,0 +1,123 @@
+"""The agent's configuration: `config.toml` in `$CARFS_PATH` (or `--config F`), then `CARFS_SECTION_KEY` variables.
+
+One Struct a section; each key has a test that shows what it changes. Read once, at the start.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+
+
+class ConfigError(Exception):
+    """What is wrong in which file (or variable), under which key."""
+
+
+class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[rpc]`: the socket and who may do what."""
+
+    socket: str = ""  # path of the Unix socket; "": agent.sock in $CARFS_PATH, where clients look in any case
+    socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = "0666"  # who can connect: read is for all
+    admin_group: str = "carfs"  # its members may do all; so may root and the user of the agent; "": nobody else
+    event_buffer: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 16384  # shards that a slow reader may lag
+    stop_grace_s: Seconds = 1.0  # for requests that are being answered when the agent stops
+
+
+class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workers]`: the processes that index."""
+
+    count: Count = 0  # at once; 0: one for each CPU that this process may use
+    idle_timeout_s: Seconds = 10.0  # an idle worker costs about 40 MB; a new one 0.2 s
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    rpc: RpcConfig = RpcConfig()
+    workers: WorkersConfig = WorkersConfig()
+    log: LogConfig = LogConfig()
+
+    def worker_count(self) -> int:
+        return self.workers.count or len(os.sched_getaffinity(0))
+
+    def admin_gid(self) -> int | None:
+        """The group whose members are admins; None if there is no such group on this machine."""
+        try:
+            return grp.getgrnam(self.rpc.admin_group).gr_gid if self.rpc.admin_group else None
+        except KeyError:
+            return None
+
+
+def load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
+    """The configuration from a file, which may be missing unless `required`, and the environment.
+
+    Raises ConfigError.
+    """
+    return _with_environment(_from_file(path, required), environ)
+
+
+def _from_file(path: Path, required: bool) -> Config:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: there is no such file") from None
+        return Config()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(str(error))}") from error
+
+
+def _with_environment(config: Config, environ: Mapping[str, str]) -> Config:
+    for section in config.__struct_fields__:
+        prefix = f"CARFS_{section.upper()}_"
+        values: Any = getattr(config, section)  # one of the Structs above
+        for name in sorted(environ):
+            if name.startswith(prefix):
+                values = _replaced(values, name, name.removeprefix(prefix).lower(), environ[name])
+        config = msgspec.structs.replace(config, **{section: values})
+    return config
+
+
+def _replaced(values: Any, variable: str, key: str, text: str) -> Any:  # a section, before and after
+    types = {field.name: field.type for field in msgspec.structs.fields(values)}
+    if key not in types:
+        known = ", ".join(types)
+        raise ConfigError(f"the environment variable {variable}: there is no key {key!r}; there is {known}")
+    try:
+        value = msgspec.convert(text, types[key], strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the environment variable {variable}={text!r}: {_explained(str(error))}") from error
+    return msgspec.structs.replace(values, **{key: value})
+
+
+def _explained(message: str) -> str:
+    """msgspec's message with the key first, as `section.key`."""
+    what, _, where = message.partition(" - at `$")
+    where = where.strip(".`")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+    if unknown is not None:
+        key = f"{where}.{unknown[1]}".strip(".")
+        return f"{key}: there is no such key"
+    return f"{where}: {what}" if where else what

@@ -1,0 +1,90 @@
+"""Who holds which shard: sessions, and the leases that end with them.
+
+A session is an open event stream. It holds a shard or does not: acquiring twice is one lease, releasing twice is one
+release, and the death of the client gives back all that it held, at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+import trio
+
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.records import ShardRecord
+
+
+@dataclass(eq=False, slots=True)
+class _Session:
+    client: str
+    held: set[str] = field(default_factory=set)
+    waiting: set[trio.CancelScope] = field(default_factory=set)
+    closed: bool = False
+
+
+class Leases:
+    """The sessions of all clients."""
+
+    def __init__(self, dagstore: Dagstore) -> None:
+        self._dagstore = dagstore
+        self._sessions: dict[str, _Session] = {}
+
+    def open(self, client: str) -> str:
+        """A new session's id, which is as hard to guess as a password; `client` is for people."""
+        name = secrets.token_urlsafe(16)
+        self._sessions[name] = _Session(client)
+        return name
+
+    def close(self, name: str) -> None:
+        """Ends the session: its leases are given back and whoever waits in it is told so. Harmless if repeated."""
+        session = self._sessions.pop(name, None)
+        if session is None:
+            return
+        session.closed = True
+        for scope in session.waiting:
+            scope.cancel()
+        for key in session.held:
+            self._dagstore.release(key)
+
+    async def acquire(self, name: str, key: str) -> ShardRecord:
+        """Takes the lease, waiting for the index if need be; a cancelled or failed call holds nothing."""
+        session = self._session(name)
+        with trio.CancelScope() as scope:
+            session.waiting.add(scope)
+            try:
+                record = await self._dagstore.acquire(key)
+                if session.closed or key in session.held:
+                    self._dagstore.release(key)
+                else:
+                    session.held.add(key)
+            finally:
+                session.waiting.discard(scope)
+        if session.closed:
+            raise _unknown(name)
+        return record
+
+    def release(self, name: str, key: str) -> bool:
+        """Gives the lease back; False if there was none (any more)."""
+        session = self._session(name)
+        if key not in session.held:
+            return False
+        session.held.discard(key)
+        self._dagstore.release(key)
+        return True
+
+    def held(self) -> list[tuple[str, int]]:
+        """Each session's client and how many leases it holds, for status displays; the ids stay secret."""
+        return [(session.client, len(session.held)) for session in self._sessions.values()]
+
+    def _session(self, name: str) -> _Session:
+        session = self._sessions.get(name)
+        if session is None:
+            raise _unknown(name)
+        return session
+
+
+def _unknown(name: str) -> ShardError:
+    hint = "a session lives as long as its stream from /events"
+    return ShardError(ErrorClass.NOT_FOUND, f"there is no session {name!r}; {hint}")

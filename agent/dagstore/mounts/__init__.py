@@ -1,0 +1,59 @@
+"""Where shard data comes from: the registry of mounts by URL scheme.
+
+A new mount is one module beside this one and one line in `SCHEMES`. Only the URL is stored; it must come back from
+`parse` as the same bytes, whatever is in it, because a shard whose URL does not survive a restart is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts.file import FileMount
+from agent.dagstore.mounts.mount import Fingerprint, Mount
+
+__all__ = ["SCHEMES", "FileMount", "Fingerprint", "Mount", "parse", "resolve"]
+
+MAX_URL_BYTES = 32 * 1024
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+SCHEMES: dict[str, Callable[[str], Mount]] = {
+    "file": FileMount.parse,
+}
+
+
+def parse(url: str) -> Mount:
+    """The mount that a stored or given URL stands for; raises ShardError(invalid)."""
+    match = _SCHEME.match(url)
+    if match is None:
+        raise ShardError(ErrorClass.INVALID, f"{url!r} is not a URL")
+    make = SCHEMES.get(match[1].lower())
+    if make is None:
+        known = ", ".join(sorted(SCHEMES))
+        raise ShardError(
+            ErrorClass.INVALID, f"no mount for the scheme {match[1]!r} of {url!r}; there is {known}"
+        )
+    if len(url) > MAX_URL_BYTES:
+        raise ShardError(
+            ErrorClass.INVALID, f"a URL of {len(url)} bytes; at most {MAX_URL_BYTES} are allowed"
+        )
+    return make(url)
+
+
+def resolve(url_or_path: str, *, directory: Path) -> Mount:
+    """Likewise for what a person writes: a URL, or a path, which is taken from `directory` if it is relative.
+
+    `a:b` is a path unless there is a `//` after the colon or `a` is a known scheme before a slash."""
+    match = _SCHEME.match(url_or_path)
+    is_url = match is not None and url_or_path[match.end() :].startswith(
+        "/" if match[1].lower() in SCHEMES else "//"
+    )
+    if is_url:
+        return parse(url_or_path)
+    if not url_or_path:
+        raise ShardError(ErrorClass.INVALID, "an empty path")
+    return FileMount.at(os.fsencode(directory / url_or_path))

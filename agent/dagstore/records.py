@@ -1,0 +1,146 @@
+"""A shard as a value: what the catalogue keeps of it, and the same as it goes over the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from agent.dagstore import mounts
+from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.lifecycle import Life, ShardState
+from agent.dagstore.mounts import Fingerprint
+
+MAX_KEY_BYTES = 1024
+HISTORY_KEPT = 16  # transitions of a shard that are kept
+MAX_ROOTS_KEPT = 1024  # roots of a CAR that are listed; a header may hold hundreds of thousands
+
+
+class Transition(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """One line of a shard's history."""
+
+    at: str  # RFC 3339, UTC
+    before: str  # name of the state
+    after: str
+    event: str  # name of the event in lifecycle.py
+    reason: str
+
+
+class IndexFacts(msgspec.Struct, frozen=True, gc=False):
+    """What indexing found out about the data, and where the index is."""
+
+    name: str  # file name in the index directory
+    size: int  # of the index file, bytes
+    fingerprint: Fingerprint  # of the data that was indexed
+    codec: int
+    version: int  # of the CAR
+    data_offset: int
+    data_size: int
+    blocks: int
+    roots: tuple[str, ...]
+
+
+class ShardRow(msgspec.Struct, frozen=True, gc=False):
+    """What the catalogue keeps of a shard."""
+
+    key: str
+    url: str
+    state: ShardState
+    lazy: bool
+    registered: str  # RFC 3339, UTC
+    generation: int = 0
+    error: str = ""
+    error_class: ErrorClass | None = None
+    index: IndexFacts | None = None
+
+
+class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """RECORD on the wire; what is not known (yet) is null."""
+
+    key: str
+    state: str
+    url: str = msgspec.field(name="URL")
+    path: str | None  # local file; null if there is none or if its name is not UTF-8 (the URL is always exact)
+    size: int | None = None
+    fingerprint: Fingerprint | None = None
+    index_path: str | None = None
+    index_codec: int | None = None
+    version: int | None = None
+    data_offset: int | None = None
+    data_size: int | None = None
+    blocks: int | None = None
+    roots: tuple[str, ...] = ()
+    error: str
+    error_class: str
+    refs: int
+    lazy: bool
+    registered: str
+    generation: int
+    history: tuple[Transition, ...]
+
+
+def check_key(key: str) -> None:
+    """Raises ShardError(invalid) for what cannot be a key: empty, too long, or not Unicode text."""
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise ShardError(ErrorClass.INVALID, "a shard key must be Unicode text") from None
+    if not 0 < size <= MAX_KEY_BYTES:
+        raise ShardError(
+            ErrorClass.INVALID, f"a shard key has 1 to {MAX_KEY_BYTES} bytes, not {size}", key=key
+        )
+
+
+def now_text() -> str:
+    """The time as RFC 3339, UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def life_of(row: ShardRow) -> Life:
+    """The life of a shard as it was persisted."""
+    failure = Failure(row.error_class, row.error) if row.error_class is not None else None
+    return Life(state=row.state, generation=row.generation, failure=failure)
+
+
+def record_of(row: ShardRow, life: Life, history: tuple[Transition, ...], index_directory: Path) -> ShardRecord:
+    """The wire form of a shard."""
+    record = ShardRecord(
+        key=row.key,
+        state=life.state.value,
+        url=row.url,
+        path=_text_path(row.url),
+        error=life.failure.message if life.failure is not None else "",
+        error_class=life.failure.error_class.value if life.failure is not None else "",
+        refs=life.refs,
+        lazy=row.lazy,
+        registered=row.registered,
+        generation=life.generation,
+        history=history,
+    )
+    return record if row.index is None else _with_facts(record, row.index, index_directory)
+
+
+def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -> ShardRecord:
+    return msgspec.structs.replace(
+        record,
+        size=facts.fingerprint.size,
+        fingerprint=facts.fingerprint,
+        index_path=str(index_directory / facts.name),
+        index_codec=facts.codec,
+        version=facts.version,
+        data_offset=facts.data_offset,
+        data_size=facts.data_size,
+        blocks=facts.blocks,
+        roots=facts.roots,
+    )
+
+
+def _text_path(url: str) -> str | None:
+    """The local path behind a URL, where there is one and JSON can carry it."""
+    try:
+        path = str(mounts.parse(url).path)
+        path.encode()
+    except (ShardError, UnicodeEncodeError):
+        return None
+    return path

@@ -1,0 +1,87 @@
+"""`$CARFS_PATH`: where the agent keeps its state, and the lock that keeps it to one agent.
+
+Imports the standard library only, since every RPC client asks it where the socket is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class RepositoryLocked(Exception):
+    """Another agent uses the repository; `pid` is its process, if it could be told."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        who = "another agent" if pid is None else f"another agent (process {pid})"
+        super().__init__(f"{who} uses {path}; stop it, or set CARFS_PATH to another directory")
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The paths below one `$CARFS_PATH`."""
+
+    path: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Repository:
+        """`$CARFS_PATH`, or `~/.carfs`."""
+        return cls(Path(environ.get("CARFS_PATH") or Path.home() / ".carfs").absolute())
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.path / "carfs.db"
+
+    @property
+    def socket(self) -> Path:
+        """The agent's socket, or a symbolic link to where config has put it."""
+        return self.path / "agent.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def indices(self) -> Path:
+        return self.path / "dagstore" / "index"
+
+    @property
+    def transients(self) -> Path:
+        return self.path / "dagstore" / "transients"
+
+    def create(self) -> None:
+        """Makes what is missing of the layout; a new top is for its owner only."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        for directory in (self.indices, self.transients):
+            directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def locked(repository: Repository) -> Iterator[None]:
+    """Holds the repository for this process; the system lets go of it however the process ends.
+
+    Raises RepositoryLocked, OSError.
+    """
+    descriptor = os.open(repository.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.read(descriptor, 32).strip()
+            raise RepositoryLocked(repository.path, int(text) if text.isdigit() else None) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,143 @@
+"""The ASGI application on the agent's socket: `POST /rpc/v0` and `GET /events`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from agent.dagstore.events import Hub
+from agent.dagstore.failures import ShardError
+from agent.rpc import jsonrpc
+from agent.rpc.http import Connection
+from agent.rpc.jsonrpc import Call
+from agent.rpc.methods import Services, answer
+from agent.rpc.peers import permission_of
+
+PING_INTERVAL_S = 10.0
+_LINES_BYTES = 64 * 1024  # of a snapshot, sent at once
+_encode = msgspec.json.Encoder().encode
+
+
+def application(services: Services, hub: Hub, *, admin_gid: int | None) -> Starlette:
+    """The application for `rpc.http.serve`."""
+    return Starlette(
+        routes=[
+            Route("/rpc/v0", _Rpc(services, admin_gid), methods=["POST"]),
+            Route("/events", _Events(services, hub), methods=["GET"]),
+        ]
+    )
+
+
+class _Rpc:
+    """One JSON-RPC body in, one out; the calls of a batch run side by side."""
+
+    def __init__(self, services: Services, admin_gid: int | None) -> None:
+        self._services = services
+        self._admin_gid = admin_gid
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _limited_body(Request(scope, receive))
+        if body is None:
+            message = f"a request body has at most {jsonrpc.MAX_BODY_BYTES} bytes"
+            await PlainTextResponse(message, status_code=413)(scope, receive, send)
+            return
+        connection: Connection = scope["state"]["connection"]
+        permission = permission_of(connection.peer, admin_gid=self._admin_gid)
+        incoming = jsonrpc.decode(body)
+        calls = [item for item in incoming.items if isinstance(item, Call)]
+        outcomes: list[Any] = [None] * len(calls)  # JSON values and ErrorObjects
+
+        async def run(number: int) -> None:
+            outcomes[number] = await answer(self._services, permission, calls[number])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(len(calls)):
+                nursery.start_soon(run, number)
+        reply = jsonrpc.encode(incoming, outcomes)
+        response = Response(status_code=204) if reply is None else Response(reply, media_type="application/json")
+        await response(scope, receive, send)
+
+
+async def _limited_body(request: Request) -> bytes | None:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > jsonrpc.MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+class _Events:
+    """A session: a snapshot of all shards, then what changes; its leases end with it."""
+
+    def __init__(self, services: Services, hub: Hub) -> None:
+        self._services = services
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["state"]["connection"]
+        session = self._services.leases.open(f"process {connection.peer.pid}")
+        subscription = self._hub.subscribe(connection.abort)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+                headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await _send_lines(send, _line({"event": "session", "session": session}))
+                for lines in self._snapshot():
+                    await _send_lines(send, lines)
+                await _send_lines(send, _line({"event": "ready"}))
+                while True:
+                    changed = None
+                    with trio.move_on_after(PING_INTERVAL_S):
+                        changed = await subscription.wait_changed()
+                    if changed == []:
+                        break
+                    news = [_line({"event": "ping"})] if changed is None else map(self._shard_line, changed)
+                    await _send_lines(send, b"".join(news))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                nursery.cancel_scope.cancel()
+        finally:
+            self._hub.unsubscribe(subscription)
+            self._services.leases.close(session)
+
+    def _snapshot(self) -> Iterator[bytes]:
+        """The lines of all shards, in pieces."""
+        lines = bytearray()
+        for key in self._services.dagstore.list_keys():
+            with suppress(ShardError):  # destroyed since we began
+                lines += _line({"event": "shard", "shard": self._services.dagstore.record(key)})
+            if len(lines) >= _LINES_BYTES:
+                yield bytes(lines)
+                lines.clear()
+        if lines:
+            yield bytes(lines)
+
+    def _shard_line(self, key: str) -> bytes:
+        try:
+            return _line({"event": "shard", "shard": self._services.dagstore.record(key)})
+        except ShardError:
+            return _line({"event": "shard-removed", "key": key})
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _send_lines(send: Send, lines: bytes) -> None:
+    await send({"type": "http.response.body", "body": lines, "more_body": True})
+
+
+def _line(value: object) -> bytes:
+    return _encode(value) + b"\n"

@@ -1,0 +1,149 @@
+"""The agent as a process: what starts after what, and how it stops."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import trio
+
+from agent import config as configuration
+from agent import logs, systemd
+from agent.catalogue import Catalogue
+from agent.config import Config, ConfigError
+from agent.dagstore.dagstore import open_dagstore
+from agent.dagstore.events import Hub
+from agent.dagstore.failures import ShardError
+from agent.dagstore.leases import Leases
+from agent.repository import Repository, RepositoryLocked, locked
+from agent.rpc.application import application
+from agent.rpc.http import BindError, UnixBind, serve
+from agent.rpc.methods import Services
+from agent.workers import open_pool
+
+logger = logging.getLogger(__name__)
+
+CannotStart = (ConfigError, RepositoryLocked, BindError, ShardError, OSError)
+"""What `main` raises if the agent cannot start; their text is for the operator."""
+
+
+def main(config_file: Path | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Runs the agent until it is told to stop; gives the exit code. Raises one of `CannotStart`."""
+    repository = Repository.from_environment(environ)
+    repository.create()
+    path = config_file if config_file is not None else repository.config
+    config = configuration.load(path, required=config_file is not None, environ=environ)
+    logs.set_up(config.log.level)
+    try:
+        trio.run(run, repository, config)
+    except BaseExceptionGroup as group:
+        raise _sole(group) from None
+    return 0
+
+
+async def run(
+    repository: Repository, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """The agent: everything starts in this order and stops in the reverse one."""
+    stop = trio.Event()
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stop_signals,
+        trio.open_signal_receiver(signal.SIGUSR1) as dump_signals,
+    ):
+        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(_stop_on_signal, stop_signals, stop)
+            nursery.start_soon(_dump_on_signal, dump_signals, sys.stderr)
+            stack.callback(nursery.cancel_scope.cancel)
+            stack.enter_context(locked(repository))
+            store = stack.enter_context(closing(Catalogue.open(repository.catalogue)))
+            hub = Hub(buffer=config.rpc.event_buffer)
+            workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
+            pool = await stack.enter_async_context(workers)
+            dagstore = await stack.enter_async_context(
+                open_dagstore(store=store, pool=pool, hub=hub, index_directory=repository.indices)
+            )
+            services = Services(
+                dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()
+            )
+            stop_serving = trio.Event()
+            serving = await stack.enter_async_context(trio.open_nursery())
+            await serving.start(
+                partial(serve, grace_s=config.rpc.stop_grace_s),
+                application(services, hub, admin_gid=config.admin_gid()),
+                [_bind(repository, config)],
+                stop_serving,
+            )
+            logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
+            systemd.notify("READY=1")
+            task_status.started()
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            dagstore.stop()
+            hub.close()
+            stop_serving.set()
+    logger.info("stopped")
+
+
+def _bind(repository: Repository, config: Config) -> UnixBind:
+    """The socket to listen on; if config moves it, a link at the usual place leads there."""
+    path = Path(config.rpc.socket) if config.rpc.socket else repository.socket
+    if repository.socket.is_symlink():
+        repository.socket.unlink()
+    if path != repository.socket:
+        repository.socket.unlink(missing_ok=True)
+        repository.socket.symlink_to(path)
+    return UnixBind(path, mode=int(config.rpc.socket_mode, 8))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("carfs")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return "0"
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    async for number in signals:
+        logger.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+
+
+async def _dump_on_signal(signals: AsyncIterator[int], out: TextIO) -> None:
+    async for _ in signals:
+        print("\n".join(_task_lines(trio.lowlevel.current_root_task(), 0)), file=out, flush=True)
+
+
+def _task_lines(task: trio.lowlevel.Task | None, depth: int) -> list[str]:
+    """A task and its children, each with where it waits."""
+    if task is None:
+        return []
+    indent = "  " * depth
+    lines = [f"{indent}task {task.name}"]
+    for frame, line in task.iter_await_frames():
+        lines.append(f"{indent}  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}")
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            lines += _task_lines(child, depth + 1)
+    return lines
+
+
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error in nurseries' groups of one; several stay a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+

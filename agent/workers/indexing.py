@@ -1,0 +1,41 @@
+"""The task `index`: makes the detached index of the CAR behind a local file.
+
+Takes `{"path", "scratch", "out"}`; gives what `records.IndexFacts` holds of the file and its index. The index is made
+in the folder `scratch` and appears as `out` complete and on disk, or not at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts import FileMount
+from agent.dagstore.records import MAX_ROOTS_KEPT
+from agent.workers.messages import Params
+from agent.workers.tasks import Progress
+from carlib import durable, indexing
+
+
+def build_index(params: Params, progress: Progress) -> Params:
+    """Indexes the file; raises ShardError, CarError, OSError."""
+    mount, scratch, out = FileMount(Path(params["path"])), Path(params["scratch"]), Path(params["out"])
+    before = mount.probe()
+    scratch.mkdir(exist_ok=True)
+    report = indexing.build(mount.path, scratch / out.name, progress=progress)
+    changed = before.differs_from(mount.probe())
+    if changed:
+        raise ShardError(ErrorClass.BUSY, f"{mount} was written to while it was indexed ({changed})")
+    (scratch / out.name).rename(out)
+    durable.sync_folder(out.parent)
+    scratch.rmdir()
+    return {
+        "name": out.name,
+        "size": report.index_size,
+        "fingerprint": {name: getattr(before, name) for name in ("size", "mtime_ns", "inode", "device")},
+        "codec": report.index_codec,
+        "version": report.version,
+        "data_offset": report.data_offset,
+        "data_size": report.data_size,
+        "blocks": report.block_count,
+        "roots": [str(root) for root in report.roots[:MAX_ROOTS_KEPT]],
+    }

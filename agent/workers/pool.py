@@ -1,0 +1,192 @@
+"""The agent's side of its worker processes: a bounded pool that starts them when needed and ends them for sure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+import agent
+from agent.dagstore.failures import ErrorClass
+from agent.workers import messages
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = str(Path(agent.__file__).parent.parent)  # where the worker finds `agent` and `carlib`
+_CHUNK_BYTES = 64 * 1024
+
+
+class WorkerFailed(Exception):
+    """The task said that it failed; `error_class` is its class."""
+
+    def __init__(self, error_class: ErrorClass, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class WorkerDied(WorkerFailed):
+    """The process ended, or wrote nonsense, before it gave a result; `returncode` is negative for a signal."""
+
+    def __init__(self, what: str, returncode: int | None) -> None:
+        super().__init__(ErrorClass.BUG, what)
+        self.returncode = returncode
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A snapshot for status displays."""
+
+    busy: int
+    idle: int
+    waiting: int
+    limit: int
+    pids: tuple[int, ...]
+
+
+class WorkerPool:
+    """Runs tasks in worker processes, `limit` at a time; get one from `open_pool`."""
+
+    def __init__(self, nursery: trio.Nursery, limit: int, idle_timeout_s: float) -> None:
+        self._nursery = nursery
+        self._limiter = trio.CapacityLimiter(limit)
+        self._idle_timeout_s = idle_timeout_s
+        self._idle: list[tuple[_Worker, float]] = []  # with the time from which on it may go
+        self._busy: set[_Worker] = set()
+        self._reaping = False
+
+    async def run(
+        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None = None
+    ) -> messages.Params:
+        """Runs one task and gives its result; waits for a free place first.
+
+        Raises WorkerFailed, WorkerDied. If cancelled, or after WorkerDied, the process is gone when this returns.
+        """
+        async with self._limiter:
+            worker = self._idle.pop()[0] if self._idle else await _Worker.start()
+            self._busy.add(worker)
+            try:
+                result = await worker.call(kind, params, progress)
+            except WorkerDied:
+                await worker.kill()
+                raise
+            except WorkerFailed:
+                self._keep(worker)
+                raise
+            except BaseException:
+                await worker.kill()
+                raise
+            finally:
+                self._busy.discard(worker)
+            self._keep(worker)
+            return result
+
+    def statistics(self) -> PoolStatistics:
+        limiter = self._limiter.statistics()
+        workers = [*self._busy, *(worker for worker, _ in self._idle)]
+        return PoolStatistics(
+            busy=len(self._busy),
+            idle=len(self._idle),
+            waiting=limiter.tasks_waiting,
+            limit=int(limiter.total_tokens),
+            pids=tuple(sorted(worker.pid for worker in workers)),
+        )
+
+    def _keep(self, worker: _Worker) -> None:
+        self._idle.append((worker, trio.current_time() + self._idle_timeout_s))
+        if not self._reaping:
+            self._reaping = True
+            self._nursery.start_soon(self._reap)
+
+    async def _reap(self) -> None:
+        """Ends workers that nobody has needed for a while; runs only while there are idle ones."""
+        while self._idle:
+            await trio.sleep_until(self._idle[0][1])
+            while self._idle and self._idle[0][1] <= trio.current_time():
+                await self._idle.pop(0)[0].kill()
+        self._reaping = False
+
+    async def close(self) -> None:
+        """Ends the idle workers; the busy ones end with their cancelled callers."""
+        while self._idle:
+            await self._idle.pop()[0].kill()
+
+
+@asynccontextmanager
+async def open_pool(*, limit: int, idle_timeout_s: float = 10.0) -> AsyncIterator[WorkerPool]:
+    """A pool for the time of the block; no process of it is left afterwards."""
+    async with trio.open_nursery() as nursery:
+        pool = WorkerPool(nursery, limit, idle_timeout_s)
+        try:
+            yield pool
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await pool.close()
+
+
+class _Worker:
+    """One process and the pipes to it."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._requests = process.stdin
+        self._replies = process.stdout
+        self._lines = messages.LineBuffer()
+        self.pid = process.pid
+
+    @classmethod
+    async def start(cls) -> _Worker:
+        search = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH", "")]))
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-P", "-m", "agent.workers.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+        )
+        return cls(process)
+
+    async def call(
+        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None
+    ) -> messages.Params:
+        try:
+            await self._requests.send_all(messages.encode({"task": kind, "params": params}))
+            while True:
+                data = await self._replies.receive_some(_CHUNK_BYTES)
+                if not data:
+                    raise await self._death(kind)
+                for message in map(messages.decode, self._lines.feed(data)):
+                    if "result" in message:
+                        result: messages.Params = message["result"]
+                        return result
+                    if "error" in message:
+                        error = message["error"]
+                        raise WorkerFailed(ErrorClass(error["class"]), error["message"])
+                    if progress is not None:
+                        done, total = message["progress"]
+                        progress(done, total)
+        except trio.BrokenResourceError:
+            raise await self._death(kind) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkerDied(f"worker {self.pid} gave no sense for {kind}: {error!r}", None) from error
+
+    async def _death(self, kind: str) -> WorkerDied:
+        code = await self._process.wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        return WorkerDied(f"worker process {self.pid} {how} in the middle of the task {kind!r}", code)
+
+    async def kill(self) -> None:
+        """Ends the process and waits for its end, which SIGKILL makes short."""
+        with trio.CancelScope(shield=True):
+            self._process.kill()
+            await self._process.wait()
+            await self._requests.aclose()
+            await self._replies.aclose()
+        logger.debug("worker %d ended", self.pid)

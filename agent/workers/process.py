@@ -1,0 +1,86 @@
+"""A worker process (`python -m agent.workers.process`): reads tasks from stdin, writes messages to stdout.
+
+It ends when stdin does, even in the middle of a task: a killed agent leaves no worker behind that still writes.
+(PR_SET_PDEATHSIG would not do: it looks at the thread that started us, and trio's threads come and go.)
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import BinaryIO
+
+from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
+from agent.workers import messages, tasks
+from carlib.errors import CarError
+
+PROGRESS_INTERVAL_S = 0.25
+
+
+def main() -> None:
+    """Serves tasks until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the agent decides what it means
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # a stray print must not end up between two messages
+    arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, arrived), daemon=True).start()
+    while True:
+        replies.write(messages.encode(_reply(arrived.get(), replies)))
+
+
+def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
+    for line in requests:
+        arrived.put(line)
+    os._exit(0)
+
+
+def _reply(line: bytes, replies: BinaryIO) -> messages.Params:
+    try:
+        request = messages.decode(line)
+        task = tasks.load(request["task"])
+        return {"result": task(request["params"], _Progress(replies).report)}
+    except ShardError as error:
+        return _error(error.error_class, str(error))
+    except CarError as error:
+        return _error(ErrorClass.CORRUPT, str(error))
+    except OSError as error:
+        return _error(class_of_os_error(error), _os_error_text(error))
+    except MemoryError:
+        return _error(ErrorClass.NO_SPACE, "out of memory")
+    except Exception as error:  # the boundary of the process: whatever it was, the agent gets an answer
+        traceback.print_exc()
+        return _error(ErrorClass.BUG, f"{type(error).__name__}: {error}")
+
+
+def _error(error_class: ErrorClass, message: str) -> messages.Params:
+    return {"error": {"class": error_class.value, "message": message}}
+
+
+def _os_error_text(error: OSError) -> str:
+    what = error.strerror or str(error)
+    if not isinstance(error.filename, str | bytes):
+        return what
+    return f"{os.fsencode(error.filename).decode(errors='backslashreplace')}: {what}"
+
+
+class _Progress:
+    """Passes progress on, a few times a second at most."""
+
+    def __init__(self, replies: BinaryIO) -> None:
+        self._replies = replies
+        self._last = time.monotonic()
+
+    def report(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_INTERVAL_S:
+            self._last = now
+            self._replies.write(messages.encode({"progress": [done, total]}))
+
+
+if __name__ == "__main__":
+    main()
