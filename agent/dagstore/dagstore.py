@@ -468,6 +468,6 @@ def _unknown(key: str) -> ShardError:
 def _unexpected(operation: str, shard: _Shard, expected: ShardState) -> ShardError:
     """In Lotus' words, which its users and scripts know."""
     message = f"cannot {operation} shard; expected state {expected.value}, was: {shard.life.state.value}"
-    return ShardError(ErrorClass.INVALID, message, key=shard.row.key)
+    return ShardError(ErrorClass.BUSY, message, key=shard.row.key)
 
 

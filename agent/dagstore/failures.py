@@ -16,7 +16,7 @@ class ErrorClass(enum.StrEnum):
 
     NOT_FOUND = "not-found"  # no such shard, session, method
     EXISTS = "exists"  # a shard of that key is there already
-    BUSY = "busy"  # in use, or shutting down; later it may work
+    BUSY = "busy"  # in use, stopping, or not in the state for this; later it may work
     INVALID = "invalid"  # the request makes no sense: fix the request
     DENIED = "denied"  # the operating system or the permission level refuses
     GONE = "gone"  # the data is not (any more) where the mount says

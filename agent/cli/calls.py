@@ -1,0 +1,63 @@
+"""Calls to the agent from commands: errors become exit codes, and long calls show progress."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from agent import client
+from agent.cli.exits import AgentRefused, AgentUnreachable
+from agent.cli.output import printable
+from agent.cli.progress import Step, progress
+
+POLL_INTERVAL_S = 0.25
+
+Json = Any  # any value that JSON can carry
+
+
+def shown(text: str) -> str:
+    """Text from the agent (a key, an error) as a terminal may see it."""
+    return printable(text.encode(errors="surrogateescape"))
+
+
+def call(method: str, params: Json = None, *, timeout_s: float | None = client.CALL_TIMEOUT_S) -> Json:
+    """The result of one call; raises AgentUnreachable, AgentRefused. `timeout_s` None: however long it takes."""
+    try:
+        return client.Client(timeout_s=timeout_s).call(method, params)
+    except client.AgentUnreachable as error:
+        raise AgentUnreachable(str(error)) from error
+    except client.AgentError as error:
+        raise AgentRefused(str(error), error.error_class) from error
+
+
+def call_that_indexes(method: str, params: Json, key: str, *, quiet: bool) -> Json:
+    """Likewise for a call that returns when the shard `key` is indexed; shows how far that is.
+
+    Whoever interrupts it stops waiting; the agent goes on.
+    """
+    outcome: list[Json | Exception] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call(method, params, timeout_s=None))
+        except Exception as error:  # raised below, in the thread that waits
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    with progress(f"indexing {shown(key)}", quiet=quiet) as step:
+        while thread.is_alive():
+            thread.join(POLL_INTERVAL_S)
+            if thread.is_alive() and not quiet:
+                _show(key, step)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _show(key: str, step: Step) -> None:
+    with suppress(AgentUnreachable, AgentRefused):  # if it matters, the call itself says so
+        for one in call("Carfs.Status")["Indexing"]:
+            if one["Key"] == key:
+                step(one["Done"], one["Total"])
