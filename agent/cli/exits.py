@@ -106,31 +106,28 @@ def _report(error: BaseException) -> int:
             return _say(error.format_message(), Exit(error.exit_code))
         case CommandFailed():
             return _say(str(error), error.code)
-        case OSError():
-            missing = isinstance(error, FileNotFoundError)
-            return _say(_os_error_text(error), Exit.NOT_FOUND if missing else Exit.FAILED)
-    return _report_data_error(error)
+    code = code_of(error)
+    if code is None:
+        traceback.print_exception(error)
+        return _say(f"internal error, please report the lines above: {error!r}", Exit.FAILED)
+    return _say(_os_error_text(error) if isinstance(error, OSError) else str(error), code)
 
 
-def _report_data_error(error: BaseException) -> int:
-    from carlib.errors import (
-        BlockNotFound,
-        CarError,
-        NotUnixFs,
-    )  # only a failing command pays for the imports
+def code_of(error: BaseException) -> Exit | None:
+    """The exit code for an error of the system or of data, None for one that nobody foresaw."""
+    if isinstance(error, OSError):
+        return Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.FAILED
+    from carlib.errors import BlockNotFound, CarError, NotUnixFs  # late: only a failing command pays
     from carlib.unixfs import NoSuchEntry
 
     match error:
         case BlockNotFound() | NoSuchEntry():
-            return _say(str(error), Exit.NOT_FOUND)
+            return Exit.NOT_FOUND
         case NotUnixFs():
-            return _say(str(error), Exit.FAILED)
+            return Exit.FAILED
         case CarError():
-            return _say(str(error), Exit.CORRUPT)
-    traceback.print_exception(error)
-    return _say(
-        f"internal error, please report the lines above: {type(error).__name__}: {error}", Exit.FAILED
-    )
+            return Exit.CORRUPT
+    return None
 
 
 def _os_error_text(error: OSError) -> str:

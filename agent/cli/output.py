@@ -19,9 +19,10 @@ def emit_json_line(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def printable(name: bytes) -> str:
+def printable(name: bytes | str) -> str:
     """A name from a CAR as text that cannot steer a terminal: what is not printable UTF-8 is shown as `\\x…`."""
-    text = name.decode("utf-8", "backslashreplace")
+    raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+    text = raw.decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

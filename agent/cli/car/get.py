@@ -10,15 +10,15 @@ from typing import Any
 import click
 
 from agent.cli.car.given import car_argument, car_path
+from agent.cli.car.target import Target
 from agent.cli.command import command, example
 from agent.cli.exits import CommandFailed, Exit
 from carlib import dagcbor, dagjson, dagpb
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
 from carlib.durable import replacing
-from carlib.errors import Malformed, UnknownCodec
-from carlib.names import unshown
-from carlib.unixfs import File, Kind, resolve, stat
+from carlib.errors import UnknownCodec
+from carlib.unixfs import File, Kind, stat
 
 PIECE_BYTES = 1 << 20
 
@@ -50,12 +50,12 @@ def get(car: str, what: str, output: Path | None, dag_json: bool) -> None:
 
 
 def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[bytes | memoryview]:
-    start, names = _start(blocks, what)
-    cid = resolve(blocks, start, names)
+    target = Target.parse(what, blocks.roots)
+    cid = target.find(blocks)
     if dag_json:
         yield f"{dagjson.render(_value(cid, blocks.get(cid)))}\n".encode()
         return
-    kind = stat(blocks, cid).kind if "/" in what else Kind.OTHER
+    kind = stat(blocks, cid).kind if target.is_path else Kind.OTHER
     if kind is Kind.DIRECTORY:
         raise CommandFailed(f"{what} is a directory; carfs car extract unpacks it", Exit.USAGE)
     if kind is Kind.FILE:
@@ -64,27 +64,6 @@ def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[b
             yield file.read(offset, PIECE_BYTES)
     else:
         yield blocks.get(cid)
-
-
-def _start(blocks: ReadOnlyBlockstore, what: str) -> tuple[Cid, list[bytes]]:
-    """The CID and the stored names that `what` means: "CID", "CID/a/b", or "/a/b" below the only root."""
-    head, *rest = what.removeprefix("/ipfs/").split("/")
-    names = [_stored(name) for name in rest if name]
-    if head:
-        try:
-            return Cid.parse(head), names
-        except Malformed:
-            names.insert(0, _stored(head))
-    if len(blocks.roots) != 1:
-        raise CommandFailed(f"the CAR has {len(blocks.roots)} roots, so write CID/path", Exit.USAGE)
-    return blocks.roots[0], names
-
-
-def _stored(name: str) -> bytes:
-    """The name in the CAR that listings show as `name`."""
-    given = name.encode("utf-8", "surrogateescape")
-    stored = unshown(given)
-    return given if stored is None else stored
 
 
 def _value(cid: Cid, block: bytes | memoryview) -> Any:
