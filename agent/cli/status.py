@@ -29,12 +29,11 @@ def _lines(found: dict[str, Any]) -> list[str]:  # Any: JSON, as Carfs.Status do
         f"shards    {', '.join(shards) or 'none'}",
         f"workers   {workers['Busy']} of {workers['Limit']} busy, {workers['Waiting']} tasks wait",
     ]
-    for one in found["Indexing"]:
-        lines.append(
-            f"indexing  {printable(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
-        )
-    for one in found["Clients"]:
-        lines.append(f"client    {one['Client']}: {one['Leases']} leases")
+    lines += [
+        f"indexing  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
+        for one in found["Indexing"]
+    ]
+    lines += [f"client    {one['Client']}: {one['Leases']} leases" for one in found["Clients"]]
     return lines
 
 
