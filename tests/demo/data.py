@@ -6,20 +6,22 @@ import hashlib
 import shutil
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from carlib.cid import RAW, Cid
 from carlib.container import read_container
-from carlib.durable import replacing
 from carlib.pack import pack
 from carlib.section import Section, Sections
 from carlib.source import FileSource
+from carlib.unixfs.builder import Builder
+from carlib.unixfs.profile import CARFS
+from carlib.writer import creating
 from tests.fixtures import REPOSITORY
 
-PIECE_BYTES = 1 << 20
 SEED = 20241123
 
 Say = Callable[[str], None]
@@ -30,9 +32,9 @@ def make(folder: Path, big_bytes: int, say: Say) -> dict[str, Path]:
     cars = folder / "cars"
     cars.mkdir(parents=True, exist_ok=True)
     makers: dict[str, Callable[[Path], None]] = {
-        "stdlib": lambda out: _pack(_standard_library(folder / "stdlib"), out),
-        "big": lambda out: _pack_big_file(folder, out, big_bytes),
-        "docs-v1": _write_docs_as_v1,
+        "stdlib": lambda out: pack(_standard_library(folder / "stdlib"), out),
+        "big": lambda out: _stream_big_file(folder, out, big_bytes),
+        "docs-v1": lambda out: pack(REPOSITORY / "docs", out, version=1),
         "damaged": lambda out: _flip_a_bit(cars / "docs-v1.car", out),
         "cut-short": lambda out: _cut_short(cars / "docs-v1.car", out),
     }
@@ -43,10 +45,6 @@ def make(folder: Path, big_bytes: int, say: Say) -> dict[str, Path]:
             makers[key](path)
             say(f"made {path.name}: {path.stat().st_size:,} bytes in {time.monotonic() - started:.1f} s")
     return made
-
-
-def _pack(source: Path, out: Path) -> None:
-    pack(source, out)
 
 
 def _standard_library(folder: Path) -> Path:
@@ -60,29 +58,23 @@ def _standard_library(folder: Path) -> Path:
     return folder
 
 
-def _pack_big_file(folder: Path, out: Path, size_bytes: int) -> None:
-    """Packs a file of pseudo-random bytes, the same ones everywhere, and keeps its sum but not the file."""
-    big = folder / "big.bin"
+def _stream_big_file(folder: Path, out: Path, size_bytes: int) -> None:
+    """A file of pseudo-random bytes, the same ones everywhere, that exists nowhere but in its CAR; and its sum."""
     generator = np.random.Generator(np.random.SFC64(SEED))
     digest = hashlib.sha256()
-    with big.open("wb") as file:
-        for _ in range(0, size_bytes, PIECE_BYTES):
-            piece = generator.bytes(PIECE_BYTES)
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(0, size_bytes, CARFS.chunk_size):
+            piece = generator.bytes(CARFS.chunk_size)
             digest.update(piece)
-            file.write(piece)
+            yield piece
+
+    with ThreadPoolExecutor() as threads, creating(out) as writer:
+        builder = Builder(writer, CARFS, threads)
+        built = builder.file(pieces())
+        builder.flush()
+        writer.finish([built.cid])
     (folder / "big.sha256").write_text(f"{digest.hexdigest()}  mnt/shards/big/root\n")
-    _pack(big, out)
-    big.unlink()
-
-
-def _write_docs_as_v1(out: Path) -> None:
-    """This repository's pages, as the CARv1 that is the payload of their CARv2."""
-    packed = out.with_name(f"{out.name}.v2")
-    _pack(REPOSITORY / "docs", packed)
-    with FileSource(packed) as source, replacing(out) as file:
-        container = read_container(source)
-        file.write(source.pread(container.data_offset, container.data_size))
-    packed.unlink()
 
 
 def _flip_a_bit(original: Path, out: Path) -> None:
