@@ -1,8 +1,8 @@
 """Blocks by CID out of a CAR: payload and index joined, read only, every block verified before it is handed out.
 
-Look-ups go by multihash (two kubo fixtures file dag-pb blocks under raw CIDs), or by whole CID where asked.  Identity CIDs
-are answered from themselves.  An index is searched in place; one that was found inside the CAR is a hint: where it misleads
-or lacks a block, the sections themselves are asked once and for all.
+Look-ups go by multihash (two kubo fixtures file dag-pb blocks under raw CIDs), or by whole CID where asked.
+Identity CIDs are answered from themselves.  An index is searched in place; one that was found inside the CAR is a
+hint: where it misleads or lacks a block, the sections themselves are asked once and for all.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class _State:
 class ReadOnlyBlockstore:
     """:class:`Blocks` over one CAR file and its index; a context manager.
 
-    A block is verified when it is first touched and remembered as good (one bit each) until the file's stamp changes: then
-    everything is verified anew.  Memory does not grow with the CAR but by those bits.
+    A block is verified when it is first touched and remembered as good (one bit each) until the file's stamp
+    changes: then everything is verified anew.  Memory does not grow with the CAR but by those bits.
     """
 
     def __init__(
@@ -138,8 +138,8 @@ class ReadOnlyBlockstore:
     ) -> Self:
         """The CAR at ``path`` with the detached index file ``index``.
 
-        Without one: the CARv2's own index as a hint, or one built now in an unlinked temporary file.  ``salvage`` takes a
-        damaged CAR as far as it is whole.  Raises CarError, OSError.
+        Without one: the CARv2's own index as a hint, or one built now in an unlinked temporary file.  ``salvage``
+        takes a damaged CAR as far as it is whole.  Raises CarError, OSError.
         """
         source = FileSource(path)
         owned: list[ByteSource] = []
@@ -293,7 +293,9 @@ class ReadOnlyBlockstore:
             raise error.located(source=self.source.name, shift=start) from None
         if head is None or start + head.end > container.data_end:
             raise Malformed("index points to no whole section", source=self.source.name, offset=start)
-        return Cid(piece[head.cid : head.data]), Location(ordinal, start, start + head.data, head.end - head.data)
+        return Cid(piece[head.cid : head.data]), Location(
+            ordinal, start, start + head.data, head.end - head.data
+        )
 
     def _scan(self) -> _State:
         """Put an index of our own in the place of the CAR's, once."""

@@ -52,7 +52,9 @@ class CheckedBlocks:
                     data = view[head.data : head.end]
                 else:
                     data = memoryview(self._source.pread(base + head.data, head.end - head.data))
-                yield CheckedBlock(cid, base + start, base + head.data, data, self._problem(cid, data, base + start))
+                yield CheckedBlock(
+                    cid, base + start, base + head.data, data, self._problem(cid, data, base + start)
+                )
 
     def _problem(self, cid: Cid, data: memoryview, offset: int) -> CarError | None:
         try:

@@ -1,6 +1,7 @@
 """Content identifiers, kept as the bytes that stand in a section; text is made when somebody reads it.
 
-Source: multiformats, CID; CARv1, Data section.  A CID is *not* verified by being one: :func:`carlib.multihash.check` is.
+Source: multiformats, CID; CARv1, Data section.  A CID is *not* verified by being one: :func:`carlib.multihash.check`
+is.
 """
 
 from __future__ import annotations

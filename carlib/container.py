@@ -43,8 +43,8 @@ class Container:
 def read_container(source: ByteSource, *, strict: bool = True, whole: bool = True) -> Container:
     """The frame of the CAR in ``source``; raises CarError with source and offset, OSError.
 
-    ``strict``: see :mod:`carlib.header`.  ``whole`` False takes a CARv2 whose file ends inside its payload, cut to what is
-    there.
+    ``strict``: see :mod:`carlib.header`.  ``whole`` False takes a CARv2 whose file ends inside its payload, cut to
+    what is there.
     """
     size = source.size
     try:

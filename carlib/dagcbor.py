@@ -28,8 +28,8 @@ _FLOAT64: Final = 27
 def decode(block: Buffer, *, strict: bool = True) -> Any:
     """The value of ``block``: dict, list, str, bytes, int, float, bool, None and :class:`Cid` for links.
 
-    Strict: Malformed for all that dag-cbor forbids.  Not strict: text that is not UTF-8 comes with surrogate escapes (140
-    of the 1,043 blocks of the commonest Filecoin sample hold such text), everything else stays forbidden.
+    Strict: Malformed for all that dag-cbor forbids.  Not strict: text that is not UTF-8 comes with surrogate escapes
+    (140 of the 1,043 blocks of the commonest Filecoin sample hold such text), everything else stays forbidden.
     """
     for _ in scan(block, text=strict):
         pass

@@ -1,6 +1,7 @@
 """dag-json: what people are shown of structured blocks, and the links of dag-json blocks.
 
-Source: IPLD, DAG-JSON specification: a link is ``{"/": "<cid>"}``, bytes are ``{"/": {"bytes": "<base64, unpadded>"}}``.
+Source: IPLD, DAG-JSON specification: a link is ``{"/": "<cid>"}``, bytes are ``{"/": {"bytes": "<base64,
+unpadded>"}}``.
 """
 
 from __future__ import annotations

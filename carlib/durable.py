@@ -22,7 +22,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
     temporary = Path(name)
     try:
-        with open(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode & ~_umask())
@@ -45,6 +45,9 @@ def sync_folder(folder: Path) -> None:
 
 def _umask() -> int:
     """The process's umask; reading it means setting it, so it is read from /proc where that is there."""
-    with contextlib.suppress(OSError, IndexError, ValueError), open("/proc/self/status", encoding="ascii") as status:
+    with (
+        contextlib.suppress(OSError, IndexError, ValueError),
+        Path("/proc/self/status").open(encoding="ascii") as status,
+    ):
         return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
     return 0o022

@@ -1,7 +1,7 @@
 """The one error family of carlib: what is wrong, in which source, at which offset.
 
-Every parser and reader of carlib answers with a value, with "need more", or with a :class:`CarError`; anything else that
-comes out of one is a bug.  ``agent`` maps these classes to RPC and exit codes, ``fusefs`` to errnos.
+Every parser and reader of carlib answers with a value, with "need more", or with a :class:`CarError`; anything else
+that comes out of one is a bug.  ``agent`` maps these classes to RPC and exit codes, ``fusefs`` to errnos.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class LimitExceeded(CarError):
     def __init__(
         self, what: str, value: int, maximum: int, *, source: str | None = None, offset: int | None = None
     ) -> None:
-        super().__init__(f"{what} is {value}, more than the maximum of {maximum}", source=source, offset=offset)
+        super().__init__(
+            f"{what} is {value}, more than the maximum of {maximum}", source=source, offset=offset
+        )
         self.value = value
         self.maximum = maximum
 
@@ -70,14 +72,20 @@ class UnknownHash(CarError):
     """A multihash code that we cannot compute, so its blocks cannot be verified."""
 
     def __init__(self, code: int, *, source: str | None = None, offset: int | None = None) -> None:
-        super().__init__(f"hash function 0x{code:x} is not supported, the block cannot be verified", source=source, offset=offset)
+        super().__init__(
+            f"hash function 0x{code:x} is not supported, the block cannot be verified",
+            source=source,
+            offset=offset,
+        )
         self.code = code
 
 
 class UnknownCodec(CarError):
     """A content codec or an index codec that we cannot read."""
 
-    def __init__(self, code: int, what: str = "codec", *, source: str | None = None, offset: int | None = None) -> None:
+    def __init__(
+        self, code: int, what: str = "codec", *, source: str | None = None, offset: int | None = None
+    ) -> None:
         super().__init__(f"{what} 0x{code:x} is not supported", source=source, offset=offset)
         self.code = code
 

@@ -82,7 +82,8 @@ class V2Header:
                 raise Malformed(f"CARv2 {name} is out of range: {value}", offset=at)
         if file_size is not None and data_offset + data_size > file_size:
             raise Truncated(
-                f"CARv2 payload ends at {data_offset + data_size}, the file at {file_size}", offset=len(PRAGMA)
+                f"CARv2 payload ends at {data_offset + data_size}, the file at {file_size}",
+                offset=len(PRAGMA),
             )
         return cls(data_offset, data_size, index_offset, characteristics)
 

@@ -1,13 +1,15 @@
 """Index sections: which multihash lies at which offset, searched where they lie and never loaded whole.
 
-Source: CARv2, Index formats, as real files have them (the published text lacks the bucket count and calls a byte length a
-count).  An index is ``varint codec`` and a body; all body integers are little-endian, counts are signed 32 bits:
+Source: CARv2, Index formats, as real files have them (the published text lacks the bucket count and calls a byte
+length a count).  An index is ``varint codec`` and a body; all body integers are little-endian, counts are signed 32
+bits:
 
     IndexSorted 0x0400:           i32 buckets; per bucket, ascending: u32 width, u64 byte length, entries
     MultihashIndexSorted 0x0401:  i32 codes;   per code, ascending:   u64 hash code, an IndexSorted body
     entry:                        digest | u64 offset of the section's length varint in the CARv1; sorted by digest
 
-A detached index file is the same bytes.  An index found inside a CAR is a hint: whoever follows it checks what is there.
+A detached index file is the same bytes.  An index found inside a CAR is a hint: whoever follows it checks what is
+there.
 """
 
 from __future__ import annotations
@@ -100,7 +102,10 @@ class Index:
                 piece = self._source.pread(bucket.start + first * bucket.width, (last - first) * bucket.width)
                 for number in range(last - first):
                     entry = piece[number * bucket.width : (number + 1) * bucket.width]
-                    digest, offset = entry[: bucket.digest_bytes], int.from_bytes(entry[bucket.digest_bytes :], "little")
+                    digest, offset = (
+                        entry[: bucket.digest_bytes],
+                        int.from_bytes(entry[bucket.digest_bytes :], "little"),
+                    )
                     yield Entry(bucket.first_ordinal + first + number, bucket.hash_code, digest, offset)
 
     def find(self, hash_code: int, digest: bytes) -> Iterator[tuple[int, int]]:
@@ -181,7 +186,9 @@ class _BucketReader:
     def read_count(self, what: str) -> int:
         (count,) = self._read(_COUNT)
         if count < 0:
-            raise Malformed(f"index announces {count} {what}", source=self._source.name, offset=self.cursor - 4)
+            raise Malformed(
+                f"index announces {count} {what}", source=self._source.name, offset=self.cursor - 4
+            )
         if count > MAX_INDEX_BUCKETS:
             raise self._over(f"number of {what} in the index", count, MAX_INDEX_BUCKETS, 4)
         return int(count)
@@ -192,17 +199,23 @@ class _BucketReader:
     def read_widths(self, hash_code: int | None) -> None:
         for _ in range(self.read_count("buckets")):
             if len(self.buckets) >= MAX_INDEX_BUCKETS:
-                raise self._over("number of buckets in the index", len(self.buckets) + 1, MAX_INDEX_BUCKETS, 0)
+                raise self._over(
+                    "number of buckets in the index", len(self.buckets) + 1, MAX_INDEX_BUCKETS, 0
+                )
             width, length = self._read(_BUCKET)
             at = self.cursor - _BUCKET.size
             if width > MAX_INDEX_WIDTH:
                 raise self._over("width of an index entry", width, MAX_INDEX_WIDTH, _BUCKET.size)
             if width < OFFSET_BYTES or length % width:
                 raise Malformed(
-                    f"index bucket of {length} bytes with entries of {width}", source=self._source.name, offset=at
+                    f"index bucket of {length} bytes with entries of {width}",
+                    source=self._source.name,
+                    offset=at,
                 )
             if length > self._size - self.cursor:
-                raise Truncated(f"index bucket of {length} bytes is cut short", source=self._source.name, offset=at)
+                raise Truncated(
+                    f"index bucket of {length} bytes is cut short", source=self._source.name, offset=at
+                )
             count = length // width
             self.buckets.append(Bucket(hash_code, width - OFFSET_BYTES, self.cursor, count, self._ordinal))
             self._ordinal += count

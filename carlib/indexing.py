@@ -32,7 +32,9 @@ _MANY: Final = 64
 _BATCH: Final = 1 << 14
 """Single entries gathered as Python objects before numpy takes them."""
 _USUAL_CID: Final = 36
-_USUAL_PREFIXES: Final = np.array([np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)])
+_USUAL_PREFIXES: Final = np.array(
+    [np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)]
+)
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -70,8 +72,8 @@ def build(
 ) -> IndexReport:
     """Index the CAR at ``path`` into the detached index file ``out``, which appears complete and durable or not at all.
 
-    ``identity``: whether identity CIDs are listed (go-car leaves them out).  ``salvage``: index a damaged CAR as far as it
-    is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
+    ``identity``: whether identity CIDs are listed (go-car leaves them out).  ``salvage``: index a damaged CAR as far
+    as it is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
     """
     with FileSource(path) as source:
         container = read_container(source, whole=not salvage)
@@ -102,7 +104,9 @@ class _Hop:
         self.blocks = self.identities = 0
         self.end = container.first_section
         self.damage: CarError | None = None
-        self._sections = Sections(source, container.first_section, container.data_end, zero_is_end=zero_is_end)
+        self._sections = Sections(
+            source, container.first_section, container.data_end, zero_is_end=zero_is_end
+        )
         self._name = source.name
         self._missing = container.missing
         self._base = container.data_offset
@@ -122,7 +126,9 @@ class _Hop:
             self.damage = error
         self.end = self._sections.position
         if self.damage is None and self._missing:
-            self.damage = Truncated(f"{self._missing} bytes of the data are missing", source=self._name, offset=self.end)
+            self.damage = Truncated(
+                f"{self._missing} bytes of the data are missing", source=self._name, offset=self.end
+            )
         if progress is not None:
             progress(self._total, self._total)
 
@@ -151,7 +157,9 @@ class _Hop:
         inside = cids + _USUAL_CID <= len(buffer)
         heads = np.lib.stride_tricks.sliding_window_view(buffer, _USUAL_CID)[np.where(inside, cids, 0)]
         prefixes = np.ascontiguousarray(heads[:, :4]).view(np.uint32).reshape(-1)
-        usual = inside & (length >= _USUAL_CID) & (~two | (second < 0x80)) & np.isin(prefixes, _USUAL_PREFIXES)
+        usual = (
+            inside & (length >= _USUAL_CID) & (~two | (second < 0x80)) & np.isin(prefixes, _USUAL_PREFIXES)
+        )
         runs.add(SHA2_256, entry_rows(heads[usual][:, 4:], starts[usual] + (base - self._base)))
         return usual
 
@@ -169,8 +177,9 @@ class SortedRuns:
     def __init__(self, folder: Path, codec: int) -> None:
         """Runs go to an unlinked temporary file in ``folder``."""
         self._by_code = codec != INDEX_SORTED
-        self._file = tempfile.TemporaryFile(dir=folder, prefix=durable.TEMPORARY_PREFIX)  # noqa: SIM115  __exit__ closes it
-        self._pending: dict[tuple[int, int], list[Bytes2D]] = {}  # by hash code (0 where it is not kept) and digest size
+        self._file = tempfile.TemporaryFile(dir=folder, prefix=durable.TEMPORARY_PREFIX)  # noqa: SIM115
+        # All by hash code (0 where the codec keeps none) and digest size.
+        self._pending: dict[tuple[int, int], list[Bytes2D]] = {}
         self._single: dict[tuple[int, int], tuple[list[bytes], list[int]]] = {}
         self._runs: dict[tuple[int, int], list[Bytes2D]] = {}
         self._count = self._singles = 0
@@ -210,7 +219,8 @@ class SortedRuns:
         self._gather()
         self._flush()
         return [
-            SortedBucket(code, size, sum(map(len, runs)), _merged(runs)) for (code, size), runs in self._runs.items()
+            SortedBucket(code, size, sum(map(len, runs)), _merged(runs))
+            for (code, size), runs in self._runs.items()
         ]
 
     def _gather(self) -> None:
@@ -275,4 +285,3 @@ def _merged(runs: list[Bytes2D]) -> Iterator[bytes]:
     for number in range(len(fences) + 1):
         parts = [run[cut[number] : cut[number + 1]] for run, cut in zip(runs, cuts, strict=True)]
         yield _sorted(np.concatenate(parts)).data.tobytes()
-

@@ -58,14 +58,15 @@ class Stats:
 
 
 def inspect(path: Path, *, full: bool = False) -> Stats:
-    """Look at every section of the CAR at ``path``; ``full`` hashes every block and raises HashMismatch at the first bad one.
+    """Look at every section of the CAR at ``path``; ``full`` hashes every block and raises HashMismatch at the first
+    bad one.
 
     Raises CarError, OSError.
     """
     with FileSource(path) as source:
         container = read_container(source)
         index = own_index(source, container)
-        stats = Stats(container, index.codec if index else 0)
+        stats = Stats(container, index.codec if index is not None else 0)
         absent = {root for root in container.roots if not root.is_identity}
         for cid, size in _blocks(source, container, full):
             stats.codecs[cid.codec] += 1

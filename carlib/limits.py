@@ -1,6 +1,7 @@
 """Named maxima for every length that comes from outside; each is checked before memory is taken.
 
-Values follow go-car v2 ``options.go`` where it has one (its reader refuses 8 MiB *with* the CID, its writer allows 8 MiB
+Values follow go-car v2 ``options.go`` where it has one (its reader refuses 8 MiB *with* the CID, its writer allows 8
+MiB
 *without*: we accept what it can write).
 """
 

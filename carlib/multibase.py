@@ -1,7 +1,7 @@
 """Text forms of binary CIDs: base32 and base58btc here, all other bases through ``multiformats``.
 
-The two bases that nearly every CID is written in are done on raw bytes, since ``multiformats`` takes 0.15 s to import and
-140 µs a CID (measured); it is imported when another prefix is met.  Source: multibase, RFC 4648.
+The two bases that nearly every CID is written in are done on raw bytes, since ``multiformats`` takes 0.15 s to
+import and 140 µs a CID (measured); it is imported when another prefix is met.  Source: multibase, RFC 4648.
 """
 
 from __future__ import annotations

@@ -110,7 +110,9 @@ def check(cid: Cid, data: Buffer) -> None:
         found = digest(code, data)
         if code != IDENTITY:
             if len(expected) < MIN_DIGEST_BYTES:
-                raise Malformed(f"a digest of {len(expected)} bytes proves nothing, {MIN_DIGEST_BYTES} are the least: {cid}")
+                raise Malformed(
+                    f"a digest of {len(expected)} bytes proves nothing, {MIN_DIGEST_BYTES} are the least: {cid}"
+                )
             found = found[: len(expected)]
         matches = found == expected
     if not matches:

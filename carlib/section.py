@@ -1,7 +1,7 @@
 """Sections of a CARv1 payload: hopping over them in a file, or cutting them out of a stream.
 
-Source: CARv1, Data: ``section = varint(n) CID data`` with n = len(CID) + len(data).  A section of length zero is an error,
-or the end of the data where the caller says so (Filecoin pads pieces with zeros).
+Source: CARv1, Data: ``section = varint(n) CID data`` with n = len(CID) + len(data).  A section of length zero is an
+error, or the end of the data where the caller says so (Filecoin pads pieces with zeros).
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Head(NamedTuple):
 def read_head(buffer: Buffer, position: int, end: int) -> Head | None:
     """The section that begins at ``position``, or None where its length is zero; only length and CID must be there.
 
-    Raises Truncated where ``end`` comes before the end of the CID, Malformed, or LimitExceeded before anything is taken.
+    Raises Truncated where ``end`` comes before the end of the CID, Malformed, or LimitExceeded before anything is
+    taken.
     """
     length, cid = varint.decode(buffer, position, end)
     if length == 0:
@@ -66,7 +67,8 @@ def read_head(buffer: Buffer, position: int, end: int) -> Head | None:
 
 
 class Window(NamedTuple):
-    """A piece of the file, its offset, and the positions in it where sections begin, their lengths and CIDs included."""
+    """A piece of the file, its offset, and the positions in it where sections begin, their lengths and CIDs
+    included."""
 
     buffer: bytes
     offset: int
@@ -76,9 +78,9 @@ class Window(NamedTuple):
 class Sections:
     """The sections between ``start`` and ``end`` of ``source``, in file order, without reading their data.
 
-    After (or during) an iteration ``position`` is the end of the last whole section: where the data really ends when it was
-    padded, and how far a damaged CAR is good when the iteration raised.  Small sections are read through in large windows,
-    large ones hopped over: millions of small ones a second, 2 µs a large one.
+    After (or during) an iteration ``position`` is the end of the last whole section: where the data really ends when
+    it was padded, and how far a damaged CAR is good when the iteration raised.  Small sections are read through in
+    large windows, large ones hopped over: millions of small ones a second, 2 µs a large one.
     """
 
     def __init__(self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False) -> None:
@@ -106,7 +108,9 @@ class Sections:
             room = self._end - position
             buffer = self._source.peek(position, min(window, room))
             if len(buffer) < min(window, room):
-                raise Truncated("the file ends before its data should", source=self._source.name, offset=position)
+                raise Truncated(
+                    "the file ends before its data should", source=self._source.name, offset=position
+                )
             starts, cursor, error = self._hop(buffer, position, room)
             if starts:
                 yield Window(buffer, position, starts)
@@ -152,7 +156,11 @@ class Sections:
         if cursor > room:
             starts.pop()
             length, there = cursor - start, room - start
-            return starts, start, Truncated(f"data ends inside a section of {length} bytes, {there} are there", offset=start)
+            return (
+                starts,
+                start,
+                Truncated(f"data ends inside a section of {length} bytes, {there} are there", offset=start),
+            )
         return starts, cursor, None
 
     def _zero(self, cursor: int) -> CarError | None:
@@ -179,9 +187,9 @@ class Block(NamedTuple):
 class SectionScanner:
     """A CARv1 stream cut into its header and blocks, without I/O: feed bytes, ask for the next thing.
 
-    ``next()`` gives the :class:`~carlib.header.V1Header` first, then each :class:`Block`, None at the end of the data, or
-    NEED_DATA.  Raises the errors of :func:`read_head` and of the header parser, with offsets; blocks are not verified.
-    At most one section (:data:`~carlib.limits.MAX_SECTION_BYTES`) and what was fed at once are held.
+    ``next()`` gives the :class:`~carlib.header.V1Header` first, then each :class:`Block`, None at the end of the
+    data, or NEED_DATA.  Raises the errors of :func:`read_head` and of the header parser, with offsets; blocks are
+    not verified. At most one section (:data:`~carlib.limits.MAX_SECTION_BYTES`) and what was fed at once are held.
     """
 
     def __init__(self, *, zero_is_end: bool = False, offset: int = 0, source: str | None = None) -> None:
@@ -230,7 +238,9 @@ class SectionScanner:
             buffer.clear()
             return None
         if head.end > len(buffer):
-            raise Truncated(f"data ends inside a section of {head.end} bytes, {len(buffer)} are there", offset=0)
+            raise Truncated(
+                f"data ends inside a section of {head.end} bytes, {len(buffer)} are there", offset=0
+            )
         block = Block(bytes(buffer[head.cid : head.data]), bytes(buffer[head.data : head.end]), self._offset)
         self._take(head.end)
         return block

@@ -25,7 +25,8 @@ class ByteSource(Protocol):
         """Bytes there are now."""
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes at ``offset``; raises Truncated where there are fewer, OSError where reading fails."""
+        """Exactly ``length`` bytes at ``offset``; raises Truncated where there are fewer, OSError where reading
+        fails."""
 
     def peek(self, offset: int, length: int) -> bytes:
         """At most ``length`` bytes at ``offset``, fewer at the end."""

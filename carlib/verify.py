@@ -1,6 +1,7 @@
 """Is this CAR what it says: every block's hash, the roots, and the index against the data both ways.
 
-Nothing of what the CAR claims is believed; what is wrong is counted, and the first problems are kept with their offsets.
+Nothing of what the CAR claims is believed; what is wrong is counted, and the first problems are kept with their
+offsets.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _PROGRESS_EVERY: Final = 4 << 20
 
 @dataclass(slots=True)
 class Report:
-    """The verdict.  ``whole_until`` is the offset up to which the sections are whole, ``padding`` zero bytes behind them."""
+    """The verdict.  ``whole_until`` is the offset up to which the sections are whole, ``padding`` zero bytes behind
+    them."""
 
     path: Path
     version: int = 0
@@ -57,7 +59,8 @@ class Report:
 def verify(
     path: Path, *, index: Path | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Report:
-    """Check the CAR at ``path`` and its own or the detached ``index``; CarErrors end up in the report, OSError is raised."""
+    """Check the CAR at ``path`` and its own or the detached ``index``; CarErrors end up in the report, OSError is
+    raised."""
     report = Report(path)
     with FileSource(path) as source:
         try:
@@ -114,7 +117,9 @@ def _check_padding(source: ByteSource, start: int, end: int, report: Report) -> 
         piece = source.peek(offset, min(1 << 20, end - offset))
         if rest := piece.lstrip(b"\0"):
             at = offset + len(piece) - len(rest)
-            report.add(Malformed("bytes that are not zero follow the end of the data", source=source.name, offset=at))
+            report.add(
+                Malformed("bytes that are not zero follow the end of the data", source=source.name, offset=at)
+            )
             return
 
 
@@ -173,7 +178,9 @@ def _differences(index: Index, truth: Index, name: str) -> Iterator[CarError]:
 
 def _strays(key: tuple[int, int, bytes], offsets: set[int], name: str) -> Iterator[CarError]:
     for offset in sorted(offsets):
-        yield Malformed(f"index says {key[2].hex()} lies at {offset} of the data, where it does not", source=name)
+        yield Malformed(
+            f"index says {key[2].hex()} lies at {offset} of the data, where it does not", source=name
+        )
 
 
 def _absent(key: tuple[int, int, bytes], offsets: set[int], codec: int, name: str) -> Iterator[CarError]:

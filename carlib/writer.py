@@ -1,8 +1,8 @@
 """Writing CARs in one pass: sections as they come, the root when it is known, the index from what was written.
 
 The file appears complete and durable under its name, or not at all.  Since roots are known last, a header with room for
-them is written first and patched (CARv1 headers have no padding, so the roots must take exactly the room that was kept).
-Source: CARv1; CARv2, Header; go-car writes the same bytes.
+them is written first and patched (CARv1 headers have no padding, so the roots must take exactly the room that was
+kept). Source: CARv1; CARv2, Header; go-car writes the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ class CarWriter:
     """
 
     def __init__(
-        self, out: BinaryIO, folder: Path, *, version: int, roots: Sequence[Cid], codec: int, deduplicate: bool
+        self,
+        out: BinaryIO,
+        folder: Path,
+        *,
+        version: int,
+        roots: Sequence[Cid],
+        codec: int,
+        deduplicate: bool,
     ) -> None:
         """Over an empty seekable file; use :func:`creating`."""
         self.blocks = self.duplicates = self.data_bytes = 0
@@ -51,8 +58,8 @@ class CarWriter:
     def put(self, cid: Cid, data: bytes | memoryview) -> bool:
         """Append the block unless its multihash is there; whether it was appended.
 
-        Identity CIDs are never stored.  The caller vouches that ``data`` hashes to ``cid``.  Raises LimitExceeded for what
-        no reader would take, OSError.
+        Identity CIDs are never stored.  The caller vouches that ``data`` hashes to ``cid``.  Raises LimitExceeded
+        for what no reader would take, OSError.
         """
         if cid.is_identity:
             return False
@@ -116,7 +123,9 @@ def creating(
     if version not in (1, 2):
         raise ValueError(f"CAR version {version}")
     with durable.replacing(path) as out:
-        writer = CarWriter(out, path.parent, version=version, roots=roots, codec=codec, deduplicate=deduplicate)
+        writer = CarWriter(
+            out, path.parent, version=version, roots=roots, codec=codec, deduplicate=deduplicate
+        )
         try:
             yield writer
         finally:

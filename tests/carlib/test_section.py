@@ -1,0 +1,152 @@
+"""Sections: hopping in files and cutting streams give the same, whatever the split and the damage."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carlib import varint
+from carlib.cid import Cid
+from carlib.errors import CarError, LimitExceeded, Malformed, Truncated
+from carlib.header import V1Header
+from carlib.limits import MAX_BLOCK_BYTES
+from carlib.section import NEED_DATA, Block, Section, Sections, SectionScanner
+from carlib.source import MemorySource
+from tests.carlib.cars import BLOCKS, HELLO, car_v1, many_blocks, section
+
+START = len(V1Header((HELLO,)).encode())
+CAR = car_v1(BLOCKS)
+
+blocks_lists = st.lists(
+    st.tuples(st.sampled_from([cid for cid, _ in BLOCKS]), st.binary(max_size=300)) | st.sampled_from(BLOCKS)
+)
+
+
+def hop(car: bytes, *, zero_is_end: bool = False) -> tuple[list[Section], int, CarError | None]:
+    """All sections, where the last whole one ends, and what ended it."""
+    sections = Sections(MemorySource(car), START, len(car), zero_is_end=zero_is_end)
+    found: list[Section] = []
+    try:
+        found.extend(sections)
+    except CarError as error:
+        return found, sections.position, error
+    return found, sections.position, None
+
+
+def stream(pieces: list[bytes], *, zero_is_end: bool = False) -> tuple[list[Block], CarError | None]:
+    """All blocks of a stream fed in ``pieces``."""
+    scanner = SectionScanner(zero_is_end=zero_is_end)
+    found: list[Block] = []
+    try:
+        for piece in [*pieces, None]:
+            if piece is None:
+                scanner.feed_end()
+            else:
+                scanner.feed(piece)
+            while (one := scanner.next()) is not NEED_DATA and one is not None:
+                if isinstance(one, Block):
+                    found.append(one)
+    except CarError as error:
+        return found, error
+    return found, None
+
+
+@given(blocks_lists)
+def test_hopping_finds_every_section_where_it_lies(blocks: list[tuple[Cid, bytes]]) -> None:
+    car = car_v1(blocks)
+    found, position, error = hop(car)
+    assert (position, error) == (len(car), None)
+    assert [(cid, car[data : data + size]) for cid, _, data, size in found] == [(c.raw, d) for c, d in blocks]
+    assert [offset for _, offset, _, _ in found] == [
+        START + sum(len(section(*block)) for block in blocks[:number]) for number in range(len(blocks))
+    ]
+
+
+@given(blocks_lists, st.data())
+def test_a_stream_gives_the_same_however_it_is_split(
+    blocks: list[tuple[Cid, bytes]], data: st.DataObject
+) -> None:
+    car = car_v1(blocks)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(car)), max_size=8)))
+    pieces = [car[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(car)], strict=True)]
+    found, error = stream(pieces)
+    assert error is None
+    assert [(block.cid, block.data) for block in found] == [(cid.raw, body) for cid, body in blocks]
+    assert [block.offset for block in found] == [offset for _, offset, _, _ in hop(car)[0]]
+
+
+@pytest.mark.parametrize("size", [1, 50, 1000, 20_000, 100_000, 400_000])
+def test_sections_of_every_size_are_found(size: int) -> None:
+    blocks = many_blocks(1 + 3_000_000 // size if size > 50 else 60_000, max(8, size))
+    found, position, error = hop(car_v1(blocks))
+    assert ([cid for cid, *_ in found], error) == ([cid.raw for cid, _ in blocks], None)
+    assert position == len(car_v1(blocks))
+
+
+def test_every_cut_of_a_car_gives_the_whole_sections_and_the_place() -> None:
+    ends = [
+        START,
+        *(
+            offset + len(section(*block))
+            for (_, offset, _, _), block in zip(hop(CAR)[0], BLOCKS, strict=True)
+        ),
+    ]
+    for length in range(START, len(CAR)):
+        whole = sum(end <= length for end in ends) - 1
+        found, position, error = hop(CAR[:length])
+        assert (len(found), position) == (whole, ends[whole])
+        assert (error is None) == (length in ends)
+        assert error is None or (isinstance(error, Truncated) and error.offset == position)
+        streamed, stream_error = stream([CAR[:length]])
+        assert (len(streamed), type(stream_error)) == (whole, type(error))
+
+
+@pytest.mark.parametrize("padding", [1, 3, 5000])
+def test_zeros_end_the_data_only_where_asked(padding: int) -> None:
+    padded = CAR + bytes(padding)
+    found, position, error = hop(padded)
+    assert (len(found), position, type(error)) == (len(BLOCKS), len(CAR), Malformed)
+    assert error is not None and "offset " + str(len(CAR)) in str(error)
+    found, position, error = hop(padded, zero_is_end=True)
+    assert (len(found), position, error) == (len(BLOCKS), len(CAR), None)
+    assert len(stream([padded], zero_is_end=True)[0]) == len(BLOCKS)
+    assert isinstance(stream([padded])[1], Malformed)
+
+
+BAD = {
+    "length of 200 GiB": (bytes.fromhex("e0e0e0e0a706"), LimitExceeded),
+    "block over the maximum": (varint.encode(MAX_BLOCK_BYTES + 37) + HELLO.raw, LimitExceeded),
+    "varint not shortest": (b"\x85\x00", Malformed),
+    "varint too long": (b"\xff" * 10, Malformed),
+    "shorter than its CID": (varint.encode(10) + HELLO.raw, Malformed),
+    "CID version 48": (varint.encode(40) + b"0" * 40, Malformed),
+    "CIDv0 of 33 bytes": (varint.encode(40) + b"\x12\x21" + bytes(38), Malformed),
+    "CID of 4 KiB": (varint.encode(5000) + b"\x01\x55\x00\x80\x20" + bytes(5000), LimitExceeded),
+}
+
+
+@pytest.mark.parametrize(("tail", "error"), BAD.values(), ids=BAD.keys())
+def test_bad_sections_are_told_with_their_offset(tail: bytes, error: type[CarError]) -> None:
+    found, position, caught = hop(CAR + tail + bytes(100))
+    assert (len(found), position, type(caught)) == (len(BLOCKS), len(CAR), error)
+    assert caught is not None and caught.source == "<memory>" and caught.offset is not None
+    assert len(CAR) <= caught.offset <= len(CAR) + 3
+    assert type(stream([CAR + tail + bytes(5000)])[1]) is error
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_behind_a_header_give_sections_or_our_error(tail: bytes) -> None:
+    car = V1Header((HELLO,)).encode() + tail
+    found, position, error = hop(car)
+    streamed, stream_error = stream([car])
+    assert position <= len(car)
+    assert [cid for cid, *_ in found] == [block.cid for block in streamed]
+    assert (error is None) == (stream_error is None)
+
+
+def test_a_scanner_refuses_food_after_its_end() -> None:
+    scanner = SectionScanner()
+    scanner.feed_end()
+    with pytest.raises(ValueError, match="after the end"):
+        scanner.feed(b"x")
