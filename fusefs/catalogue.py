@@ -1,0 +1,118 @@
+"""Which shards there are and where their bytes lie: the one thing that a mount asks others for.
+
+Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR files named on the
+command line).  Either way the bytes are then read from the CAR file through carlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import trio
+
+READABLE_STATES = frozenset({"ShardStateAvailable", "ShardStateServing", "ShardStateRecovering"})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What the mount needs to know of a shard; `document` is all that is known, as `shard.json` shows it."""
+
+    key: str
+    state: str
+    generation: int
+    url: str
+    path: Path | None
+    index_path: Path | None
+    """The detached index; None: the CAR file's own."""
+    size: int
+    mtime_ns: int
+    stamp: tuple[int, ...]
+    """Size, mtime, inode and device of the file that was indexed; () if not known."""
+    version: int
+    data_offset: int
+    data_size: int
+    blocks: int
+    roots: tuple[str, ...]
+    error: str
+    document: Mapping[str, Any]  # Any: JSON
+
+    @property
+    def errored(self) -> bool:
+        return self.state == "ShardStateErrored"
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is data and an index that fits it."""
+        return self.path is not None and self.state in READABLE_STATES and self.data_size > 0
+
+    @property
+    def version_key(self) -> bytes:
+        """Changes with the bytes: inodes of the old content and of the new must differ."""
+        registered = str(self.document.get("Registered", ""))
+        return f"{self.generation}:{self.mtime_ns:x}:{self.size:x}:{registered}".encode()[-56:]
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> ShardRecord:
+        """From the agent's RECORD; raises KeyError, TypeError or ValueError for what is none."""
+        fingerprint = document.get("Fingerprint") or {}
+        path, index_path = document.get("Path"), document.get("IndexPath")
+        return cls(
+            key=str(document["Key"]),
+            state=str(document["State"]),
+            generation=int(document.get("Generation") or 0),
+            url=str(document.get("URL") or ""),
+            path=Path(path) if path else None,
+            index_path=Path(index_path) if index_path else None,
+            size=int(document.get("Size") or 0),
+            mtime_ns=int(fingerprint.get("mtime_ns") or 0),
+            stamp=tuple(int(fingerprint[name]) for name in ("size", "mtime_ns", "inode", "device"))
+            if fingerprint
+            else (),
+            version=int(document.get("Version") or 0),
+            data_offset=int(document.get("DataOffset") or 0),
+            data_size=int(document.get("DataSize") or 0),
+            blocks=int(document.get("Blocks") or 0),
+            roots=tuple(str(root) for root in document.get("Roots") or ()),
+            error=str(document.get("Error") or ""),
+            document=document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One shard is new, different, or gone (then `after` is None)."""
+
+    key: str
+    before: ShardRecord | None
+    after: ShardRecord | None
+
+
+class Catalogue(Protocol):
+    """Shards, now and as they change; `records` and `status` never wait, whatever the agent does."""
+
+    def records(self) -> Mapping[str, ShardRecord]:
+        """The last state that is known, by key, sorted."""
+
+    def status(self) -> bytes:
+        """The text of `.carfs/status.json`."""
+
+    def acquire(self, key: str) -> ShardRecord:
+        """A lease on the shard, once it can be read; blocks (called in threads).  Raises ShardBroken, StaleNode or AgentAway.
+
+        While no lease can be had for want of an agent, a shard that is known to be readable is answered all the same: its files are
+        there, and the lease follows when the agent does.
+        """
+
+    def release(self, key: str) -> None:
+        """Gives one lease back; blocks, never raises."""
+
+    async def run(
+        self,
+        changed: Callable[[Change], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Keeps `records` current and tells each change, until cancelled; started once there is something to show."""

@@ -1,0 +1,86 @@
+"""One open directory handle: where a listing is, with as little of it in memory as can be.
+
+A position is the number of entries before it.  Readers go forward, so one batch is kept; one that jumps back makes the listing
+begin anew and skip (entries come in the same order each time).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from itertools import islice
+from typing import Final
+
+from fusefs.tree import Entry, Folder
+
+BATCH: Final = 512
+
+
+class Listing:
+    """A directory being listed; `fetch` may block, the rest does not."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._children: Generator[Entry, None, None] | None = None
+        self._fetching = threading.Lock()
+        self._closed = False
+        self._batch: list[Entry] = []
+        self._first = 0
+        self._error: Exception | None = None
+        self._complete = False
+
+    def ready(self, position: int) -> list[Entry] | None:
+        """Entries from `position` on that are in memory, [] at the end; None if they must be fetched."""
+        inside = position - self._first
+        if 0 <= inside < len(self._batch):
+            return self._batch[inside:] if inside else self._batch
+        if inside == len(self._batch) and self._complete and self._error is None:
+            return []
+        return None
+
+    def fetch(self, position: int) -> None:
+        """Reads the batch that begins at `position`; what the directory raises comes after all that could be listed."""
+        with self._fetching:  # a wait that was given up may still be at it
+            try:
+                self._fetch(position)
+            finally:
+                if self._closed:
+                    self._rewind()
+
+    def _fetch(self, position: int) -> None:
+        end = self._first + len(self._batch)
+        if self._error is not None and position == end:
+            raise self._error
+        if self._children is None or position < end:
+            self._rewind()
+            self._children, end = _walk(self.folder), 0
+        for _ in islice(self._children, position - end):
+            pass
+        batch: list[Entry] = []
+        try:
+            for entry in islice(self._children, BATCH):
+                batch.append(entry)  # noqa: PERF402  # a list() would lose what came before an error
+        except Exception as error:
+            if not batch:
+                raise
+            self._error = error
+        self._first, self._batch, self._complete = position, batch, len(batch) < BATCH
+
+    def close(self) -> None:
+        """Lets go of the shard that the listing held open."""
+        self._closed = True
+        if self._fetching.acquire(blocking=False):
+            try:
+                self._rewind()
+            finally:
+                self._fetching.release()
+
+    def _rewind(self) -> None:
+        children, self._children = self._children, None
+        if children is not None:
+            children.close()
+        self._batch, self._first, self._error, self._complete = [], 0, None, False
+
+
+def _walk(folder: Folder) -> Generator[Entry, None, None]:
+    yield from folder.children()

@@ -1,0 +1,334 @@
+"""The one place that speaks to pyfuse3: requests in, nodes asked, answers and errnos out.
+
+A handler looks the inode up, asks the node (at once if it is instant, else in a thread through `waits.py`) and converts.  Every
+handler runs inside `guarded`: what `errors.py` knows becomes an errno, anything else is logged with its traceback and answered EIO; only
+trio.Cancelled passes.  So nothing that happens in here can end the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, cast
+
+import pyfuse3
+
+from fusefs import errors, xattrs
+from fusefs.attributes import BLOCK_SIZE
+from fusefs.errors import FaultLog, NameTooLong, NoSuchName, ReadOnlyTree, WrongKind, errno_of
+from fusefs.inodes import ROOT, Inode, InodeTable, number_of
+from fusefs.listing import Listing
+from fusefs.tree import Buffer, Content, File, Folder, Link, Node
+from fusefs.waits import Waits
+
+logger = logging.getLogger(__name__)
+
+FOREVER_S: Final = 365 * 86400.0
+"""For what never changes: the kernel asks once."""
+MAX_REQUESTS: Final = 512
+"""Served at once: more than may wait for data (`Waits`), so that there is always somebody to answer `ls`."""
+_NAME_MAX: Final = 255
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def guarded(
+    handler: Callable[Concatenate[Tree, _P], Awaitable[_R]],
+) -> Callable[Concatenate[Tree, _P], Coroutine[Any, Any, _R]]:
+    """Turns whatever a handler raises into the errno to answer."""
+
+    @functools.wraps(handler)
+    async def guard(self: Tree, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except NoSuchName:
+            raise pyfuse3.FUSEError(errno.ENOENT) from None
+        except Exception as error:
+            raise self._refusal(error, handler.__name__, args[0]) from None
+
+    return guard
+
+
+class Tree(pyfuse3.Operations):
+    """The mounted tree; made before the event loop runs, used inside of it only."""
+
+    enable_writeback_cache = False
+    supports_dot_lookup = False
+
+    def __init__(self, root: Node, waits: Waits, *, faults: FaultLog | None = None) -> None:
+        super().__init__()
+        self._inodes = InodeTable(root)
+        self._waits = waits
+        self._faults = faults or FaultLog()
+        self._handles = itertools.count(1 << 63)  # never an inode's number: those have 63 bits
+        self._open: dict[int, tuple[Inode, Content]] = {}
+        self._listings: dict[int, tuple[Inode, Listing]] = {}
+        self._uid, self._gid = os.getuid(), os.getgid()
+        self.usage: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Bytes and blocks in all shards, for `statfs`."""
+
+    # Names and attributes
+
+    @guarded
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = self._inodes[parent_inode]
+        if len(name) > _NAME_MAX:
+            raise NameTooLong(f"a name of {len(name)} bytes")
+        if name in (b".", b".."):
+            inode = parent if name == b"." or parent.parent is None else parent.parent
+            inode.lookups += 1
+            return self._entry(inode)
+        folder = _folder(parent.node)
+        if folder.instant:
+            node = folder.child(name)
+        else:
+            node = await self._waits.call(folder.lane, functools.partial(folder.child, name))
+        if node is None:
+            return self._absent(folder)
+        inode = self._inodes.meet(parent, name, node)
+        inode.lookups += 1
+        return self._entry(inode)
+
+    @staticmethod
+    def _absent(folder: Folder) -> pyfuse3.EntryAttributes:
+        """ENOENT; that the name is not there is kept by the kernel where the directory never changes."""
+        if not folder.settled:
+            raise NoSuchName
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = 0
+        entry.entry_timeout = FOREVER_S
+        return entry
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for number, count in inode_list:
+            self._inodes.forget(number, count)  # raises nothing, whatever the numbers
+
+    @guarded
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._entry(self._inodes[inode])
+
+    def _entry(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        node = inode.node
+        found = node.attributes()
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = inode.number
+        entry.st_mode = found.mode
+        entry.st_nlink = found.links
+        entry.st_uid = self._uid
+        entry.st_gid = self._gid
+        entry.st_size = found.size
+        entry.st_blocks = found.sectors
+        entry.st_blksize = BLOCK_SIZE
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime_ns
+        # A shard's directory is taken back by events (`invalidate`), so its entry may be kept although shards come and go.
+        entry.entry_timeout = FOREVER_S if node.lasting else 0
+        entry.attr_timeout = FOREVER_S if node.lasting else 0
+        return entry
+
+    @guarded
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        node = self._inodes[inode].node
+        if not hasattr(node, "target"):
+            raise WrongKind("not a symlink", errno.EINVAL)
+        return cast(Link, node).target
+
+    @guarded
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """Only asked without default_permissions."""
+        if mode & os.W_OK:
+            raise ReadOnlyTree
+        permissions = self._inodes[inode].node.attributes().mode
+        return not mode & os.X_OK or stat.S_ISDIR(permissions) or bool(permissions & 0o111)
+
+    @guarded
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return xattrs.listed(self._inodes[inode].node)
+
+    @guarded
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        return xattrs.value(self._inodes[inode].node, name)
+
+    @guarded
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        size, blocks = self.usage()
+        found = pyfuse3.StatvfsData()
+        found.f_bsize = BLOCK_SIZE
+        found.f_frsize = 512
+        found.f_blocks = -(-size // 512)
+        found.f_files = blocks
+        found.f_bfree = found.f_bavail = found.f_ffree = found.f_favail = 0
+        found.f_namemax = _NAME_MAX
+        return found
+
+    # Files
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise ReadOnlyTree
+        found = self._inodes[inode]
+        if not hasattr(found.node, "open"):
+            raise WrongKind("not a file", errno.EISDIR)
+        content = cast(File, found.node).open()
+        handle = next(self._handles)
+        self._open[handle] = (found, content)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=content.cacheable, direct_io=not content.cacheable)
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]  # any buffer is taken
+        _, content = self._open[fh]
+        data = content.read_nowait(off, size)
+        return data if data is not None else await content.read(off, size)
+
+    @guarded
+    async def flush(self, fh: int) -> None:
+        pass
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        _, content = self._open.pop(fh)
+        content.close()
+
+    # Directories
+
+    @guarded
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        found = self._inodes[inode]
+        handle = next(self._handles)
+        self._listings[handle] = (found, Listing(_folder(found.node)))
+        return handle
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """Positions 0 and 1 are `.` and `..`; the kernel gets attributes with every name (readdirplus)."""
+        here, listing = self._listings[fh]
+        for position, inode in enumerate((here, here.parent or here)):
+            if start_id <= position and not pyfuse3.readdir_reply(
+                token, (b".", b"..")[position], self._entry(inode), position + 1
+            ):
+                return
+        position = max(start_id - 2, 0)
+        added = 0
+        while True:
+            batch = listing.ready(position)
+            if batch is None:
+                if added:
+                    return  # answer what there is: the rest is asked for next, and an error then
+                await self._fetch(listing, position)
+                continue
+            for name, node in batch:
+                if not self._reply(token, here, name, node, position + 3):
+                    return
+                position += 1
+                added += 1
+            if not batch:
+                return
+
+    async def _fetch(self, listing: Listing, position: int) -> None:
+        if listing.folder.instant:
+            listing.fetch(position)
+        else:
+            await self._waits.call(listing.folder.lane, functools.partial(listing.fetch, position))
+
+    def _reply(
+        self, token: pyfuse3.ReaddirToken, here: Inode, name: bytes, node: Node | None, following: int
+    ) -> bool:
+        if node is None:
+            # No file type: the kernel lists the name and keeps nothing, so a look-up says what is wrong.
+            entry = pyfuse3.EntryAttributes()
+            entry.st_ino = number_of(here.number, name, b"unreadable")
+            entry.st_mode = 0
+            return pyfuse3.readdir_reply(token, name, entry, following)
+        inode = self._inodes.meet(here, name, node)
+        if pyfuse3.readdir_reply(token, name, self._entry(inode), following):
+            inode.lookups += 1
+            return True
+        if not inode.lookups:
+            self._inodes.forget(inode.number, 0)
+        return False
+
+    @guarded
+    async def releasedir(self, fh: int) -> None:
+        _, listing = self._listings.pop(fh)
+        listing.close()
+
+    # What changes
+
+    def invalidate(self, parents: Sequence[bytes], name: bytes, version: bytes) -> None:
+        """Tells the kernel that the node at `parents`/`name` is no longer what it was; a thread of pyfuse3 sends it."""
+        folder = ROOT
+        for parent in parents:
+            folder = number_of(folder, parent, b"")
+        if folder in self._inodes:
+            number = number_of(folder, name, version)
+            deleted = number if number in self._inodes else 0
+            pyfuse3.invalidate_entry_async(folder, name, deleted=deleted, ignore_enoent=True)
+
+    async def _refuse(self, *_: object) -> NoReturn:
+        raise pyfuse3.FUSEError(errno.EROFS)
+
+    # The kernel refuses these itself on a mount that is read-only; whatever comes through is answered alike.
+    setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = _refuse  # type: ignore[assignment]
+    create = write = setxattr = removexattr = _refuse  # type: ignore[assignment]
+
+    # The boundary
+
+    def _refusal(self, error: Exception, what: str, number: object) -> pyfuse3.FUSEError:
+        if isinstance(error, pyfuse3.FUSEError):
+            return error
+        found = errno_of(error)
+        if found is None:
+            logger.error("bug in %s, answered EIO", what, exc_info=error)
+            return pyfuse3.FUSEError(errno.EIO)
+        if isinstance(error, errors.FAULTS):
+            inode = self._inode_behind(number)
+            shard = getattr(inode.node, "shard", None) if inode is not None else None
+            path = inode.path if inode is not None else f"inode {number}"
+            self._faults.report(error, shard=getattr(shard, "key", ""), path=path)
+        return pyfuse3.FUSEError(found)
+
+    def _inode_behind(self, number: object) -> Inode | None:
+        """The inode that a handle belongs to, or that has the number; handles and inodes never have the same one."""
+        if not isinstance(number, int):
+            return None
+        opened = self._open.get(number) or self._listings.get(number)
+        if opened is not None:
+            return opened[0]
+        return self._inodes[number] if number in self._inodes else None
+
+
+def _folder(node: Node) -> Folder:
+    if not hasattr(node, "children"):  # isinstance of a Protocol costs as much as all the rest of a request
+        raise WrongKind("not a directory", errno.ENOTDIR)
+    return cast(Folder, node)
+
+
+# The session: pyfuse3 has one for each process.
+
+
+def mount(tree: Tree, mountpoint: Path, options: set[str]) -> None:
+    """Makes the kernel's mount; raises RuntimeError, after libfuse or fusermount3 has said why on stderr."""
+    pyfuse3.init(tree, str(mountpoint), options)
+
+
+async def serve() -> None:
+    """Answers requests until the file system is unmounted or `stop` is called."""
+    await pyfuse3.main(max_tasks=MAX_REQUESTS)
+
+
+def stop() -> None:
+    """Makes `serve` return."""
+    pyfuse3.terminate()
+
+
+def unmount() -> None:
+    """Ends the session and unmounts, lazily where somebody is still inside."""
+    pyfuse3.close(unmount=True)

@@ -1,0 +1,102 @@
+"""One mount's life: what is started in which order, what ends it, and how it is taken down."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from fusefs import mounting, operations, top
+from fusefs.catalogue import Catalogue, Change
+from fusefs.shards import Shards
+from fusefs.stores import Stores
+from fusefs.waits import Waits
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_S = 15.0
+_STOP_GRACE_S = 2.0
+"""What requests under way get to end by themselves when the mount is stopped."""
+
+
+class Mount:
+    """A mount of `catalogue` on `mountpoint`; `made` and `run` once each, in one process."""
+
+    def __init__(
+        self, catalogue: Catalogue, mountpoint: Path, options: set[str], *, deadline_s: float = 30.0
+    ) -> None:
+        self._catalogue = catalogue
+        self._mountpoint = mountpoint
+        self._options = options
+        self._waits = Waits(deadline_s=deadline_s)
+        self._stores = Stores(catalogue)
+        self._shards: Shards | None = None
+        self._tree: operations.Tree | None = None
+
+    async def run(self, ready: Callable[[], None], *, of_agent: bool) -> None:
+        """Mounts, calls `ready` once the mount answers, and serves until it is unmounted or a signal comes.
+
+        Raises mounting.Refused if the kernel or fusermount3 does not mount it.
+        """
+        sys.setswitchinterval(
+            0.001
+        )  # parsing in a thread must not keep the loop from a request for the usual 5 ms
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._catalogue.run, self._changed)
+            shards = self._shards = Shards(self._catalogue, self._stores, self._waits)
+            if of_agent:
+                root = top.of_agent(shards, self._catalogue)
+            else:
+                root = await trio.to_thread.run_sync(top.of_files, shards)
+            tree = self._tree = operations.Tree(root, self._waits)
+            tree.usage = shards.usage
+            try:
+                operations.mount(tree, self._mountpoint, self._options)
+            except RuntimeError as error:
+                raise mounting.Refused(f"{self._mountpoint} could not be mounted on ({error})") from None
+            try:
+                nursery.start_soon(self._announce, ready)
+                nursery.start_soon(self._sweep)
+                await self._serve()
+            finally:
+                operations.unmount()
+                self._stores.close()
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+
+                async def end_on_signal() -> None:
+                    async for number in signals:
+                        logger.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
+                        operations.stop()
+                        nursery.cancel_scope.deadline = trio.current_time() + _STOP_GRACE_S
+
+                nursery.start_soon(end_on_signal)
+                await operations.serve()
+                nursery.cancel_scope.cancel()
+
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
+        mounting.raise_read_ahead(self._mountpoint)
+        logger.info("mounted on %s", self._mountpoint)
+        ready()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP_S)
+            await trio.to_thread.run_sync(self._stores.sweep)
+
+    def _changed(self, change: Change) -> None:
+        """Told by the catalogue, between two awaits: from here on everybody sees the change."""
+        if self._shards is None or self._tree is None:
+            return  # the snapshot that the tree is about to be made from has it already
+        gone = self._shards.apply(change, time.time_ns())
+        if gone is not None:
+            self._tree.invalidate((top.SHARDS,), *gone)

@@ -1,0 +1,60 @@
+"""A shard as its nodes and handles know it: what it is, whose threads it takes, how its files are reached."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+
+import trio
+
+from carlib.cid import Cid
+from fusefs.catalogue import ShardRecord
+from fusefs.stores import OpenShard, Stores
+from fusefs.waits import Waits
+
+
+class Shard:
+    """One shard for as long as its bytes are the same; nodes and handles hold on to it, never to its files."""
+
+    def __init__(self, record: ShardRecord, stores: Stores, waits: Waits) -> None:
+        self.key = record.key
+        self.record = record
+        self.stores = stores
+        self.waits = waits
+        self.lane: trio.CapacityLimiter = waits.lane()
+        self._bound = record.version_key if record.readable else None
+        self._lock = threading.Lock()
+        self._roots: tuple[Cid, ...] | None = None
+        self.missing_roots: tuple[str, ...] | None = None
+        """Roots whose blocks are not in the CAR; None until somebody has looked."""
+
+    def roots(self, opened: OpenShard) -> tuple[Cid, ...]:
+        """The CAR's roots as its header has them, each once; may block."""
+        if self._roots is None:
+            roots = tuple(dict.fromkeys(opened.blocks.roots))
+            self.missing_roots = tuple(str(root) for root in roots if not opened.blocks.has(root))
+            self._roots = roots
+        return self._roots
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.record.mtime_ns
+
+    def use(self) -> AbstractContextManager[OpenShard]:
+        """The shard's files while a block runs; may block."""
+        return self.stores.use(self)
+
+    def accepts(self, record: ShardRecord) -> bool:
+        """Whether `record` is this shard still; one that was not readable yet becomes what it is when first read."""
+        with self._lock:
+            if self._bound is None:
+                self._bound, self.record = record.version_key, record
+            return self._bound == record.version_key
+
+    def is_now(self, record: ShardRecord) -> bool:
+        """Whether nodes made for this shard hold for `record` too; then `record` is the newer knowledge."""
+        with self._lock:
+            same = self._bound in (None, record.version_key) or not record.readable
+            if same:
+                self.record = record
+            return same

@@ -1,0 +1,56 @@
+"""The shards of a mount as directories: follows the catalogue, and says which names the kernel must forget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from carlib import names
+from fusefs.catalogue import Catalogue, Change, ShardRecord
+from fusefs.shard import Shard
+from fusefs.stores import Stores
+from fusefs.tree import Node
+from fusefs.views.folder import ShardFolder
+from fusefs.waits import Waits
+
+
+class Shards:
+    """Shard directories by name; used from the event loop only."""
+
+    def __init__(self, catalogue: Catalogue, stores: Stores, waits: Waits) -> None:
+        self._stores = stores
+        self._waits = waits
+        self._folders: dict[bytes, ShardFolder] = {}
+        self.mtime_ns = 0
+        for record in catalogue.records().values():
+            self._add(record)
+
+    def folders(self) -> Mapping[bytes, Node]:
+        """Name → directory, in the order in which the catalogue has them; keys that are no file names are escaped."""
+        return self._folders
+
+    def all(self) -> list[Shard]:
+        return [folder.shard for folder in self._folders.values()]
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes and blocks in all shards."""
+        records = [folder.shard.record for folder in self._folders.values()]
+        return sum(record.size for record in records), sum(record.blocks for record in records)
+
+    def apply(self, change: Change, now_ns: int) -> tuple[bytes, bytes] | None:
+        """Follows one change; gives name and version of a directory that is no longer what the kernel knows, if any."""
+        name = names.shown(change.key.encode())
+        folder = self._folders.get(name)
+        if change.after is not None and folder is not None and folder.shard.is_now(change.after):
+            return None
+        self.mtime_ns = now_ns
+        gone = None if folder is None else (name, folder.version)
+        if change.after is None:
+            self._folders.pop(name, None)
+        else:
+            self._add(change.after)
+        return gone
+
+    def _add(self, record: ShardRecord) -> None:
+        shard = Shard(record, self._stores, self._waits)
+        self._folders[names.shown(record.key.encode())] = ShardFolder(shard)
+        self.mtime_ns = max(self.mtime_ns, record.mtime_ns)

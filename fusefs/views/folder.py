@@ -1,0 +1,48 @@
+"""The directory of a shard, filled by its views.
+
+`shards/<key>/`, a CAR's directory where several were given, and `.carfs/` where one was, are all this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fusefs.attributes import Attributes, of_folder
+from fusefs.shard import Shard
+from fusefs.tree import Entry, Node
+from fusefs.views import VIEWS
+
+
+class ShardFolder:
+    """The directory of one shard: an entry for each view that has something to show."""
+
+    lasting = True
+    instant = False  # the joined CARv2 looks at the size of the index
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.lane = shard.lane
+        self.version = shard.record.version_key
+
+    @property
+    def settled(self) -> bool:
+        return self.shard.record.readable
+
+    def attributes(self) -> Attributes:
+        return of_folder(self.shard.mtime_ns, 2)
+
+    def facts(self) -> Mapping[str, str]:
+        record = self.shard.record
+        return {"state": record.state, "mount": record.url, "size": str(record.size)}
+
+    def child(self, name: bytes) -> Node | None:
+        for view in VIEWS:
+            if view.name == name:
+                return view.node(self.shard)
+        return None
+
+    def children(self) -> Iterator[Entry]:
+        for view in VIEWS:
+            node = view.node(self.shard)
+            if node is not None:
+                yield view.name, node

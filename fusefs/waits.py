@@ -1,0 +1,177 @@
+"""Waiting for data: threads for what may block, bounded so that `ls` stays fast while slow reads wait.
+
+    requests (at most `waiting`) ──► lane of the shard (`per_lane` threads) ──► all threads (`threads`)
+             every one with the deadline, which ends in Overdue (ETIMEDOUT)
+
+A process that waits on our answer cannot even be killed, so every wait has a deadline.  The thread of an overdue wait cannot be
+ended: it keeps its place in the lane until storage answers, so dead storage holds at most `per_lane` threads, and other shards
+go on.  A hop to a thread and back costs 90 µs (measured; `trio.to_thread` 115, an executor's future 130), so what is in memory is
+answered without one (`Content.read_nowait`, `Folder.instant`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import trio
+
+from carlib.limits import MIB
+from fusefs.errors import Overdue
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """A call under way in a thread; several tasks may wait for it, and it may be left alone."""
+
+    __slots__ = ("_error", "_function", "_tasks", "_values", "done")
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self.done = False
+        self._function: Callable[[], T] | None = function
+        self._values: list[T] = []  # empty until there is a value
+        self._error: BaseException | None = None
+        self._tasks: list[trio.lowlevel.Task] = []
+
+    def value(self) -> T:
+        """What it gave; raises what it raised.  Only when done, any number of times."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # else the traceback would grow with each that asks
+        return self._values[0]
+
+    async def wait(self) -> T:
+        """Waits until it is done; a cancel leaves it running."""
+        if not self.done:
+            task = trio.lowlevel.current_task()
+            self._tasks.append(task)
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                self._tasks.remove(task)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        return self.value()
+
+    def run(self) -> None:
+        """In the thread."""
+        function, self._function = self._function, None
+        assert function is not None
+        try:
+            self._values.append(function())
+        except BaseException as error:
+            self._error = error
+
+    def finish(self) -> None:
+        """In the event loop, after `run`."""
+        self.done = True
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            trio.lowlevel.reschedule(task)
+
+
+class Ahead:
+    """How many bytes all handles of a mount hold ahead of their readers."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+
+    @property
+    def room(self) -> bool:
+        return self.held < self._most
+
+
+class Waits:
+    """Runs blocking calls for the mount; used from the event loop's thread only."""
+
+    def __init__(
+        self,
+        *,
+        threads: int = 64,
+        per_lane: int = 32,
+        waiting: int = 384,
+        deadline_s: float = 30.0,
+        bytes_ahead: int = 32 * MIB,
+    ) -> None:
+        self.deadline_s = deadline_s
+        self.ahead = Ahead(bytes_ahead)
+        self._threads = trio.CapacityLimiter(threads)
+        self._per_lane = per_lane
+        self._waiting = 0
+        self._most_waiting = waiting
+
+    def lane(self) -> trio.CapacityLimiter:
+        """A share of the threads, for one shard."""
+        return trio.CapacityLimiter(self._per_lane)
+
+    async def call(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> T:
+        """What `function` gives, run in a thread; Overdue if that takes too long or too many wait already."""
+        return await self.within_deadline(lambda: self._call(lane, function))
+
+    async def within_deadline(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """What `wait()` gives, as one of the requests that may wait for data."""
+        if self._waiting >= self._most_waiting:
+            raise Overdue(f"{self._waiting} requests wait for data already")
+        self._waiting += 1
+        try:
+            with trio.fail_after(self.deadline_s):
+                return await wait()
+        except trio.TooSlowError:
+            raise Overdue(f"no data within {self.deadline_s:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    def start_nowait(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> Job[T] | None:
+        """Starts `function` ahead of need; None if no thread is free for it."""
+        place = object()
+        try:
+            if lane is not None:
+                lane.acquire_on_behalf_of_nowait(place)
+        except trio.WouldBlock:
+            return None
+        try:
+            self._threads.acquire_on_behalf_of_nowait(place)
+        except trio.WouldBlock:
+            if lane is not None:
+                lane.release_on_behalf_of(place)
+            return None
+        return self._launch(lane, place, function)
+
+    async def start(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> Job[T]:
+        """Starts `function` as soon as a thread is free for it."""
+        job = self.start_nowait(lane, function)
+        if job is not None:
+            return job
+        place = object()
+        if lane is not None:
+            await lane.acquire_on_behalf_of(place)
+        try:
+            await self._threads.acquire_on_behalf_of(place)
+        except BaseException:
+            if lane is not None:
+                lane.release_on_behalf_of(place)
+            raise
+        return self._launch(lane, place, function)
+
+    async def _call(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> T:
+        return await (await self.start(lane, function)).wait()
+
+    def _launch(self, lane: trio.CapacityLimiter | None, place: object, function: Callable[[], T]) -> Job[T]:
+        job = Job(function)
+        token = trio.lowlevel.current_trio_token()
+
+        def finish() -> None:
+            self._threads.release_on_behalf_of(place)
+            if lane is not None:
+                lane.release_on_behalf_of(place)
+            job.finish()
+
+        def deliver(_: object) -> None:
+            try:
+                token.run_sync_soon(finish)
+            except trio.RunFinishedError:
+                pass  # the mount has ended meanwhile: nobody waits
+
+        trio.lowlevel.start_thread_soon(job.run, deliver, "carfs read")
+        return job
