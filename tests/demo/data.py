@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from carlib.cid import RAW, Cid
-from carlib.container import read_container
+from carlib.blockstore import ReadOnlyBlockstore
 from carlib.pack import pack
-from carlib.section import Section, Sections
-from carlib.source import FileSource
+from carlib.unixfs import resolve
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.profile import CARFS
 from carlib.writer import creating
@@ -31,7 +29,7 @@ def make(folder: Path, big_bytes: int, say: Say) -> dict[str, Path]:
     """The CAR files by the key they are to be registered under, in `folder`; what is there already stays."""
     cars = folder / "cars"
     cars.mkdir(parents=True, exist_ok=True)
-    makers: dict[str, Callable[[Path], None]] = {
+    makers: dict[str, Callable[[Path], object]] = {
         "stdlib": lambda out: pack(_standard_library(folder / "stdlib"), out),
         "big": lambda out: _stream_big_file(folder, out, big_bytes),
         "docs-v1": lambda out: pack(REPOSITORY / "docs", out, version=1),
@@ -78,18 +76,13 @@ def _stream_big_file(folder: Path, out: Path, size_bytes: int) -> None:
 
 
 def _flip_a_bit(original: Path, out: Path) -> None:
-    """A copy in which one bit of the largest file block is wrong."""
+    """A copy in which one bit of the page `commands.md` is wrong."""
+    with ReadOnlyBlockstore.open(original) as blocks:
+        location = blocks.locate(resolve(blocks, blocks.roots[0], [b"commands.md"]))
+    assert location is not None
     data = bytearray(original.read_bytes())
-    _cid, _offset, data_offset, size = max(_leaves(original), key=lambda section: section[3])
-    data[data_offset + size // 2] ^= 1
+    data[location.data_offset + location.size // 2] ^= 1
     out.write_bytes(data)
-
-
-def _leaves(car: Path) -> list[Section]:
-    with FileSource(car) as source:
-        container = read_container(source)
-        sections = Sections(source, container.first_section, container.data_end)
-        return [section for section in sections if Cid(section[0]).codec == RAW]
 
 
 def _cut_short(original: Path, out: Path) -> None:

@@ -1,0 +1,5 @@
+module carfs/tests/bench/gocar
+
+go 1.23
+
+require github.com/ipld/go-car/v2 v2.17.0

@@ -1,0 +1,91 @@
+"""The other tools, in versions that are pinned, installed below `.bench` only; one that cannot be had is said so.
+
+go-car's own `car` command cannot be installed by version (its module is not published), so a program of a page
+(`gocar/main.go`) calls the library behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GO_CAR = "v2.17.0"  # as in gocar/go.mod
+IPFS_CAR = "3.1.0"
+RATARMOUNT = "1.3.0"
+INSTALL_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Paths of the programs, None where there is none."""
+
+    go_car: Path | None
+    ipfs_car: Path | None
+    ratarmount: Path | None
+
+
+def install(folder: Path) -> Peers:
+    """Installs what is not there yet; says of each that fails what was tried."""
+    return Peers(
+        go_car=_have("go-car", folder / "gocar" / "gocar", "go", _build_go_car),
+        ipfs_car=_have(
+            "ipfs-car", folder / "npm" / "node_modules" / ".bin" / "ipfs-car", "npm", _install_ipfs_car
+        ),
+        ratarmount=_have(
+            "ratarmount", folder / "ratarmount" / "bin" / "ratarmount", sys.executable, _install_ratarmount
+        ),
+    )
+
+
+def _have(name: str, program: Path, needs: str, make: Callable[[Path], None]) -> Path | None:
+    if program.exists():
+        return program
+    if shutil.which(needs) is None:
+        print(f"{name}: left out, there is no {needs} here")
+        return None
+    try:
+        make(program)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{name}: left out, it could not be installed: {_reason(error)}")
+        return None
+    return program
+
+
+def _build_go_car(program: Path) -> None:
+    source = Path(__file__).with_name("gocar")
+    shutil.copytree(source, program.parent, dirs_exist_ok=True)
+    _run(["go", "mod", "tidy"], program.parent)
+    _run(["go", "build", "-o", program.name, "."], program.parent)
+
+
+def _install_ipfs_car(program: Path) -> None:
+    prefix = program.parents[2]
+    prefix.mkdir(parents=True, exist_ok=True)
+    _run(
+        ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", ".", f"ipfs-car@{IPFS_CAR}"],
+        prefix,
+    )
+
+
+def _install_ratarmount(program: Path) -> None:
+    environment = program.parents[1]
+    _run([sys.executable, "-m", "venv", str(environment)], Path())
+    _run([str(environment / "bin" / "pip"), "install", "--quiet", f"ratarmount=={RATARMOUNT}"], Path())
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    subprocess.run(
+        command, cwd=folder, check=True, timeout=INSTALL_TIMEOUT_S, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, env=os.environ | {"GOFLAGS": "-mod=mod"},
+    )  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """The last line that the installer said."""
+    said = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
+    return said[-1] if said else str(error)
