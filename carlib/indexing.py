@@ -22,7 +22,7 @@ from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
 from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, SortedBucket, write
 from carlib.multihash import SHA2_256
-from carlib.section import SHA2_256_PREFIXES, Sections, Window
+from carlib.section import SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections, Window
 from carlib.source import ByteSource, FileSource
 
 RUN_ENTRIES: Final = 1 << 18
@@ -31,7 +31,6 @@ _MANY: Final = 64
 """Sections in a window from which on numpy is faster than one look at each."""
 _BATCH: Final = 1 << 14
 """Single entries gathered as Python objects before numpy takes them."""
-_USUAL_CID: Final = 36
 _USUAL_PREFIXES: Final = np.array(
     [np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)]
 )
@@ -154,11 +153,14 @@ class _Hop:
         two = first > 0x7F
         length = np.where(two, first & 0x7F | second.astype(np.int64) << 7, first)
         cids = starts + 1 + two
-        inside = cids + _USUAL_CID <= len(buffer)
-        heads = np.lib.stride_tricks.sliding_window_view(buffer, _USUAL_CID)[np.where(inside, cids, 0)]
+        inside = cids + USUAL_CID_BYTES <= len(buffer)
+        heads = np.lib.stride_tricks.sliding_window_view(buffer, USUAL_CID_BYTES)[np.where(inside, cids, 0)]
         prefixes = np.ascontiguousarray(heads[:, :4]).view(np.uint32).reshape(-1)
         usual = (
-            inside & (length >= _USUAL_CID) & (~two | (second < 0x80)) & np.isin(prefixes, _USUAL_PREFIXES)
+            inside
+            & (length >= USUAL_CID_BYTES)
+            & (~two | (second < 0x80))
+            & np.isin(prefixes, _USUAL_PREFIXES)
         )
         runs.add(SHA2_256, entry_rows(heads[usual][:, 4:], starts[usual] + (base - self._base)))
         return usual

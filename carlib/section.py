@@ -20,7 +20,8 @@ from carlib.varint import Buffer
 
 SHA2_256_PREFIXES: Final = frozenset({b"\x01\x55\x12\x20", b"\x01\x70\x12\x20", b"\x01\x71\x12\x20"})
 """First bytes of nearly every CID there is: CIDv1, raw, dag-pb or dag-cbor, 32 bytes of sha2-256."""
-_USUAL_CID: Final = 36
+USUAL_CID_BYTES: Final = 36
+"""Length of those CIDs."""
 HEAD_BYTES: Final = MAX_VARINT_BYTES + MAX_CID_BYTES
 """The most that a section's length and CID take."""
 _WIDE_WINDOW: Final = MIB
@@ -96,8 +97,8 @@ class Sections:
                 length, cid = buffer[start], start + 1
                 if length > 0x7F and (high := buffer[cid]) < 0x80:
                     length, cid = length & 0x7F | high << 7, cid + 1
-                data, after = cid + _USUAL_CID, cid + length
-                if not (_USUAL_CID <= length <= 0x3FFF and buffer[cid : cid + 4] in SHA2_256_PREFIXES):
+                data, after = cid + USUAL_CID_BYTES, cid + length
+                if not (USUAL_CID_BYTES <= length <= 0x3FFF and buffer[cid : cid + 4] in SHA2_256_PREFIXES):
                     cid, data, after = self.head(buffer, start, base)
                 yield buffer[cid:data], base + start, base + data, after - data
 

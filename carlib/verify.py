@@ -24,7 +24,6 @@ from carlib.source import ByteSource, FileSource
 
 MAX_PROBLEMS: Final = 100
 """Problems kept in full; the rest are only counted."""
-_PROGRESS_EVERY: Final = 4 << 20
 
 
 @dataclass(slots=True)
@@ -85,28 +84,21 @@ def verify(
 def _check_blocks(
     source: ByteSource, container: Container, report: Report, progress: Callable[[int, int], None] | None
 ) -> None:
-    absent = {root.multihash: root for root in container.roots if not root.is_identity}
-    blocks = CheckedBlocks(source, container)
-    start, told = container.first_section, 0
-    total = container.data_end - start
+    roots = {root.multihash: root for root in container.roots if not root.is_identity}
+    absent, blocks = set(roots), CheckedBlocks(source, container)
+    start, total = container.first_section, container.data_end - container.first_section
+    tell = None if progress is None else lambda offset: progress(offset - start, total)
     try:
-        for block in blocks:
-            report.blocks += 1
-            report.data_bytes += len(block.data)
-            if block.problem is not None:
-                report.add(block.problem)
-            if absent:
-                absent.pop(block.cid.multihash, None)
-            if progress is not None and block.offset - told > _PROGRESS_EVERY:
-                told = block.offset
-                progress(told - start, total)
+        for problem in blocks.problems(absent, tell):
+            report.add(problem)
     except CarError as error:
         report.add(error)
     else:
         report.padding = container.data_end - blocks.position
         _check_padding(source, blocks.position, container.data_end, report)
     report.whole_until = blocks.position
-    report.missing_roots = list(absent.values())
+    report.blocks, report.data_bytes = blocks.blocks, blocks.data_bytes
+    report.missing_roots = [root for key, root in roots.items() if key in absent]
     if progress is not None:
         progress(total, total)
 
