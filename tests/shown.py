@@ -2,14 +2,14 @@
 
 A block that begins with ```` ```console ```` holds lines `$ command` (`> ` continues one) and what each prints.
 In shown output `…` stands for anything, a line of nothing but `…` for any number of lines.  A command must succeed
-unless the output shown has a line that begins with `carfs: `, as our errors do.
+unless the output shown has a line that begins with the program's name and a colon, as errors do (`carfs: …`).
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class Shown:
 
     @property
     def may_fail(self) -> bool:
-        return any(line.startswith("carfs: ") for line in self.output.splitlines())
+        program = self.command.split()[0]
+        return any(line.startswith(f"{program}: ") for line in self.output.splitlines())
 
     def explains(self, printed: str) -> bool:
         """Whether `printed` is what the page shows."""
@@ -41,10 +42,10 @@ class Shown:
         return re.fullmatch(pattern, printed.rstrip() + "\n" if printed.strip() else "") is not None
 
 
-def commands(page: str, kind: str = "") -> Iterator[Shown]:
-    """The commands in the console blocks of a page that are of `kind` (the word after ```` ```console ````)."""
+def commands(page: str, kinds: Container[str]) -> Iterator[Shown]:
+    """The commands in the console blocks of a page that are of these kinds: the word after `console`, often none."""
     for block in _BLOCK.finditer(page):
-        if block["kind"] == kind:
+        if block["kind"] in kinds:
             line = page.count("\n", 0, block.start("body")) + 1
             yield from _commands_of(block["body"], line)
 
@@ -80,4 +81,4 @@ def disagreements(shown: list[Shown], folder: Path, environment: Mapping[str, st
     for position, one in enumerate(shown):
         output, code = (*printed[2 * position : 2 * position + 2], "never ran", "1")[:2]
         if not one.explains(output) or (code != "0") != one.may_fail:
-            yield f"line {one.line}: $ {one.command}\nexit code {code}, printed:\n{output}\nshown:\n{one.output}"
+            yield f"line {one.line}: $ {one.command}\n--- exit code {code}, printed:\n{output}--- shown:\n{one.output}"

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, why_no_fuse
 from tests.shown import Shown, commands, disagreements
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+README = REPOSITORY / "README.md"
+PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
+KINDS = {""} if why_no_fuse() else {"", "fuse"}
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -21,10 +26,45 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+def agree(shown: list[Shown], folder: Path) -> None:
+    if found := list(disagreements(shown, folder, environment())):
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which `make up` runs, with a small big file."""
+    command = [sys.executable, "-m", "tests.demo", "--small"]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=os.environ | {"CARFS_DEMO": str(tmp_path / ".demo")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("Ready."):
+                break
+        else:
+            pytest.fail("".join(said))
+        yield tmp_path
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+        process.communicate(timeout=30)
+    assert not (tmp_path / ".demo" / "mnt").is_mount()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_commands_do_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    shown = list(commands(page.read_text()))
-    assert not list(disagreements(shown, tmp_path, environment())), page.name
+    agree(list(commands(page.read_text(), KINDS)), tmp_path)
+
+
+@pytest.mark.fuse
+def test_make_up_shows_what_readme_says(demo: Path) -> None:
+    shown = list(commands(README.read_text(), {"demo"}))
+    assert len(shown) > 5
+    agree(shown, demo)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -35,7 +75,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_a_page_with_a_wrong_line_is_found_out(tmp_path: Path) -> None:
     page = "```console\n$ printf 'a 1\\nb\\n'\na …\nb\n$ echo more\n…\n$ echo yes\nno\n$ false\n```\n"
-    shown = list(commands(page))
+    shown = list(commands(page, {""}))
     assert [one.command for one in shown] == ["printf 'a 1\\nb\\n'", "echo more", "echo yes", "false"]
     found = [line.splitlines()[0] for line in disagreements(shown, tmp_path, environment())]
     assert found == ["line 7: $ echo yes", "line 9: $ false"]

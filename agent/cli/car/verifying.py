@@ -56,7 +56,7 @@ def _print(found: Report, size_bytes: int) -> None:
         print(f"Problem: {problem}")
     if found.problem_count > SHOWN_PROBLEMS:
         print(f"Problem: {found.problem_count - SHOWN_PROBLEMS} more")
-    if found.version and found.whole_until < size_bytes:
+    if found.version and any((problem.offset or 0) >= found.whole_until for problem in found.problems):
         print(f"Whole until: offset {found.whole_until} of {size_bytes}")
     print("Verdict: corrupt")
 
