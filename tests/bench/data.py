@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from carlib.writer import creating
 
 RAW_SHA2_256 = bytes.fromhex("01551220")
 PIECE_BYTES = 1 << 20
+BIG_FILE = "file.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +49,21 @@ class Data:
         """A CAR of `count` raw blocks of 200 bytes, indexed if it is a CARv2."""
         return self._made(f"blocks-{count}.v{version}.car", lambda path: _write_blocks(path, count, version))
 
-    def file(self) -> Path:
-        """A big file of pseudo-random bytes."""
-        return self._made("file.bin", lambda path: _write_file(path, self.sizes.file_bytes))
+    def source(self, name: str) -> Path:
+        """A folder of plain files: "one" big file of pseudo-random bytes, or a "tree" of very many small ones."""
+        makers = {
+            "one": lambda path: _write_file(path, self.sizes.file_bytes),
+            "tree": lambda path: _write_tree(path, self.sizes.files),
+        }
+        return self._made(name, makers[name])
 
-    def file_car(self) -> Path:
-        return self._made("file.car", lambda path: pack(self.file(), path))
-
-    def tree(self) -> Path:
-        """Very many small files, a hundred in a folder."""
-        return self._made("tree", lambda path: _write_tree(path, self.sizes.files))
-
-    def tree_car(self) -> Path:
-        return self._made("tree.car", lambda path: pack(self.tree(), path))
+    def car(self, name: str) -> Path:
+        """The same folder as a CAR."""
+        return self._made(f"{name}.car", partial(pack, self.source(name)))
 
     def tar(self, name: str) -> Path:
-        """The file or the tree of that name in an uncompressed tar."""
-        source = {"file": self.file, "tree": self.tree}[name]()
-        return self._made(f"{name}.tar", lambda path: _write_tar(path, source))
+        """The same folder in an uncompressed tar."""
+        return self._made(f"{name}.tar", partial(_write_tar, self.source(name)))
 
     def scratch(self, name: str) -> Path:
         """A path for output, with nothing there."""
@@ -100,21 +99,22 @@ def _write_blocks(path: Path, count: int, version: int) -> None:
         car.finish()
 
 
-def _write_file(path: Path, size_bytes: int) -> None:
+def _write_file(folder: Path, size_bytes: int) -> None:
     generator = np.random.Generator(np.random.SFC64(1))
-    with path.open("wb") as file:
+    folder.mkdir()
+    with (folder / BIG_FILE).open("wb") as file:
         for _ in range(0, size_bytes, PIECE_BYTES):
             file.write(generator.bytes(PIECE_BYTES))
 
 
-def _write_tree(path: Path, files: int) -> None:
+def _write_tree(folder: Path, files: int) -> None:
     for number in range(files):
-        folder = path / f"{number // 100:04}"
+        below = folder / f"{number // 100:04}"
         if number % 100 == 0:
-            folder.mkdir(parents=True)
-        (folder / f"{number % 100:02}.txt").write_text(f"file {number}\n")
+            below.mkdir(parents=True)
+        (below / f"{number % 100:02}.txt").write_text(f"file {number}\n")
 
 
-def _write_tar(path: Path, source: Path) -> None:
+def _write_tar(source: Path, path: Path) -> None:
     with tarfile.open(path, "w") as tar:
-        tar.add(source, source.name)
+        tar.add(source, ".")

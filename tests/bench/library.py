@@ -49,7 +49,7 @@ def _open(car: Path, count: int) -> None:
 def _measure_index(data: Data, peers: Peers) -> None:
     table = Table("Build a detached index", ("carfs", "go-car"))
     table.begin()
-    small, big, out = data.blocks(data.sizes.many_blocks, 1), data.file_car(), data.scratch("index")
+    small, big, out = data.blocks(data.sizes.many_blocks, 1), data.car("one"), data.scratch("index")
     for name, car in (
         (f"{data.sizes.many_blocks:,} blocks of {SMALL_BLOCK_BYTES} B", small),
         ("blocks of 1 MiB", big),
@@ -66,7 +66,7 @@ def _measure_verify(data: Data, peers: Peers) -> None:
     )
     table.begin()
     cases = [
-        ("blocks of 1 MiB", data.file_car(), MIB),
+        ("blocks of 1 MiB", data.car("one"), MIB),
         ("blocks of 200 B", data.blocks(data.sizes.many_blocks), 200),
     ]
     for name, car, block_bytes in cases:
@@ -86,8 +86,8 @@ def _measure_pack(data: Data, peers: Peers) -> None:
     table = Table("Pack and unpack", ("carfs", "ipfs-car"))
     table.begin()
     for name, source, car in (
-        ("one big file", data.file(), data.file_car()),
-        (f"{data.sizes.files:,} files", data.tree(), data.tree_car()),
+        ("one big file", data.source("one"), data.car("one")),
+        (f"{data.sizes.files:,} files", data.source("tree"), data.car("tree")),
     ):
         out = data.scratch("out")
         ours = best_s(partial(pack, source, out), 1)

@@ -1,0 +1,44 @@
+"""`python -m tests.bench`: prints all tables; `--quick` on little data, `--only` one part."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+from tests.bench import library, memory, mounts, peers
+from tests.bench.data import QUICK, Data, Sizes
+from tests.bench.processes import drop_caches
+from tests.fixtures import why_no_fuse
+
+PARTS = ("library", "mounts", "memory")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="tests.bench")
+    arguments.add_argument(
+        "--quick", action="store_true", help="little data: shows that it runs, measures nothing"
+    )
+    arguments.add_argument("--only", choices=PARTS, help="one part alone")
+    given = arguments.parse_args()
+    folder = Path(".bench").resolve()
+    data = Data(folder / ("quick" if given.quick else "data"), QUICK if given.quick else Sizes())
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs; cold: {drop_caches()}"
+    )
+    others = peers.install(folder)
+    parts = [given.only] if given.only else PARTS
+    if "library" in parts:
+        library.measure(data, others)
+    if why := why_no_fuse():
+        print(f"\nNo figures of mounts: {why}")
+        return
+    if "mounts" in parts:
+        mounts.measure(data, others)
+    if "memory" in parts:
+        memory.measure(data)
+
+
+if __name__ == "__main__":
+    main()
