@@ -172,7 +172,9 @@ class _Packer:
         listing = []
         with os.scandir(path) as entries:
             for entry in entries:
-                if own and (entry.name == self._out_name or entry.name.startswith(TEMPORARY_PREFIX.encode())):
+                if own and entry.name.startswith(TEMPORARY_PREFIX.encode()):
+                    continue  # our own output on its way
+                if own and entry.name == self._out_name:
                     self._skip(entry.path, "is the CAR being written")
                 elif self._hidden or not entry.name.startswith(b"."):
                     listing.append((entry.name, _kind(entry)))
