@@ -4,8 +4,9 @@
     connect ─────┤                                                 ├─► back off 0.1 s … 5 s, connect anew
                  └─ refused ───────────────────────────────────────┘
 
-Leases belong to a session, which ends with its stream: after each connect those of open shards are taken again.  While the agent is away
-the last snapshot stands: what it says is readable can be opened, since its files lie where they lay.
+Leases belong to a session, which ends with its stream: after each connect those of open shards are taken
+again.  While the agent is away the last snapshot stands: what it says is readable can be opened, since its
+files lie where they lay.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class AgentCatalogue:
         return self._records
 
     def status(self) -> bytes:
-        """What the mount knows by itself, so it answers when the agent does not; the agent's own status is of the last connect."""
+        """What the mount knows by itself, so it answers when the agent does not; the agent's own status is of
+        the last connect.
+        """
         document = {
             "Agent": {
                 "Socket": str(self._client.path),

@@ -1,7 +1,8 @@
 """What `stat` says about a node: made when the node is made, so that answering it never waits.
 
-Kinds and permission bits follow UnixFS 1.5 where it has them, else 0444 for files, 0555 for directories (Kubo's mount shows
-the same).  Owner and times that UnixFS does not have come from the mount (`operations.py`) and from the CAR file.
+Kinds and permission bits follow UnixFS 1.5 where it has them, else 0444 for files, 0555 for directories
+(Kubo's mount shows the same).  Owner and times that UnixFS does not have come from the mount
+(`operations.py`) and from the CAR file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ BLOCK_SIZE: Final = 128 * 1024
 """`st_blksize`: what `cp` and `cat` read at once; the kernel asks us in its own, larger pieces."""
 
 _MTIME_LIMIT: Final = (1 << 63) - 1
-"""UnixFS can hold times that `struct stat` cannot; they are shown as the nearest that it can (the year 2262 or 1677)."""
+"""UnixFS can hold times that `struct stat` cannot; they are shown as the nearest that it can (the year 2262
+or 1677).
+"""
 
 _TYPES: Final = {
     unixfs.Kind.FILE: stat.S_IFREG,

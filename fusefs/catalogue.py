@@ -1,7 +1,7 @@
 """Which shards there are and where their bytes lie: the one thing that a mount asks others for.
 
-Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR files named on the
-command line).  Either way the bytes are then read from the CAR file through carlib.
+Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR
+files named on the command line).  Either way the bytes are then read from the CAR file through carlib.
 """
 
 from __future__ import annotations
@@ -100,10 +100,11 @@ class Catalogue(Protocol):
         """The text of `.carfs/status.json`."""
 
     def acquire(self, key: str) -> ShardRecord:
-        """A lease on the shard, once it can be read; blocks (called in threads).  Raises ShardBroken, StaleNode or AgentAway.
+        """A lease on the shard, once it can be read; blocks (called in threads).  Raises ShardBroken,
+        StaleNode or AgentAway.
 
-        While no lease can be had for want of an agent, a shard that is known to be readable is answered all the same: its files are
-        there, and the lease follows when the agent does.
+        While no lease can be had for want of an agent, a shard that is known to be readable is answered all
+        the same: its files are there, and the lease follows when the agent does.
         """
 
     def release(self, key: str) -> None:

@@ -6,8 +6,8 @@
        │                                          hashed in threads, four ahead of the reader
        └───► else: the parts of the leaves, in a thread; a leaf is hashed when first touched, then never again
 
-A piece is dropped once all of it was handed out: the kernel keeps what it was given.  All handles together hold a bounded number
-of bytes ahead of their readers (`waits.Ahead`).
+A piece is dropped once all of it was handed out: the kernel keeps what it was given.  All handles together
+hold a bounded number of bytes ahead of their readers (`waits.Ahead`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from fusefs.waits import Job
 PIECE_BYTES: Final = MIB
 PIECES_AHEAD: Final = 4
 _NEAR_BYTES: Final = 4 * MIB
-"""How far from the end of the last request a large one may begin and still be read-ahead of the kernel's (it sends several at once)."""
+"""How far from the end of the last request a large one may begin and still be read-ahead of the kernel's (it
+sends several at once).
+"""
 _LARGE_BYTES: Final = 64 * 1024
 _PLAN_PIECES: Final = 32
 _KNOWN_LEAVES: Final = 16_384

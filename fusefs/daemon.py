@@ -1,4 +1,6 @@
-"""Leaving the terminal once the work is well under way: like sshfs, errors come to the terminal and as the exit code before that."""
+"""Leaving the terminal once the work is well under way: like sshfs, errors come to the terminal and as the
+exit code before that.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ _READY = b"ready"
 def detached(work: Callable[[Ready], object], log: Path) -> int:
     """Runs `work(ready)` in a child that leaves the terminal when it calls `ready`; gives the exit code.
 
-    That is 0 as soon as `ready` was called, else what the child ended with, which has told the terminal why.  Call it while the process has
-    one thread.
+    That is 0 as soon as `ready` was called, else what the child ended with, which has told the terminal why.
+    Call it while the process has one thread.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -31,7 +33,7 @@ def detached(work: Callable[[Ready], object], log: Path) -> int:
         finally:
             os._exit(code)  # not through the parent's clean-up
     os.close(writing)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         if pipe.read() == _READY:
             return 0
     _, status = os.waitpid(child, 0)

@@ -1,8 +1,8 @@
 """Nodes of a DAG: UnixFS files, directories and symlinks, and blocks that are shown as they are.
 
-Names go through `carlib.names`, both ways.  A directory entry whose block cannot be read is still listed (the name is there);
-looking it up says what is wrong.  The size of a raw leaf comes from the CAR's index, its data is not read for it; an entry's
-`Tsize` is only a hint and never believed.
+Names go through `carlib.names`, both ways.  A directory entry whose block cannot be read is still listed (the
+name is there); looking it up says what is wrong.  The size of a raw leaf comes from the CAR's index, its data
+is not read for it; an entry's `Tsize` is only a hint and never believed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from fusefs.attributes import FILE, Attributes, of_unixfs
 from fusefs.content import DagContent, FileLeaves, LeafSource, WholeBlock
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
-from fusefs.tree import Content, Entry, Node
+from fusefs.nearby import Nearby
+from fusefs.tree import Content, Entry, Known, Node
 
 _MAX_TARGET_BYTES = 4095
 _RAW_CID = b"\x01\x55"
@@ -71,15 +72,20 @@ class DagFolder(DagNode):
             entry = self._find(opened.folder(self.cid), name)
             return None if entry is None else node_at(self.shard, opened, entry.cid, entry.name, name)
 
-    def children(self) -> Iterator[Entry]:
-        with self.shard.use() as opened:
+    def children(self, known: Known) -> Iterator[Entry]:
+        shard = self.shard
+        with shard.use() as opened:
             failures: list[CarError] = []
+            nearby = Nearby(opened.blocks)
             for entry in opened.folder(self.cid).entries(failures.append):
                 shown = names.shown(entry.name)
-                try:
-                    yield shown, node_at(self.shard, opened, entry.cid, entry.name, shown)
-                except (CarError, OSError):
-                    yield shown, None
+                node = known(shown)
+                if node is None:
+                    try:
+                        node = node_at(shard, opened, entry.cid, entry.name, shown, nearby)
+                    except (CarError, OSError):
+                        node = None
+                yield shown, node
             if failures:
                 raise failures[0]
 
@@ -140,11 +146,14 @@ class DagLink(DagNode):
         return self._target
 
 
-def node_at(shard: Shard, opened: OpenShard, cid: Cid, stored: bytes, shown: bytes) -> Node:
+def node_at(
+    shard: Shard, opened: OpenShard, cid: Cid, stored: bytes, shown: bytes, nearby: Nearby | None = None
+) -> Node:
     """The node for `cid`; reads one block if it is dag-pb, else asks for its size.  Raises CarError, OSError."""
     name = None if stored == shown else stored
     if cid.raw[:2] == _RAW_CID:
-        return DagFile(shard, cid, Attributes(FILE, opened.blocks.size(cid), shard.mtime_ns), name)
+        size = opened.blocks.size(cid) if nearby is None else nearby.size(cid)
+        return DagFile(shard, cid, Attributes(FILE, size, shard.mtime_ns), name)
     found = unixfs.stat(opened.blocks, cid)
     attributes = of_unixfs(found, shard.mtime_ns)
     if found.kind is unixfs.Kind.DIRECTORY:

@@ -1,8 +1,8 @@
 """Errors → errno: the one table, the classes of our own, and one log line for a fault however often it is met.
 
-The rule for what is not there: a name that *says* what it wants (`blocks/<cid>`, `roots/<cid>`) is answered ENOENT when the CAR
-does not hold it; a name that a directory holds, but whose data the CAR lacks, is EIO, like a disk that has lost a sector.
-`docs/semantics.md` shows the table to users.
+The rule for what is not there: a name that *says* what it wants (`blocks/<cid>`, `roots/<cid>`) is answered
+ENOENT when the CAR does not hold it; a name that a directory holds, but whose data the CAR lacks, is EIO,
+like a disk that has lost a sector. `docs/semantics.md` shows the table to users.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ ERRNO_BY_CLASS: Final[dict[type[BaseException], int]] = {
 _PASSED_ON: Final = frozenset(
     {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT}
 )
-"""What an OSError from reading a CAR may show as itself; any other is EIO (an ENOENT of the CAR is not one of the name)."""
+"""What an OSError from reading a CAR may show as itself; any other is EIO (an ENOENT of the CAR is not one of
+the name).
+"""
 
 FAULTS: Final = (car.CarError, ShardBroken, Overdue, AgentAway, OSError)
 """What an operator should see in the log; the rest are answers."""

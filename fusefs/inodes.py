@@ -1,8 +1,9 @@
 """The inode table: which node has which number, how often the kernel holds it, and what path it has.
 
-A number is the hash of the parent's number, the name and the node's version, so it is the same each time within a mount and
-after every forget; one path is one inode (the kernel forbids a directory two parents, and equal content has equal pages anyway).
-The table holds what the kernel holds: each look-up counts, `forget` gives back, nothing else stays.
+A number is the hash of the parent's number, the name and the node's version, so it is the same each time
+within a mount and after every forget; one path is one inode (the kernel forbids a directory two parents, and
+equal content has equal pages anyway). The table holds what the kernel holds: each look-up counts, `forget`
+gives back, nothing else stays.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class InodeTable:
     def __contains__(self, number: int) -> bool:
         return number in self._inodes
 
+    def get(self, number: int) -> Inode | None:
+        """The inode, if the kernel holds it."""
+        return self._inodes.get(number)
+
     def __getitem__(self, number: int) -> Inode:
         try:
             return self._inodes[number]
@@ -68,6 +73,13 @@ class InodeTable:
             number = number_of(number, name, b"\0again")
         inode = self._inodes[number] = Inode(number, parent, name, node)
         return inode
+
+    def known(self, parent: int, name: bytes) -> Node | None:
+        """The lasting node that the kernel holds for `name`; safe in any thread."""
+        inode = self._inodes.get(number_of(parent, name, b""))
+        if inode is None or inode.name != name or inode.parent is None or inode.parent.number != parent:
+            return None
+        return inode.node if inode.node.lasting else None
 
     def forget(self, number: int, count: int) -> None:
         """Takes back `count` look-ups; an inode without any is dropped."""

@@ -1,17 +1,17 @@
 """One open directory handle: where a listing is, with as little of it in memory as can be.
 
-A position is the number of entries before it.  Readers go forward, so one batch is kept; one that jumps back makes the listing
-begin anew and skip (entries come in the same order each time).
+A position is the number of entries before it.  Readers go forward, so one batch is kept; one that jumps back
+makes the listing begin anew and skip (entries come in the same order each time).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Final
 
-from fusefs.tree import Entry, Folder
+from fusefs.tree import Entry, Folder, Known
 
 BATCH: Final = 512
 
@@ -19,8 +19,9 @@ BATCH: Final = 512
 class Listing:
     """A directory being listed; `fetch` may block, the rest does not."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, known: Known) -> None:
         self.folder = folder
+        self._known = known
         self._children: Generator[Entry, None, None] | None = None
         self._fetching = threading.Lock()
         self._closed = False
@@ -29,14 +30,14 @@ class Listing:
         self._error: Exception | None = None
         self._complete = False
 
-    def ready(self, position: int) -> list[Entry] | None:
-        """Entries from `position` on that are in memory, [] at the end; None if they must be fetched."""
+    def ready(self, position: int) -> Iterator[Entry] | None:
+        """Entries from `position` on that are in memory; None if they must be fetched."""
         inside = position - self._first
-        if 0 <= inside < len(self._batch):
-            return self._batch[inside:] if inside else self._batch
-        if inside == len(self._batch) and self._complete and self._error is None:
-            return []
-        return None
+        return islice(self._batch, inside, None) if 0 <= inside < len(self._batch) else None
+
+    def ends_at(self, position: int) -> bool:
+        """Whether `position` is known to be the end."""
+        return self._complete and self._error is None and position == self._first + len(self._batch)
 
     def fetch(self, position: int) -> None:
         """Reads the batch that begins at `position`; what the directory raises comes after all that could be listed."""
@@ -53,7 +54,7 @@ class Listing:
             raise self._error
         if self._children is None or position < end:
             self._rewind()
-            self._children, end = _walk(self.folder), 0
+            self._children, end = _walk(self.folder, self._known), 0
         for _ in islice(self._children, position - end):
             pass
         batch: list[Entry] = []
@@ -82,5 +83,5 @@ class Listing:
         self._batch, self._first, self._error, self._complete = [], 0, None, False
 
 
-def _walk(folder: Folder) -> Generator[Entry, None, None]:
-    yield from folder.children()
+def _walk(folder: Folder, known: Known) -> Generator[Entry, None, None]:
+    yield from folder.children(known)

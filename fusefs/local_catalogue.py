@@ -1,8 +1,9 @@
 """Shards that are CAR files named on the command line; no agent.
 
-A CARv2's own index is used as it is (a hint: carlib checks what it says).  For other CARs an index is built in a worker process and kept
-in `$XDG_CACHE_HOME/carfs/index/`, `<path>-<size, mtime, inode>` hashed, with a `.json` of what was found beside the `.idx`; older ones of
-the same path are removed.  A damaged CAR is shown as far as it is whole, and says so.
+A CARv2's own index is used as it is (a hint: carlib checks what it says).  For other CARs an index is built
+in a worker process and kept in `$XDG_CACHE_HOME/carfs/index/`, `<path>-<size, mtime, inode>` hashed, with a
+`.json` of what was found beside the `.idx`; older ones of the same path are removed.  A damaged CAR is shown
+as far as it is whole, and says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Mountpoints: which may be mounted on, with which options, how the kernel is told to read ahead, and how a mount is ended.
+"""Mountpoints: which may be mounted on, with which options, how the kernel is told to read ahead, and how a
+mount is ended.
 
 Nothing here touches a path inside of our own mount: that would wait for ourselves.
 """
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 READ_AHEAD_KIB: Final = 4096
-"""What the kernel asks ahead of a sequential reader; with its 128 each request is 128 KiB, a third slower (measured)."""
+"""What the kernel asks ahead of a sequential reader; with its 128 each request is 128 KiB, a third slower
+(measured).
+"""
 _OURS: Final = "fuse.carfs"
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
@@ -47,8 +50,7 @@ def mounts(table: str | None = None) -> list[Mounted]:
 
 def _plain(field: str) -> str:
     """Without the octal escapes of blanks and backslashes."""
-    raw = _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
-    return raw
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def mounted_at(mountpoint: Path) -> Mounted | None:
@@ -57,7 +59,9 @@ def mounted_at(mountpoint: Path) -> Mounted | None:
 
 
 def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
-    """The absolute mountpoint, fit to be mounted on; clears away a carfs mount whose process has died.  Raises Refused, OSError."""
+    """The absolute mountpoint, fit to be mounted on; clears away a carfs mount whose process has died.
+    Raises Refused, OSError.
+    """
     place = (
         mountpoint.parent.resolve(strict=True) / mountpoint.name if mountpoint.name else mountpoint.resolve()
     )

@@ -1,8 +1,9 @@
 """The one place that speaks to pyfuse3: requests in, nodes asked, answers and errnos out.
 
-A handler looks the inode up, asks the node (at once if it is instant, else in a thread through `waits.py`) and converts.  Every
-handler runs inside `guarded`: what `errors.py` knows becomes an errno, anything else is logged with its traceback and answered EIO; only
-trio.Cancelled passes.  So nothing that happens in here can end the mount.
+A handler looks the inode up, asks the node (at once if it is instant, else in a thread through `waits.py`)
+and converts.  Every handler runs inside `guarded`: what `errors.py` knows becomes an errno, anything else is
+logged with its traceback and answered EIO; only trio.Cancelled passes.  So nothing that happens in here can
+end the mount.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ class Tree(pyfuse3.Operations):
         entry.st_blocks = found.sectors
         entry.st_blksize = BLOCK_SIZE
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime_ns
-        # A shard's directory is taken back by events (`invalidate`), so its entry may be kept although shards come and go.
+        # A shard's directory is taken back by events (`invalidate`), so its entry may be kept although
+        # shards come and go.
         entry.entry_timeout = FOREVER_S if node.lasting else 0
         entry.attr_timeout = FOREVER_S if node.lasting else 0
         return entry
@@ -203,7 +205,8 @@ class Tree(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         found = self._inodes[inode]
         handle = next(self._handles)
-        self._listings[handle] = (found, Listing(_folder(found.node)))
+        folder = _folder(found.node)
+        self._listings[handle] = (found, Listing(folder, functools.partial(self._inodes.known, found.number)))
         return handle
 
     @guarded
@@ -217,7 +220,7 @@ class Tree(pyfuse3.Operations):
                 return
         position = max(start_id - 2, 0)
         added = 0
-        while True:
+        while not listing.ends_at(position):
             batch = listing.ready(position)
             if batch is None:
                 if added:
@@ -229,8 +232,6 @@ class Tree(pyfuse3.Operations):
                     return
                 position += 1
                 added += 1
-            if not batch:
-                return
 
     async def _fetch(self, listing: Listing, position: int) -> None:
         if listing.folder.instant:
@@ -302,7 +303,7 @@ class Tree(pyfuse3.Operations):
         opened = self._open.get(number) or self._listings.get(number)
         if opened is not None:
             return opened[0]
-        return self._inodes[number] if number in self._inodes else None
+        return self._inodes.get(number)
 
 
 def _folder(node: Node) -> Folder:

@@ -1,4 +1,6 @@
-"""Files that are put together from stretches of the CAR file, of its index and of bytes in hand, unverified, as they lie there."""
+"""Files that are put together from stretches of the CAR file, of its index and of bytes in hand, unverified,
+as they lie there.
+"""
 
 from __future__ import annotations
 

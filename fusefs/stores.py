@@ -1,7 +1,8 @@
 """Open shards: the CAR file and its index, held open while somebody reads and for a while after, never more than a few.
 
-A shard is acquired from the catalogue (leased) and its files opened on first use; it is closed and released when nobody has used it
-for a minute, or earlier when too many are open.  One that a file handle or a call holds is never closed.  Used from threads.
+A shard is acquired from the catalogue (leased) and its files opened on first use; it is closed and released
+when nobody has used it for a minute, or earlier when too many are open.  One that a file handle or a call
+holds is never closed. Used from threads.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ _PR_SET_PDEATHSIG = 1
 def agent() -> Iterator[str]:
     """An agent that answers while the block runs; gives a word on it for people.
 
-    One that answered before is used and left alone.  Ours has a process group of its own, so that Ctrl-C comes to the mount alone, which then
-    ends the agent, last; and it dies with us if we are killed.
+    One that answered before is used and left alone.  Ours has a process group of its own, so that Ctrl-C
+    comes to the mount alone, which then ends the agent, last; and it dies with us if we are killed.
     """
     client = Client(timeout_s=5.0)
     if _answers(client):

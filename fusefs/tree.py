@@ -1,18 +1,19 @@
 """The tree as data: what kinds of node there are, what each holds, and the ways a mount's top is put together.
 
-    MOUNTPOINT, with an agent                       MOUNTPOINT, CAR files given
-    ├── shards/<key>/        ShardFolder            one CAR, one root      the root's own entries (a file root: one file);
-    │   ├── root -> roots/…  one module each                               .carfs/ answers but is not listed
-    │   ├── roots/<cid>[/…]  in fusefs/views/       one CAR, other roots   what a shard directory holds
-    │   ├── blocks/<cid>                            several CARs           <name>/ each: a shard directory
+    MOUNTPOINT, with an agent                   MOUNTPOINT, CAR files given
+    ├── shards/<key>/    ShardFolder            one CAR, one root   the root's own entries (a file: that one);
+    │   ├── root         one module each                            .carfs/ answers but is not listed
+    │   ├── roots/<cid>  in fusefs/views/       one CAR, else       what a shard directory holds
+    │   ├── blocks/<cid>                        several CARs        <name>/ each: a shard directory
     │   ├── data.car
     │   ├── data.v2.car
     │   └── shard.json
     └── .carfs/status.json
 
-A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or shows something that
-changes (`shards/`, `shard.json`, `status.json`).  `attributes()` never waits: all it says is known when the node is made.
-`child`, `children` and what `open()` gives may read from storage and are called in threads, unless `instant`.
+A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or
+shows something that changes (`shards/`, `shard.json`, `status.json`).  `attributes()` never waits: all it
+says is known when the node is made. `child`, `children` and what `open()` gives may read from storage and are
+called in threads, unless `instant`.
 
 Nothing here does I/O or knows pyfuse3; `operations.py` walks these nodes, `views/` and `dag.py` implement them.
 """
@@ -29,6 +30,9 @@ from fusefs.attributes import Attributes, of_file, of_folder
 Buffer = bytes | bytearray | memoryview
 Entry = tuple[bytes, "Node | None"]
 """A name and its node; None: the name is there but its node cannot be read (looking it up says why)."""
+
+
+Known = Callable[[bytes], "Node | None"]
 
 
 class Content(Protocol):
@@ -83,8 +87,11 @@ class Folder(Node, Protocol):
     def child(self, name: bytes) -> Node | None:
         """The node with this shown name; None if there is none."""
 
-    def children(self) -> Iterator[Entry]:
-        """What a listing shows, in an order that is the same each time as long as nothing changes."""
+    def children(self, known: Known) -> Iterator[Entry]:
+        """What a listing shows, in an order that is the same each time as long as nothing changes.
+
+        `known` gives the node that the kernel holds for a name, which need not be made again.
+        """
 
 
 class File(Node, Protocol):
@@ -125,7 +132,7 @@ class StaticFolder:
     def child(self, name: bytes) -> Node | None:
         return self._entries().get(name)
 
-    def children(self) -> Iterator[Entry]:
+    def children(self, known: Known) -> Iterator[Entry]:
         yield from self._entries().items()
 
 
@@ -151,8 +158,8 @@ class HiddenBeside:
     def child(self, name: bytes) -> Node | None:
         return self._shown.child(name) or self._hidden.get(name)
 
-    def children(self) -> Iterator[Entry]:
-        return self._shown.children()
+    def children(self, known: Known) -> Iterator[Entry]:
+        return self._shown.children(known)
 
 
 class RenderedFile:

@@ -3,10 +3,11 @@
     requests (at most `waiting`) ──► lane of the shard (`per_lane` threads) ──► all threads (`threads`)
              every one with the deadline, which ends in Overdue (ETIMEDOUT)
 
-A process that waits on our answer cannot even be killed, so every wait has a deadline.  The thread of an overdue wait cannot be
-ended: it keeps its place in the lane until storage answers, so dead storage holds at most `per_lane` threads, and other shards
-go on.  A hop to a thread and back costs 90 µs (measured; `trio.to_thread` 115, an executor's future 130), so what is in memory is
-answered without one (`Content.read_nowait`, `Folder.instant`).
+A process that waits on our answer cannot even be killed, so every wait has a deadline.  The thread of an
+overdue wait cannot be ended: it keeps its place in the lane until storage answers, so dead storage holds at
+most `per_lane` threads, and other shards go on.  A hop to a thread and back costs 90 µs (measured;
+`trio.to_thread` 115, an executor's future 130), so what is in memory is answered without one
+(`Content.read_nowait`, `Folder.instant`).
 """
 
 from __future__ import annotations

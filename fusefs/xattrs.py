@@ -1,7 +1,8 @@
 """Extended attributes: a node's facts under `user.carfs.`.
 
-`cid`, `codec`, `size`, `state` (of the shard), `mount` (where its data lies), `verified` (`on-read`: every byte is checked before it is handed
-out; `no`: bytes as they lie in the CAR file), and `name`, the name as stored in the DAG, where it had to be escaped.
+`cid`, `codec`, `size`, `state` (of the shard), `mount` (where its data lies), `verified` (`on-read`: every
+byte is checked before it is handed out; `no`: bytes as they lie in the CAR file), and `name`, the name as
+stored in the DAG, where it had to be escaped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`blocks/<cid>`: every block of the shard, verified when it is read.
 
-Listed are the sections' CIDs in the order of the file, each block once (where it is filed several times, as the index finds it).  Any CID
-with the multihash of a block here has a name here, whatever its version and base: look-ups go by multihash.  Others are ENOENT.
+Listed are the sections' CIDs in the order of the file, each block once (where it is filed several times, as
+the index finds it).  Any CID with the multihash of a block here has a name here, whatever its version and
+base: look-ups go by multihash. Others are ENOENT.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from carlib.errors import CarError
 from fusefs.attributes import FILE, Attributes, of_folder
 from fusefs.dag import DagFile, block_at
 from fusefs.shard import Shard
-from fusefs.tree import Entry, Node
+from fusefs.tree import Entry, Known, Node
 
 
 class Blocks:
@@ -54,7 +55,7 @@ class BlocksFolder:
         with self._shard.use() as opened:
             return block_at(self._shard, opened, cid) if opened.blocks.has(cid) else None
 
-    def children(self) -> Iterator[Entry]:
+    def children(self, known: Known) -> Iterator[Entry]:
         shard = self._shard
         with shard.use() as opened:
             for cid, location in opened.blocks.cids():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from fusefs.attributes import Attributes, of_folder
 from fusefs.shard import Shard
-from fusefs.tree import Entry, Node
+from fusefs.tree import Entry, Known, Node
 from fusefs.views import VIEWS
 
 
@@ -41,7 +41,7 @@ class ShardFolder:
                 return view.node(self.shard)
         return None
 
-    def children(self) -> Iterator[Entry]:
+    def children(self, known: Known) -> Iterator[Entry]:
         for view in VIEWS:
             node = view.node(self.shard)
             if node is not None:

@@ -1,4 +1,5 @@
-"""`data.v2.car`: header, payload and index joined into a valid, indexed CARv2 while it is read; stored nowhere, not verified.
+"""`data.v2.car`: header, payload and index joined into a valid, indexed CARv2 while it is read; stored
+nowhere, not verified.
 
 0   pragma, 11 bytes; header, 40 bytes    made here
 51  the CARv1 payload                     from the CAR file, without the zeros that a piece is padded with

@@ -1,8 +1,9 @@
-"""`roots/<cid>[/…]`: each root as the file, directory or symlink that it is in UnixFS, or as a file of its bytes; and `root`,
+"""`roots/<cid>[/…]`: each root as the file, directory or symlink that it is in UnixFS, or as a file of its
+bytes; and `root`,
 a symlink to it when there is exactly one.
 
-A root whose block is not in the CAR is named in `shard.json` (`MissingRoots`) and not listed here; its name answers ENOENT, and so
-does a CID that is no root.
+A root whose block is not in the CAR is named in `shard.json` (`MissingRoots`) and not listed here; its name
+answers ENOENT, and so does a CID that is no root.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from carlib.errors import CarError
 from fusefs.attributes import Attributes, of_folder, of_link
 from fusefs.dag import node_at
 from fusefs.shard import Shard
-from fusefs.tree import Entry, Node
+from fusefs.tree import Entry, Known, Node
 from fusefs.views.blocks import cid_of
 
 
@@ -88,7 +89,7 @@ class RootsFolder:
                 return None
             return node_at(self._shard, opened, cid, name, name)
 
-    def children(self) -> Iterator[Entry]:
+    def children(self, known: Known) -> Iterator[Entry]:
         with self._shard.use() as opened:
             for cid in self._shard.roots(opened):
                 if not opened.blocks.has(cid):
