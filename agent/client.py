@@ -42,8 +42,7 @@ class Client:
 
     def __init__(self, socket_path: Path | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S) -> None:
         """`timeout_s` is for each wait for the agent; None: as long as it takes (for calls that index)."""
-        path = socket_path if socket_path is not None else Repository.from_environment().socket
-        self.path = Path(os.path.realpath(path))  # a link leads to where config has put the socket
+        self.path = socket_path if socket_path is not None else Repository.from_environment().socket
         self._timeout_s = timeout_s
 
     def call(self, method: str, params: Json = None, *, timeout_s: float | None = None) -> Json:
@@ -78,13 +77,14 @@ class Client:
 class EventStream:
     """The agent's events, each a dict; close it (or leave its `with` block) to end the session.
 
-    Iterating raises AgentUnreachable when the agent goes away, does not send so much as a ping for the timeout, or has
-    cut us because we were too slow; it ends when the agent stops in good order. `close` may be called from another
-    thread, and ends the iteration there.
+    Iterating ends when the agent stops in good order or the stream was closed, which another thread may do. It raises
+    AgentUnreachable when the agent is gone, has sent not so much as a ping for the timeout, or has cut us because we
+    were too slow.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
+        self._closed = False
         self._connection = _Connection(path, timeout_s)
         try:
             self._connection.request("GET", "/events")
@@ -102,16 +102,23 @@ class EventStream:
         while True:
             try:
                 line = self._response.readline(MAX_LINE_BYTES)
-                if not line:
-                    return
-                event = self._event(line)
+                # An end that was not announced looks like any other to http.client.
+                event = self._event(line) if line else {"event": "lost"}
             except (OSError, http.client.HTTPException, ValueError) as error:
+                if self._closed:
+                    return
                 raise _unreachable(self._path, error) from error
-            if event.get("event") != "ping":
+            kind = event.get("event")
+            if self._closed or kind == "stopping":
+                return
+            if kind == "lost":
+                raise AgentUnreachable(f"the agent on {self._path} is gone or has cut the stream")
+            if kind != "ping":
                 yield event
 
     def close(self) -> None:
         """Ends the session; harmless if repeated."""
+        self._closed = True
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, which close does not
         except OSError:
@@ -142,7 +149,8 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fsencode(self._path))
+        # If config has moved the socket, a link leads there, and only the end of it need be short enough.
+        self.sock.connect(os.fsencode(os.path.realpath(self._path)))
 
 
 def _unreachable(path: Path, error: Exception) -> AgentUnreachable:

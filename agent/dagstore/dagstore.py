@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -56,7 +57,7 @@ from agent.dagstore.records import (
     now_text,
     record_of,
 )
-from agent.workers import WorkerFailed, WorkerPool
+from agent.workers import WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,15 @@ class _Pending:
     failure: Failure | None = None
 
 
+class Workers(Protocol):
+    """What indexes for us: `agent.workers.WorkerPool`."""
+
+    async def run(
+        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:  # Any: JSON, as agent/workers/indexing.py documents it
+        """See `WorkerPool.run`."""
+
+
 class Progress(msgspec.Struct, frozen=True, rename="pascal"):
     """How far an index is."""
 
@@ -107,7 +117,7 @@ class Dagstore:
     """All shards; get one from `open_dagstore`."""
 
     def __init__(
-        self, nursery: trio.Nursery, store: Store, pool: WorkerPool, hub: Hub, index_directory: Path
+        self, nursery: trio.Nursery, store: Store, pool: Workers, hub: Hub, index_directory: Path
     ) -> None:
         self._nursery = nursery
         self._store = store
@@ -228,17 +238,17 @@ class Dagstore:
 
     async def start(self) -> None:
         """Takes over what the catalogue holds, begins again what was cut short, removes orphans of the last run."""
-        present = index_files.sizes(self._index_directory)
         rows = self._store.shards()
+        wanted = {row.index.name for row in rows if row.index is not None}
+        # Before any work begins, since it removes what is being made.
+        await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
+        present = index_files.sizes(self._index_directory)
         for row in rows:
-            self._shards[row.key] = _Shard(row, life_of(row))
-        for shard in self._shards.values():
+            shard = self._shards[row.key] = _Shard(row, life_of(row))
             self._settle(shard, Restarted())
-            facts = shard.row.index
+            facts = row.index
             if shard.life.state in INDEXED_STATES and (facts is None or present.get(facts.name) != facts.size):
                 self._settle(shard, Changed("its index file is missing or has another size"))
-        wanted = {shard.row.index.name for shard in self._shards.values() if shard.row.index is not None}
-        await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
         self._nursery.start_soon(self._check_all)
         logger.info("%d shards: %s", len(rows), self.counts() or "none")
 
@@ -425,7 +435,7 @@ class Dagstore:
 
 @asynccontextmanager
 async def open_dagstore(
-    *, store: Store, pool: WorkerPool, hub: Hub, index_directory: Path
+    *, store: Store, pool: Workers, hub: Hub, index_directory: Path
 ) -> AsyncIterator[Dagstore]:
     """The dagstore over what `store` holds, for the time of the block."""
     async with trio.open_nursery() as nursery:

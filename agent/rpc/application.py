@@ -104,7 +104,8 @@ class _Events:
                         break
                     news = [_line({"event": "ping"})] if changed is None else map(self._shard_line, changed)
                     await _send_lines(send, b"".join(news))
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                last = _line({"event": "stopping"})
+                await send({"type": "http.response.body", "body": last, "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
             self._hub.unsubscribe(subscription)

@@ -75,12 +75,12 @@ def decode(body: bytes) -> Incoming:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _alone(Rejected(ErrorObject(PARSE_ERROR, f"parse error: {error}")))
+        return _alone(Rejected(_invalid(f"parse error: {error}", PARSE_ERROR)))
     if not isinstance(value, list):
         return _alone(_item(value))
     if not 1 <= len(value) <= MAX_BATCH:
         message = f"a batch has 1 to {MAX_BATCH} requests, not {len(value)}"
-        return _alone(Rejected(ErrorObject(INVALID_REQUEST, message)))
+        return _alone(Rejected(_invalid(message)))
     return Incoming(tuple(map(_item, value)), is_batch=True)
 
 
@@ -107,13 +107,17 @@ def _alone(item: Call | Rejected) -> Incoming:
 
 def _item(value: Json) -> Call | Rejected:
     if not isinstance(value, dict):
-        return Rejected(ErrorObject(INVALID_REQUEST, "a request is an object"))
+        return Rejected(_invalid("a request is an object"))
     identity = value.get("id")
     if isinstance(identity, bool) or not isinstance(identity, str | int | float | None):
-        return Rejected(ErrorObject(INVALID_REQUEST, "an id is a string, a number or null"))
+        return Rejected(_invalid("an id is a string, a number or null"))
     method, params = value.get("method"), value.get("params")
     if value.get("jsonrpc") != "2.0" or not isinstance(method, str):
-        return Rejected(ErrorObject(INVALID_REQUEST, 'a request has "jsonrpc": "2.0" and a method'), identity)
+        return Rejected(_invalid('a request has "jsonrpc": "2.0" and a method'), identity)
     if not isinstance(params, list | dict | None):
-        return Rejected(ErrorObject(INVALID_REQUEST, "params are an array or an object"), identity)
+        return Rejected(_invalid("params are an array or an object"), identity)
     return Call(method, params, identity, is_notification="id" not in value)
+
+
+def _invalid(message: str, code: int = INVALID_REQUEST) -> ErrorObject:
+    return ErrorObject(code, message, {"class": "invalid"})

@@ -6,6 +6,7 @@ in the folder `scratch` and appears as `out` complete and on disk, or not at all
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from agent.dagstore.failures import ErrorClass, ShardError
@@ -27,7 +28,7 @@ def build_index(params: Params, progress: Progress) -> Params:
         raise ShardError(ErrorClass.BUSY, f"{mount} was written to while it was indexed ({changed})")
     (scratch / out.name).rename(out)
     durable.sync_folder(out.parent)
-    scratch.rmdir()
+    shutil.rmtree(scratch)
     return {
         "name": out.name,
         "size": report.index_size,

@@ -1,0 +1,68 @@
+"""A dagstore in a test's own trio loop: real catalogue, real files, and workers that a test can hold back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from agent.catalogue import Catalogue, Store
+from agent.dagstore.dagstore import Dagstore, open_dagstore
+from agent.dagstore.events import Hub
+from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
+from agent.workers import WorkerFailed, tasks
+from carlib.errors import CarError
+
+
+class LocalWorkers:
+    """Does tasks in the test's own process, when `gate` is open; counts them."""
+
+    def __init__(self) -> None:
+        self.gate = trio.Event()
+        self.gate.set()
+        self.begun: list[str] = []  # paths
+        self.cancelled = 0
+
+    def hold(self) -> None:
+        self.gate = trio.Event()
+
+    async def run(
+        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:
+        self.begun.append(params["path"])
+        try:
+            await self.gate.wait()
+            return tasks.load(kind)(params, progress or (lambda _done, _total: None))
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        except CarError as error:
+            raise WorkerFailed(ErrorClass.CORRUPT, str(error)) from error
+        except ShardError as error:
+            raise WorkerFailed(error.error_class, str(error)) from error
+        except OSError as error:
+            raise WorkerFailed(class_of_os_error(error), str(error)) from error
+
+
+@asynccontextmanager
+async def dagstore_at(
+    path: Path, *, workers: LocalWorkers | None = None, hub: Hub | None = None, store: Store | None = None
+) -> AsyncIterator[Dagstore]:
+    """A dagstore with its state below `path`; open it again there for what a restart would find."""
+    indices = path / "index"
+    indices.mkdir(exist_ok=True)
+    with closing(Catalogue.open(path / "carfs.db")) as catalogue:
+        async with open_dagstore(
+            store=store or catalogue,
+            pool=workers or LocalWorkers(),
+            hub=hub or Hub(buffer=100),
+            index_directory=indices,
+        ) as dagstore:
+            yield dagstore
+
+
+async def register(dagstore: Dagstore, key: str, path: Path, *, lazy: bool = False, wait: bool = True) -> None:
+    await dagstore.register(key, str(path), directory=path.parent, lazy=lazy, wait=wait)

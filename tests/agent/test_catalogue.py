@@ -1,0 +1,107 @@
+"""The catalogue keeps what it was given, in the order of keys, through a close and a kill."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.catalogue import Catalogue
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.records import HISTORY_KEPT, IndexFacts, ShardRow, Transition
+
+FACTS = IndexFacts(
+    name="x.1.idx",
+    size=70,
+    fingerprint=Fingerprint(size=2**62, mtime_ns=-5, inode=2**64 - 1, device=7),
+    codec=0x0401,
+    version=2,
+    data_offset=51,
+    data_size=507,
+    blocks=3,
+    roots=("bafkqaaa",),
+)
+ERRORED = ShardRow(
+    "b/é\0", "file:///b%FF", ShardState.ERRORED, False, "2026-01-01T00:00:00Z", 2, "gone", ErrorClass.GONE
+)
+INDEXED = ShardRow("a", "file:///a", ShardState.AVAILABLE, True, "2026-01-02T00:00:00Z", 1, index=FACTS)
+
+
+def line(number: int) -> Transition:
+    return Transition(f"t{number}", "before", "after", "Event", "why")
+
+
+def test_what_was_put_is_there_after_reopening(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(ERRORED, line(1))
+        catalogue.put(INDEXED, line(2))
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.shards() == [INDEXED, ERRORED]
+        assert catalogue.history("a") == (line(2),)
+
+
+def test_a_shard_is_replaced_by_key_and_its_history_goes_on(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(ShardRow("a", "file:///old", ShardState.NEW, False, "t"), line(1))
+        catalogue.put(INDEXED, line(2))
+        assert catalogue.shards() == [INDEXED]
+        assert catalogue.history("a") == (line(1), line(2))
+
+
+def test_the_last_transitions_are_kept(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        for number in range(HISTORY_KEPT + 5):
+            catalogue.put(INDEXED, line(number))
+        assert catalogue.history("a") == tuple(line(number) for number in range(5, HISTORY_KEPT + 5))
+
+
+def test_a_deleted_shard_leaves_no_history(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(INDEXED, line(1))
+        catalogue.delete("a")
+        catalogue.delete("never there")
+        assert (catalogue.shards(), catalogue.history("a")) == ([], ())
+
+
+def test_a_commit_is_on_disk_before_it_returns(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        (mode,) = catalogue._connection.execute("PRAGMA synchronous").fetchone()
+        (journal,) = catalogue._connection.execute("PRAGMA journal_mode").fetchone()
+        assert (mode, journal) == (2, "wal")
+
+
+def test_a_schema_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ShardError, match=r"db: its schema is version 99; .* use a newer carfs"):
+        Catalogue.open(tmp_path / "db")
+
+
+@pytest.mark.parametrize(
+    ("content", "error_class"), [(b"not a database at all " * 100, ErrorClass.CORRUPT), (None, ErrorClass.DENIED)]
+)
+def test_a_database_that_cannot_be_opened_says_which_and_why(
+    tmp_path: Path, content: bytes | None, error_class: ErrorClass
+) -> None:
+    path = tmp_path / "no such directory" / "db" if content is None else tmp_path / "db"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ShardError, match=str(path)) as raised:
+        Catalogue.open(path)
+    assert raised.value.error_class is error_class
+
+
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(INDEXED, line(1))
+        (pages,) = catalogue._connection.execute("PRAGMA page_count").fetchone()
+        catalogue._connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = ShardRow("big", "file:///" + "x" * 100_000, ShardState.NEW, False, "t")
+        with pytest.raises(ShardError) as raised:
+            catalogue.put(big, line(1))
+        assert raised.value.error_class is ErrorClass.NO_SPACE
+        assert catalogue.shards() == [INDEXED]

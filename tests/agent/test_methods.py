@@ -1,0 +1,160 @@
+"""The methods: who may call them, how parameters come in, and how errors go out."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from agent.dagstore.leases import Leases
+from agent.rpc import jsonrpc, methods
+from agent.rpc.jsonrpc import Call, ErrorObject
+from agent.rpc.methods import METHODS, Services, answer
+from agent.rpc.peers import Permission
+from agent.workers import open_pool
+from tests.agent.cars import write_car
+from tests.agent.stores import dagstore_at, register
+from tests.conftest import ExpectWarning
+
+
+@asynccontextmanager
+async def services_at(path: Path) -> AsyncIterator[Services]:
+    async with open_pool(limit=1) as pool, dagstore_at(path) as dagstore:
+        yield Services(dagstore, Leases(dagstore), pool, path, "1.2", trio.Event(), time.monotonic())
+
+
+async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON
+    return await answer(services, Permission.ADMIN, Call(method, params, 1))
+
+
+def test_the_registry_is_what_the_documentation_says() -> None:
+    levels = {name: method.permission.name.lower() for name, method in METHODS.items()}
+    assert levels == {
+        "Filecoin.Version": "read",
+        "Filecoin.DagstoreListShards": "read",
+        "Filecoin.DagstoreRegisterShard": "admin",
+        "Filecoin.DagstoreInitializeShard": "write",
+        "Filecoin.DagstoreRecoverShard": "write",
+        "Carfs.RegisterShard": "admin",
+        "Carfs.DestroyShard": "admin",
+        "Carfs.ListShards": "read",
+        "Carfs.ShardInfo": "read",
+        "Carfs.AcquireShard": "read",
+        "Carfs.ReleaseShard": "read",
+        "Carfs.Status": "read",
+        "Carfs.Shutdown": "admin",
+    }
+
+
+async def test_a_level_is_refused_what_the_next_one_may(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        for name, method in METHODS.items():
+            if method.permission > Permission.READ:
+                below = Permission(method.permission - 1)
+                refused = await answer(services, below, Call(name, None, 1))
+                assert isinstance(refused, ErrorObject)
+                assert refused.data == {"class": "denied"}
+                assert f"need '{method.permission.name.lower()}'" in refused.message
+        assert not services.stop.is_set()
+
+
+@pytest.mark.parametrize("form", ["by name", "by position", "as one object"])
+async def test_parameters_come_in_three_forms(tmp_path: Path, form: str) -> None:
+    path = str(write_car(tmp_path / "x.car"))
+    named = {"Key": "x", "URL": path, "Wait": True}
+    forms = {"by name": named, "by position": ["x", path, False, True], "as one object": [named]}
+    async with services_at(tmp_path) as services:
+        record = await ask(services, "Carfs.RegisterShard", forms[form])
+        assert (record.key, record.state) == ("x", "ShardStateAvailable")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"Key": "x"}, "missing required field `URL`"),
+        ({"Key": 5, "URL": "x"}, r"Expected `str`, got `int` - at `\$.Key`"),
+        ({"Key": "x", "URL": "y", "Wat": 1}, "unknown field `Wat`"),
+        (["x", "y", False, False, 5], "takes at most 4 parameters"),
+    ],
+)
+async def test_wrong_parameters_are_named(tmp_path: Path, params: Any, message: str) -> None:
+    async with services_at(tmp_path) as services:
+        refused = await ask(services, "Carfs.RegisterShard", params)
+        assert (refused.code, refused.data) == (jsonrpc.INVALID_PARAMS, {"class": "invalid"})
+        assert re.search(message, refused.message)
+
+
+async def test_lotus_methods_have_lotus_shapes(tmp_path: Path, expect_warning: ExpectWarning) -> None:
+    expect_warning("ERRORED")
+    async with services_at(tmp_path) as services:
+        for key, name in (("b", "x.car"), ("a", "none"), ("c", "x.car")):
+            write_car(tmp_path / "x.car")
+            options = {"URL": str(tmp_path / name), "Lazy": key == "c"}
+            assert await ask(services, "Filecoin.DagstoreRegisterShard", [key, options]) is None
+        assert await ask(services, "Filecoin.DagstoreInitializeShard", ["c"]) is None
+        await services.leases.acquire(services.leases.open("me"), "b")
+        a, b, c = await ask(services, "Filecoin.DagstoreListShards", [])
+        assert (b.key, b.state, b.error) == ("b", "ShardStateServing", "")
+        assert (a.state, c.state) == ("ShardStateErrored", "ShardStateAvailable")
+        assert a.error.endswith("No such file or directory")
+
+
+async def test_lotus_one_parameter_form_says_what_is_missing(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        refused = await ask(services, "Filecoin.DagstoreRegisterShard", ["bafy"])
+        assert refused.data == {"class": "invalid", "key": "bafy"}
+
+
+async def test_an_error_carries_its_class_and_key(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        refused = await ask(services, "Carfs.ShardInfo", ["none"])
+        assert refused == ErrorObject(
+            -32001, "shard not found: 'none'", {"class": "not-found", "key": "none"}
+        )
+        unknown = await ask(services, "Filecoin.ChainHead")
+        assert unknown == ErrorObject(
+            jsonrpc.METHOD_NOT_FOUND, "method 'Filecoin.ChainHead' not found", {"class": "not-found"}
+        )
+
+
+async def test_a_bug_in_a_method_is_an_answer_and_a_logged_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("Carfs.Broken failed")
+
+    async def broken(services: Services, params: methods.NoParams) -> None:
+        raise ZeroDivisionError("by zero")
+
+    entry = methods.Method(Permission.READ, methods.NoParams, broken)
+    monkeypatch.setitem(METHODS, "Carfs.Broken", entry)
+    async with services_at(tmp_path) as services:
+        refused = await ask(services, "Carfs.Broken")
+        assert (refused.code, refused.data) == (jsonrpc.INTERNAL_ERROR, {"class": "bug"})
+
+
+async def test_a_key_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        refused = await ask(services, "Carfs.RegisterShard", {"Key": "\udcff", "URL": "/x"})
+        assert refused.data["class"] == "invalid"
+
+
+async def test_status_counts_shards_by_state(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        await register(services.dagstore, "x", write_car(tmp_path / "x.car"))
+        await register(services.dagstore, "y", tmp_path / "x.car", lazy=True)
+        status = await ask(services, "Carfs.Status")
+        assert status["Shards"] == {"ShardStateNew": 1, "ShardStateAvailable": 1}
+        assert status["Workers"] == {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 1}
+        assert 10_000_000 < status["MemoryBytes"] < 1_000_000_000
+
+
+async def test_shutdown_stops_the_agent(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        assert await ask(services, "Carfs.Shutdown") is None
+        assert services.stop.is_set()

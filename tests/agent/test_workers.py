@@ -1,0 +1,166 @@
+"""Worker processes: a result, an error or a death, always exactly one, and no process left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.dagstore.failures import ErrorClass
+from agent.workers import WorkerDied, WorkerFailed, open_pool
+from agent.workers.messages import MAX_LINE_BYTES, LineBuffer, decode, encode
+from tests.agent.cars import write_broken_car, write_car
+from tests.fixtures import REPOSITORY
+
+BIG = 3_000_000  # blocks: a second or more of work
+
+
+def task(tmp_path: Path, path: Path) -> dict[str, Any]:
+    return {"path": str(path), "scratch": str(tmp_path / "scratch"), "out": str(tmp_path / "out.idx")}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_task_gives_its_result_and_its_worker_is_used_again(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "x.car")
+    async with open_pool(limit=2) as pool:
+        first = await pool.run("index", task(tmp_path, path))
+        (pid,) = pool.statistics().pids
+        assert (first["blocks"], first["name"]) == (3, "out.idx")
+        await pool.run("index", task(tmp_path, path))
+        assert pool.statistics().pids == (pid,)
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize(
+    ("make", "error_class"),
+    [(write_broken_car, ErrorClass.CORRUPT), (lambda path: path, ErrorClass.GONE), (Path.mkdir, ErrorClass.INVALID)],
+)
+async def test_a_task_that_fails_says_why_and_its_worker_lives_on(
+    tmp_path: Path, make: Any, error_class: ErrorClass
+) -> None:
+    make(tmp_path / "x.car")
+    async with open_pool(limit=1) as pool:
+        with pytest.raises(WorkerFailed, match=r"x\.car") as raised:
+            await pool.run("index", task(tmp_path, tmp_path / "x.car"))
+        assert raised.value.error_class is error_class
+        assert pool.statistics().idle == 1
+
+
+async def test_an_unknown_kind_is_a_bug_and_not_a_hang() -> None:
+    async with open_pool(limit=1) as pool:
+        with pytest.raises(WorkerFailed, match="KeyError: 'dig'") as raised:
+            await pool.run("dig", {})
+        assert raised.value.error_class is ErrorClass.BUG
+
+
+async def test_a_killed_worker_is_an_error_with_its_signal_and_the_next_task_gets_a_new_one(
+    tmp_path: Path,
+) -> None:
+    path = write_car(tmp_path / "big.car", blocks=BIG)
+    async with open_pool(limit=1) as pool:
+
+        def kill(_done: int, _total: int) -> None:
+            os.kill(pool.statistics().pids[0], signal.SIGKILL)
+
+        with pytest.raises(WorkerDied, match="was killed by signal 9 in the middle of the task 'index'") as raised:
+            await pool.run("index", task(tmp_path, path), kill)
+        assert raised.value.returncode == -9
+        assert not (tmp_path / "out.idx").exists()
+        assert pool.statistics().pids == ()
+        await pool.run("index", task(tmp_path, write_car(tmp_path / "x.car")))
+
+
+async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "big.car", blocks=BIG)
+    seen: list[tuple[int, int]] = []
+    async with open_pool(limit=1) as pool, trio.open_nursery() as nursery:
+        pids: list[int] = []
+
+        def cancel(done: int, total: int) -> None:
+            seen.append((done, total))
+            pids.extend(pool.statistics().pids)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(pool.run, "index", task(tmp_path, path), cancel)
+    assert not is_running(pids[0])
+    assert not (tmp_path / "out.idx").exists()
+    assert 0 < seen[0][0] <= seen[0][1] == path.stat().st_size
+
+
+async def test_no_more_tasks_than_the_limit_run_at_once(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "x.car")
+    async with open_pool(limit=2) as pool, trio.open_nursery() as nursery:
+        for number in range(6):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            nursery.start_soon(pool.run, "index", task(directory, path))
+        await trio.testing.wait_all_tasks_blocked()
+        statistics = pool.statistics()
+        assert (statistics.limit, statistics.waiting) == (2, 4)
+    assert len(list(tmp_path.glob("*/out.idx"))) == 6
+
+
+async def test_idle_workers_end_after_a_while(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
+    async with open_pool(limit=1, idle_timeout_s=10) as pool:
+        await pool.run("index", task(tmp_path, write_car(tmp_path / "x.car")))
+        (pid,) = pool.statistics().pids
+        mock_clock.jump(11)
+        while is_running(pid):
+            await trio.lowlevel.checkpoint()
+        assert pool.statistics().idle == 0
+
+
+def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "big.car", blocks=BIG)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "agent.workers.process"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert worker.stdin is not None and worker.stdout is not None
+    with worker.stdout:
+        worker.stdin.write(encode({"task": "index", "params": task(tmp_path, path)}))
+        worker.stdin.flush()
+        assert "progress" in decode(worker.stdout.readline())
+        started = time.monotonic()
+        worker.stdin.close()
+        assert worker.wait(5) == 0
+        assert time.monotonic() - started < 0.5
+    assert not (tmp_path / "out.idx").exists()
+
+
+def test_paths_of_any_bytes_reach_the_worker() -> None:
+    name = os.fsdecode(bytes(range(1, 256)))
+    assert decode(encode({"path": name})) == {"path": name}
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b""))), st.integers(1, 30))
+def test_lines_come_out_whole_however_they_are_cut(lines: list[bytes], size: int) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    buffer = LineBuffer()
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    assert [line for piece in pieces for line in buffer.feed(piece)] == lines
+
+
+def test_a_line_without_end_is_refused() -> None:
+    buffer = LineBuffer()
+    with pytest.raises(ValueError, match="a line of more than"):
+        for _ in range(MAX_LINE_BYTES // 65536 + 1):
+            buffer.feed(b"x" * 65536)
