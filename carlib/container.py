@@ -49,12 +49,12 @@ def read_container(source: ByteSource, *, strict: bool = True, whole: bool = Tru
     size = source.size
     try:
         if source.peek(0, len(PRAGMA)) != PRAGMA:
-            parsed = _read_v1(source, 0, strict)
+            parsed = read_v1_header(source, 0, strict)
             return Container(1, parsed.roots, 0, size, parsed.length)
         v2 = V2Header.parse(source.peek(len(PRAGMA), V2_HEADER_BYTES), file_size=size if whole else None)
         if source.peek(v2.data_offset, len(PRAGMA)) == PRAGMA:
             raise Malformed("the payload of a CARv2 is a CARv2 again", offset=v2.data_offset)
-        parsed = _read_v1(source, v2.data_offset, strict)
+        parsed = read_v1_header(source, v2.data_offset, strict)
         return Container(
             version=2,
             roots=parsed.roots,
@@ -69,8 +69,11 @@ def read_container(source: ByteSource, *, strict: bool = True, whole: bool = Tru
         raise error.located(source=source.name) from None
 
 
-def _read_v1(source: ByteSource, offset: int, strict: bool) -> header.V1Header:
-    """The CARv1 header at ``offset``; its length is checked before more than a first piece is read."""
+def read_v1_header(source: ByteSource, offset: int, strict: bool = True) -> header.V1Header:
+    """The CARv1 header at ``offset``; its length is checked before more than a first piece is read.
+
+    Raises CarError with its offset in the file, but without the source.
+    """
     start = source.peek(offset, _FIRST_READ)
     try:
         length, at = header.header_length(start)
