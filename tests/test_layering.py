@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,7 @@ CARLIB_NEVER = {
     "rich",
 }
 AGENT_NEVER = {"fusefs", "pyfuse3"}
+OURS = {"agent", "carlib", "fusefs", "tests"}
 PYFUSE3_HOME = Path("fusefs/operations.py")
 
 
@@ -57,3 +62,23 @@ def test_agent_knows_nothing_of_fuse(module: Path) -> None:
 def test_pyfuse3_is_imported_in_one_place() -> None:
     users = [module for module in modules("fusefs") if "pyfuse3" in imported(module)]
     assert set(users) <= {PYFUSE3_HOME}
+
+
+def declared(*lists: list[str]) -> set[str]:
+    """The names of the distributions in lists of requirements."""
+    return {re.split(r"[<>=!~ ;\[]", requirement, maxsplit=1)[0] for one in lists for requirement in one}
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_every_import_from_outside_is_declared(package: str) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    allowed = declared(
+        project["dependencies"], project["optional-dependencies"]["dev"] if package == "tests" else []
+    )
+    distributions = packages_distributions()
+    foreign = (
+        {name for module in modules(package) for name in imported(module)}
+        - OURS
+        - set(sys.stdlib_module_names)
+    )
+    assert {name for name in foreign if not allowed & set(distributions.get(name, []))} == set()
