@@ -50,7 +50,12 @@ class Client:
 
         Raises AgentUnreachable, AgentError.
         """
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params if params is not None else []}
+        request = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": method,
+            "params": params if params is not None else [],
+        }
         connection = _Connection(self.path, self._timeout_s if timeout_s is None else timeout_s)
         try:
             headers = {"Content-Type": "application/json", "Connection": "close"}
@@ -63,7 +68,9 @@ class Client:
         finally:
             connection.close()
         if response.status != 200:
-            raise AgentUnreachable(f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
+            raise AgentUnreachable(
+                f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}"
+            )
         if "error" in reply:
             failure = reply["error"]
             raise AgentError(failure["code"], failure["message"], failure.get("data") or {})
@@ -158,5 +165,9 @@ def _unreachable(path: Path, error: Exception) -> AgentUnreachable:
         return AgentUnreachable(f"no agent listens on {path}; start one with `carfs agent`")
     if isinstance(error, TimeoutError):
         return AgentUnreachable(f"the agent on {path} did not answer in time")
-    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    what = (
+        error.strerror
+        if isinstance(error, OSError) and error.strerror
+        else str(error) or type(error).__name__
+    )
     return AgentUnreachable(f"the agent on {path} broke off: {what}")

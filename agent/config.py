@@ -27,9 +27,15 @@ class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[rpc]`: the socket and who may do what."""
 
     socket: str = ""  # path of the Unix socket; "": agent.sock in $CARFS_PATH, where clients look in any case
-    socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = "0666"  # who can connect: read is for all
-    admin_group: str = "carfs"  # its members may do all; so may root and the user of the agent; "": nobody else
-    event_buffer: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 16384  # shards that a slow reader may lag
+    socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = (
+        "0666"  # who can connect: read is for all
+    )
+    admin_group: str = (
+        "carfs"  # its members may do all; so may root and the user of the agent; "": nobody else
+    )
+    event_buffer: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = (
+        16384  # shards that a slow reader may lag
+    )
     stop_grace_s: Seconds = 1.0  # for requests that are being answered when the agent stops
 
 
@@ -108,7 +114,9 @@ def _replaced(values: Any, variable: str, key: str, text: str) -> Any:  # a sect
     try:
         value = msgspec.convert(text, types[key], strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"the environment variable {variable}={text!r}: {_explained(str(error))}") from error
+        raise ConfigError(
+            f"the environment variable {variable}={text!r}: {_explained(str(error))}"
+        ) from error
     return msgspec.structs.replace(values, **{key: value})
 
 

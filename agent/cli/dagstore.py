@@ -76,8 +76,7 @@ def list_shards(as_json: bool) -> None:
         return
     shards = call("Filecoin.DagstoreListShards")
     rows = [
-        (shown(one["Key"]), one["State"].removeprefix("ShardState"), shown(one["Error"]))
-        for one in shards
+        (shown(one["Key"]), one["State"].removeprefix("ShardState"), shown(one["Error"])) for one in shards
     ]
     if rows:
         emit_table(("Key", "State", "Error"), rows)

@@ -132,7 +132,9 @@ class Dagstore:
 
     # What callers ask for
 
-    async def register(self, key: str, url: str, *, directory: Path, lazy: bool = False, wait: bool = False) -> None:
+    async def register(
+        self, key: str, url: str, *, directory: Path, lazy: bool = False, wait: bool = False
+    ) -> None:
         """Takes a shard in; it is on disk before the first await. `url` may be a path, relative to `directory`.
 
         With `wait`, returns when it is Available, or raises what made it Errored (it stays registered then)."""
@@ -247,7 +249,9 @@ class Dagstore:
             shard = self._shards[row.key] = _Shard(row, life_of(row))
             self._settle(shard, Restarted())
             facts = row.index
-            if shard.life.state in INDEXED_STATES and (facts is None or present.get(facts.name) != facts.size):
+            if shard.life.state in INDEXED_STATES and (
+                facts is None or present.get(facts.name) != facts.size
+            ):
                 self._settle(shard, Changed("its index file is missing or has another size"))
         self._nursery.start_soon(self._check_all)
         logger.info("%d shards: %s", len(rows), self.counts() or "none")
@@ -293,7 +297,9 @@ class Dagstore:
         finally:
             del self._pending[waiter]
         if pending.failure is not None:
-            self._apply(shard, Withdraw(waiter))  # of use when the agent stops: the shard has not answered then
+            self._apply(
+                shard, Withdraw(waiter)
+            )  # of use when the agent stops: the shard has not answered then
             raise ShardError(pending.failure.error_class, pending.failure.message, key=shard.row.key)
 
     # Steps and their effects
@@ -479,5 +485,3 @@ def _unexpected(operation: str, shard: _Shard, expected: ShardState) -> ShardErr
     """In Lotus' words, which its users and scripts know."""
     message = f"cannot {operation} shard; expected state {expected.value}, was: {shard.life.state.value}"
     return ShardError(ErrorClass.BUSY, message, key=shard.row.key)
-
-

@@ -61,7 +61,9 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     key: str
     state: str
     url: str = msgspec.field(name="URL")
-    path: str | None  # local file; null if there is none or if its name is not UTF-8 (the URL is always exact)
+    path: (
+        str | None
+    )  # local file; null if there is none or if its name is not UTF-8 (the URL is always exact)
     size: int | None = None
     fingerprint: Fingerprint | None = None
     index_path: str | None = None
@@ -103,7 +105,9 @@ def life_of(row: ShardRow) -> Life:
     return Life(state=row.state, generation=row.generation, failure=failure)
 
 
-def record_of(row: ShardRow, life: Life, history: tuple[Transition, ...], index_directory: Path) -> ShardRecord:
+def record_of(
+    row: ShardRow, life: Life, history: tuple[Transition, ...], index_directory: Path
+) -> ShardRecord:
     """The wire form of a shard."""
     record = ShardRecord(
         key=row.key,

@@ -63,7 +63,9 @@ class _Rpc:
             for number in range(len(calls)):
                 nursery.start_soon(run, number)
         reply = jsonrpc.encode(incoming, outcomes)
-        response = Response(status_code=204) if reply is None else Response(reply, media_type="application/json")
+        response = (
+            Response(status_code=204) if reply is None else Response(reply, media_type="application/json")
+        )
         await response(scope, receive, send)
 
 

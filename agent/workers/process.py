@@ -24,7 +24,9 @@ PROGRESS_INTERVAL_S = 0.25
 
 def main() -> None:
     """Serves tasks until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the agent decides what it means
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to the whole group; the agent decides what it means
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a stray print must not end up between two messages
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()

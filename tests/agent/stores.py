@@ -64,5 +64,7 @@ async def dagstore_at(
             yield dagstore
 
 
-async def register(dagstore: Dagstore, key: str, path: Path, *, lazy: bool = False, wait: bool = True) -> None:
+async def register(
+    dagstore: Dagstore, key: str, path: Path, *, lazy: bool = False, wait: bool = True
+) -> None:
     await dagstore.register(key, str(path), directory=path.parent, lazy=lazy, wait=wait)

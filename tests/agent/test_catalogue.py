@@ -82,7 +82,8 @@ def test_a_schema_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "error_class"), [(b"not a database at all " * 100, ErrorClass.CORRUPT), (None, ErrorClass.DENIED)]
+    ("content", "error_class"),
+    [(b"not a database at all " * 100, ErrorClass.CORRUPT), (None, ErrorClass.DENIED)],
 )
 def test_a_database_that_cannot_be_opened_says_which_and_why(
     tmp_path: Path, content: bytes | None, error_class: ErrorClass

@@ -75,10 +75,16 @@ def test_what_is_wrong_is_named_with_file_and_key(tmp_path: Path, text: str, mes
     ("name", "value", "message"),
     [
         ("CARFS_WORKERS_COUNT", "many", "CARFS_WORKERS_COUNT='many': Expected `int`"),
-        ("CARFS_WORKERS_CUONT", "1", "CARFS_WORKERS_CUONT: there is no key 'cuont'; there is count, idle_timeout_s"),
+        (
+            "CARFS_WORKERS_CUONT",
+            "1",
+            "CARFS_WORKERS_CUONT: there is no key 'cuont'; there is count, idle_timeout_s",
+        ),
     ],
 )
-def test_what_is_wrong_in_the_environment_is_named(tmp_path: Path, name: str, value: str, message: str) -> None:
+def test_what_is_wrong_in_the_environment_is_named(
+    tmp_path: Path, name: str, value: str, message: str
+) -> None:
     with pytest.raises(ConfigError) as raised:
         load(tmp_path / "none", required=False, environ={name: value})
     assert message in str(raised.value)

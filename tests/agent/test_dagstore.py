@@ -48,7 +48,11 @@ async def test_a_registered_shard_becomes_available_and_its_index_serves_its_blo
         await register(dagstore, "x", path)
         record = dagstore.record("x")
     assert (record.state, record.blocks, record.version, record.roots) == (AVAILABLE, 3, 1, (str(CID),))
-    assert (record.size, record.data_size, record.data_offset) == (path.stat().st_size, path.stat().st_size, 0)
+    assert (record.size, record.data_size, record.data_offset) == (
+        path.stat().st_size,
+        path.stat().st_size,
+        0,
+    )
     assert [(line.before, line.after) for line in record.history] == [
         (NEW, INITIALIZING),
         (INITIALIZING, AVAILABLE),
@@ -56,7 +60,9 @@ async def test_a_registered_shard_becomes_available_and_its_index_serves_its_blo
     assert_serves(record)
 
 
-async def test_registering_answers_when_the_record_is_on_disk_and_not_when_it_is_indexed(tmp_path: Path) -> None:
+async def test_registering_answers_when_the_record_is_on_disk_and_not_when_it_is_indexed(
+    tmp_path: Path,
+) -> None:
     workers = LocalWorkers()
     workers.hold()
     async with dagstore_at(tmp_path, workers=workers) as dagstore:
@@ -115,7 +121,9 @@ async def test_a_missing_file_is_gone_and_a_damaged_one_corrupt(
     assert indices(tmp_path) == []
 
 
-async def test_a_shard_recovers_when_its_file_was_repaired(tmp_path: Path, expect_warning: ExpectWarning) -> None:
+async def test_a_shard_recovers_when_its_file_was_repaired(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
     expect_warning("ERRORED")
     path = write_broken_car(tmp_path / "x.car")
     async with dagstore_at(tmp_path) as dagstore:
@@ -429,7 +437,9 @@ async def test_what_was_being_indexed_is_indexed_after_a_restart(tmp_path: Path)
         assert_serves(record)
 
 
-async def test_what_was_recovering_recovers_after_a_restart(tmp_path: Path, expect_warning: ExpectWarning) -> None:
+async def test_what_was_recovering_recovers_after_a_restart(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
     """D-1: Recovering at shutdown was never resumed; acquirers parked for ever."""
     expect_warning("ERRORED")
     path = write_broken_car(tmp_path / "x.car")
@@ -485,7 +495,9 @@ async def test_a_hundred_shards_come_back_as_they_were(tmp_path: Path) -> None:
         assert dagstore.counts() == {AVAILABLE: 80}
 
 
-async def test_what_is_in_memory_is_what_a_restart_finds(tmp_path: Path, expect_warning: ExpectWarning) -> None:
+async def test_what_is_in_memory_is_what_a_restart_finds(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
     expect_warning("ERRORED")
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore, "available", write_car(tmp_path / "x.car"))

@@ -36,7 +36,9 @@ def test_a_sweep_removes_what_no_record_names_and_what_was_not_finished(tmp_path
     unfinished.mkdir()
     (unfinished / ".carfs-tmp-x").write_bytes(b"x")
     assert index_files.sweep(tmp_path, {wanted}) == 1
-    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["README", "building", "other.idx", wanted])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["README", "building", "other.idx", wanted]
+    )
     assert index_files.sizes(tmp_path) == {wanted: 1}
 
 

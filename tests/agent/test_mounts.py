@@ -26,7 +26,8 @@ def test_any_path_survives_being_stored_as_a_url(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"a b", b"50%", b"%41", b"#1", b"what?", b"\xff\xfe", "é".encode(), b"a\nb", b"x;y=&", b"~", b"a:b"]
+    "name",
+    [b"a b", b"50%", b"%41", b"#1", b"what?", b"\xff\xfe", "é".encode(), b"a\nb", b"x;y=&", b"~", b"a:b"],
 )
 def test_odd_names_reach_their_file(name: bytes, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/" + name

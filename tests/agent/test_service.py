@@ -81,7 +81,9 @@ def test_a_second_agent_is_refused_and_the_first_goes_on(tmp_path: Path) -> None
             timeout=30,
         )
         assert second.returncode == 4
-        assert second.stderr.startswith(f"carfs: another agent (process {agent.process.pid}) uses {agent.path};")
+        assert second.stderr.startswith(
+            f"carfs: another agent (process {agent.process.pid}) uses {agent.path};"
+        )
         assert agent.states() == {}
 
 
@@ -114,7 +116,9 @@ def test_config_moves_the_socket_and_clients_find_it(tmp_path: Path) -> None:
         ({"CARFS_RPC_SOCKET": "/tmp/" + "x" * 110}, "bytes and the system allows 107: set rpc.socket"),
     ],
 )
-def test_what_keeps_it_from_starting_is_one_line(tmp_path: Path, variables: dict[str, str], message: str) -> None:
+def test_what_keeps_it_from_starting_is_one_line(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
     agent = AgentProcess(tmp_path / "a", environ=variables)
     assert agent.process.wait(30) == 1
     agent.__exit__()

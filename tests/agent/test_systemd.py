@@ -28,7 +28,9 @@ def test_an_abstract_socket_will_do(tmp_path: Path) -> None:
         assert listener.recv(100) == b"READY=1"
 
 
-@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/none"}, {"NOTIFY_SOCKET": "x"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/none"}, {"NOTIFY_SOCKET": "x"}]
+)
 def test_nobody_listening_is_no_error(environ: dict[str, str]) -> None:
     assert not systemd.notify("READY=1", environ=environ)
 

@@ -49,7 +49,11 @@ async def test_a_task_gives_its_result_and_its_worker_is_used_again(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("make", "error_class"),
-    [(write_broken_car, ErrorClass.CORRUPT), (lambda path: path, ErrorClass.GONE), (Path.mkdir, ErrorClass.INVALID)],
+    [
+        (write_broken_car, ErrorClass.CORRUPT),
+        (lambda path: path, ErrorClass.GONE),
+        (Path.mkdir, ErrorClass.INVALID),
+    ],
 )
 async def test_a_task_that_fails_says_why_and_its_worker_lives_on(
     tmp_path: Path, make: Any, error_class: ErrorClass
@@ -78,7 +82,9 @@ async def test_a_killed_worker_is_an_error_with_its_signal_and_the_next_task_get
         def kill(_done: int, _total: int) -> None:
             os.kill(pool.statistics().pids[0], signal.SIGKILL)
 
-        with pytest.raises(WorkerDied, match="was killed by signal 9 in the middle of the task 'index'") as raised:
+        with pytest.raises(
+            WorkerDied, match="was killed by signal 9 in the middle of the task 'index'"
+        ) as raised:
             await pool.run("index", task(tmp_path, path), kill)
         assert raised.value.returncode == -9
         assert not (tmp_path / "out.idx").exists()

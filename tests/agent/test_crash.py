@@ -1,0 +1,146 @@
+"""Killed at any point: what was acknowledged is there, what was begun is finished, and no half index is served."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent.catalogue import Catalogue
+from agent.client import AgentUnreachable
+from agent.dagstore.records import ShardRow, Transition
+from carlib import indexing
+from tests.agent.cars import write_car
+from tests.agent.processes import AgentProcess, until
+from tests.agent.stores import dagstore_at, register
+from tests.conftest import ExpectWarning
+
+ROUNDS = 8
+
+
+def register_until_it_dies(agent: AgentProcess, path: Path, name: str, acknowledged: set[str]) -> None:
+    """Registers one shard after another; notes each one that was answered."""
+    for number in range(10_000):
+        key = f"{name}/{number}"
+        try:
+            agent.register(key, path, wait=False)
+        except AgentUnreachable:
+            return
+        acknowledged.add(key)
+
+
+@pytest.mark.slow
+def test_no_acknowledged_shard_is_lost_and_each_becomes_available_however_often_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    """I-1, D-1, D-11: kill -9 at random moments while shards are registered and indexed."""
+    chance = random.Random(7)
+    path = write_car(tmp_path / "x.car", blocks=100_000)
+    indexing.build(path, tmp_path / "expected.idx")
+    acknowledged: set[str] = set()
+    for name in map(str, range(ROUNDS)):
+        with AgentProcess(tmp_path / "a", environ={"CARFS_WORKERS_COUNT": "2"}) as agent:
+            assert acknowledged <= agent.states().keys()
+            arguments = (agent, path, name, acknowledged)
+            thread = threading.Thread(target=register_until_it_dies, args=arguments)
+            thread.start()
+            thread.join(chance.uniform(0, 0.5))
+            agent.kill()
+            thread.join()
+    with AgentProcess(tmp_path / "a") as agent:
+        until(lambda: set(agent.states().values()) == {"Available"})
+        assert acknowledged <= agent.states().keys()
+        records = agent.client.call("Carfs.ListShards")
+        expected = (tmp_path / "expected.idx").read_bytes()
+        assert all(Path(record["IndexPath"]).read_bytes() == expected for record in records)
+        named = {record["IndexPath"] for record in records}
+        until(lambda: named == {str(found) for found in agent.path.rglob("*") if ".idx" in found.name})
+    assert len(acknowledged) > ROUNDS
+
+
+class PowerCut(BaseException):
+    """The process is no more."""
+
+
+class FailingStore:
+    """A catalogue after whose nth write, or before it, the power goes."""
+
+    def __init__(self, store: Catalogue, writes: int, *, before: bool) -> None:
+        self._store = store
+        self._left = writes
+        self._before = before
+
+    def put(self, row: ShardRow, transition: Transition) -> None:
+        self._left -= 1
+        if self._left == 0 and self._before:
+            raise PowerCut
+        self._store.put(row, transition)
+        if self._left == 0:
+            raise PowerCut
+
+    def delete(self, key: str) -> None:
+        self._left -= 1
+        if self._left == 0 and self._before:
+            raise PowerCut
+        self._store.delete(key)
+        if self._left == 0:
+            raise PowerCut
+
+    def shards(self) -> list[ShardRow]:
+        return self._store.shards()
+
+    def history(self, key: str) -> tuple[Transition, ...]:
+        return self._store.history(key)
+
+
+async def live(tmp_path: Path, writes: int, before: bool, done: list[str]) -> None:
+    """A shard's whole life, with six writes; says in `done` what was acknowledged."""
+    catalogue = Catalogue.open(tmp_path / "carfs.db")
+    try:
+        store = FailingStore(catalogue, writes, before=before)
+        async with dagstore_at(tmp_path, store=store) as dagstore:
+            await register(dagstore, "x", tmp_path / "x.car", wait=False)
+            done.append("registered")
+            await dagstore.acquire("x")
+            dagstore.release("x")
+            write_car(tmp_path / "x.car", blocks=7)
+            await dagstore.acquire("x")
+            dagstore.release("x")
+            await dagstore.destroy("x")
+            done.append("destroyed")
+            await register(dagstore, "y", tmp_path / "x.car", lazy=True)
+    finally:
+        catalogue.close()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("writes", range(1, 7))
+async def test_the_power_goes_at_each_durable_write_and_the_next_start_converges(
+    tmp_path: Path, writes: int, before: bool, expect_warning: ExpectWarning
+) -> None:
+    if writes > 3 or (
+        writes == 3 and before
+    ):  # the third write says that the data changed, and is logged after it
+        expect_warning("RECOVERING: the data changed")
+    write_car(tmp_path / "x.car")
+    done: list[str] = []
+    with pytest.raises(BaseException) as raised:  # a PowerCut, perhaps in groups of nurseries
+        await live(tmp_path, writes, before, done)
+    assert "PowerCut" in repr(raised.value)
+    async with dagstore_at(tmp_path) as dagstore:
+        keys = dagstore.list_keys()
+        if writes < 5 and done:  # registered, and nobody has asked to destroy it yet
+            assert keys == ["x"]
+        if "destroyed" in done:
+            assert "x" not in keys
+        for key in keys:
+            with trio.fail_after(10):
+                record = await dagstore.acquire(key)
+            assert record.index_path is not None
+            assert record.path is not None
+            indexing.build(Path(record.path), tmp_path / "expected")
+            assert Path(record.index_path).read_bytes() == (tmp_path / "expected").read_bytes()
+    assert len(list((tmp_path / "index").glob("*.idx"))) == len(keys)
