@@ -20,6 +20,7 @@ from carlib.cid import RAW, Cid
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError
 from carlib.limits import MIB
+from carlib.options import WriteOptions
 from carlib.unixfs.builder import Builder, Link
 from carlib.unixfs.hashing import Built
 from carlib.unixfs.profile import CARFS, Profile
@@ -81,7 +82,7 @@ def pack(
     which could not be read, SourceChanged, ValueError for a source that is neither a file nor a directory.
     """
     threads = ThreadPoolExecutor(min(MAX_HASHING_THREADS, os.cpu_count() or 1), "carfs-hash")
-    with threads, writer.creating(out, version=version, roots=[_root_like(profile)]) as car:
+    with threads, writer.creating(out, WriteOptions(version=version), roots=[_root_like(profile)]) as car:
         builder = Builder(car, profile, threads)
         packer = _Packer(builder, progress or (lambda _done, _total: None), hidden, preserve, out)
         root = packer.pack(os.fsencode(source))
@@ -108,12 +109,12 @@ def _root_like(profile: Profile) -> Cid:
 
 @dataclass(slots=True)
 class _Folder:
-    """A directory being packed: what is left of its listing, and the links so far."""
+    """A directory being packed: what is left of its listing, last name first, and the links so far."""
 
     path: bytes
     name: bytes
     attributes: dict[str, int]
-    listing: Iterator[tuple[bytes, int]]
+    listing: list[tuple[bytes, int]]
     links: list[Link] = field(default_factory=list)
 
 
@@ -155,7 +156,8 @@ class _Packer:
 
     def _pack_entries(self, folder: _Folder) -> _Folder | None:
         """Pack the entries of ``folder`` up to its next directory, which is entered; None at the end."""
-        for name, kind in folder.listing:
+        while folder.listing:
+            name, kind = folder.listing.pop()
             path = os.path.join(folder.path, name)  # noqa: PTH118
             if kind == stat.S_IFDIR:
                 return self._enter(path, name, os.lstat(path))
@@ -178,8 +180,8 @@ class _Packer:
                     self._skip(entry.path, "is the CAR being written")
                 elif self._hidden or not entry.name.startswith(b"."):
                     listing.append((entry.name, _kind(entry)))
-        listing.sort()
-        return _Folder(path, name, self._attributes(found), iter(listing))
+        listing.sort(reverse=True)
+        return _Folder(path, name, self._attributes(found), listing)
 
     def _pack_file(self, path: bytes) -> Built:
         """The file at ``path``, read anew once if it changed meanwhile."""

@@ -17,48 +17,21 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from carlib import durable, multihash, varint
+from carlib import durable, multihash
 from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError, LimitExceeded, Malformed
-from carlib.header import PRAGMA, V2_PREFIX_BYTES, V1Header, V2Header
-from carlib.index import MULTIHASH_INDEX_SORTED, write
+from carlib.header import PRAGMA, V1Header, V2Header
+from carlib.index import write
 from carlib.indexing import SortedRuns
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES
+from carlib.options import DEFAULT, WriteOptions
 from carlib.resumption import Resumed, examine
-from carlib.section import HEAD_BYTES, read_head
+from carlib.section import HEAD_BYTES, encode_head, read_head
 from carlib.source import FileSource
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
-    """How a CAR is written; the same must be given when it is resumed, but for the index."""
-
-    version: int = 2
-    """1 writes a plain CARv1, which needs no finalising (go-car: WriteAsCarV1)."""
-    whole_cids: bool = False
-    """Blocks are the same if their CIDs are, not already if their multihashes are (UseWholeCIDs)."""
-    allow_duplicates: bool = False
-    """Put again what is there (AllowDuplicatePuts)."""
-    identity: bool = False
-    """Store and index identity CIDs, and say so in the header (StoreIdentityCIDs)."""
-    data_padding: int = 0
-    """Zero bytes before the payload."""
-    index_padding: int = 0
-    """Zero bytes before the index."""
-    index_codec: int = MULTIHASH_INDEX_SORTED
-
-    @property
-    def base(self) -> int:
-        """Where the CARv1 payload begins."""
-        return V2_PREFIX_BYTES + self.data_padding if self.version == 2 else 0
-
-
-DEFAULT: Final = WriteOptions()
 
 
 class Finalised(CarError):
@@ -134,10 +107,10 @@ class ReadWriteBlockstore:
             raise LimitExceeded("block length", len(data), MAX_BLOCK_BYTES)
         if not verified:
             multihash.check(cid, data)
-        head = varint.encode(len(cid.raw) + len(data)) + cid.raw
+        head = encode_head(cid.raw, len(data))
         with self._lock:
             self._check_open()
-            if not self.options.allow_duplicates and self._key(cid) in self._offsets:
+            if not self.options.allow_duplicates and self.options.key(cid) in self._offsets:
                 return False
             self._append(head, data)
             self._note(cid, self._end - len(head) - len(data))
@@ -145,7 +118,7 @@ class ReadWriteBlockstore:
 
     def get(self, cid: Cid) -> bytes:
         """The block, verified."""
-        if cid.is_identity and self._key(cid) not in self._offsets:
+        if cid.is_identity and self.options.key(cid) not in self._offsets:
             return cid.digest
         offset, size = self._locate(cid)
         data = os.pread(self._fd, size, offset)
@@ -156,7 +129,7 @@ class ReadWriteBlockstore:
         return data
 
     def has(self, cid: Cid) -> bool:
-        return self._key(cid) in self._offsets or (cid.is_identity and not self.options.identity)
+        return self.options.key(cid) in self._offsets or (cid.is_identity and not self.options.identity)
 
     def size(self, cid: Cid) -> int:
         return len(cid.digest) if cid.is_identity else self._locate(cid)[1]
@@ -180,7 +153,7 @@ class ReadWriteBlockstore:
             if self.options.version == 2:
                 self._write_index()
                 os.fsync(self._fd)
-                os.pwrite(self._fd, self._header().encode(), len(PRAGMA))
+                os.pwrite(self._fd, self.options.header(self._end - self.options.base).encode(), len(PRAGMA))
             os.fsync(self._fd)
             durable.sync_folder(self.path.parent)
             self._finished = True
@@ -203,11 +176,8 @@ class ReadWriteBlockstore:
     ) -> None:
         self.discard()
 
-    def _key(self, cid: Cid) -> bytes:
-        return cid.raw if self.options.whole_cids else cid.multihash
-
     def _note(self, cid: Cid, offset: int) -> None:
-        self._offsets.setdefault(self._key(cid), offset)
+        self._offsets.setdefault(self.options.key(cid), offset)
         self._sections.append((cid, offset))
 
     def _append(self, head: bytes, data: bytes | memoryview) -> None:
@@ -227,7 +197,7 @@ class ReadWriteBlockstore:
 
     def _locate(self, cid: Cid) -> tuple[int, int]:
         """Offset and size of the data."""
-        start = self._offsets.get(self._key(cid))
+        start = self._offsets.get(self.options.key(cid))
         if start is None:
             raise BlockNotFound(cid, source=str(self.path))
         piece = os.pread(self._fd, HEAD_BYTES, start)
@@ -238,25 +208,23 @@ class ReadWriteBlockstore:
 
     def _write_index(self) -> None:
         """Behind the data; cut off again if it cannot be written."""
+        codec = self.options.index_codec
+        if codec is None:
+            return
         try:
             with (
                 os.fdopen(os.dup(self._fd), "r+b") as out,
-                SortedRuns(self.path.parent, self.options.index_codec) as runs,
+                SortedRuns(self.path.parent, codec) as runs,
             ):
                 for cid, offset in self._sections:
                     runs.add_one(cid.hash_code, cid.digest, offset - self.options.base)
                 out.seek(self._end)
                 out.write(bytes(self.options.index_padding))
-                write(out, self.options.index_codec, runs.buckets())
+                write(out, codec, runs.buckets())
         except OSError as error:
             os.ftruncate(self._fd, self._end)
             error.filename = str(self.path)
             raise
-
-    def _header(self) -> V2Header:
-        base = self.options.base
-        header = V2Header(base, self._end - base, self._end + self.options.index_padding)
-        return header.with_fully_indexed() if self.options.identity else header
 
     def _check_open(self) -> None:
         if self._finished:
@@ -268,8 +236,6 @@ def _beginning(roots: Sequence[Cid], options: WriteOptions) -> bytes:
     header = V1Header(tuple(roots)).encode()
     if options.version == 1:
         return header
-    if options.version != 2:
-        raise ValueError(f"CAR version {options.version}")
     return PRAGMA + bytes(options.base - len(PRAGMA)) + header
 
 

@@ -44,6 +44,11 @@ class Head(NamedTuple):
     end: int
 
 
+def encode_head(cid: bytes, size: int) -> bytes:
+    """What stands before the data of a section: the length of both, and the CID."""
+    return varint.encode(len(cid) + size) + cid
+
+
 def read_head(buffer: Buffer, position: int, end: int) -> Head | None:
     """The section that begins at ``position``, or None where its length is zero; only length and CID must be there.
 

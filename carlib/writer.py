@@ -12,13 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from carlib import durable, varint
+from carlib import durable
 from carlib.cid import RAW, Cid
 from carlib.errors import LimitExceeded
-from carlib.header import PRAGMA, V2_PREFIX_BYTES, V1Header, V2Header
-from carlib.index import MULTIHASH_INDEX_SORTED, write
+from carlib.header import PRAGMA, V1Header
+from carlib.index import write
 from carlib.indexing import SortedRuns
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES
+from carlib.options import DEFAULT, WriteOptions
+from carlib.section import encode_head
 
 USUAL_ROOT: Final = Cid.v1(RAW, b"\x12\x20" + bytes(32))
 """A root of 36 bytes: the room kept for one CIDv1 over sha2-256."""
@@ -30,50 +32,39 @@ class CarWriter:
     ``blocks`` and ``data_bytes`` count what was written, ``duplicates`` what was already there.
     """
 
-    def __init__(
-        self,
-        out: BinaryIO,
-        folder: Path,
-        *,
-        version: int,
-        roots: Sequence[Cid],
-        codec: int,
-        deduplicate: bool,
-    ) -> None:
+    def __init__(self, out: BinaryIO, folder: Path, roots: Sequence[Cid], options: WriteOptions) -> None:
         """Over an empty seekable file; use :func:`creating`."""
         self.blocks = self.duplicates = self.data_bytes = 0
         self.roots: tuple[Cid, ...] = tuple(roots)
         self._out = out
-        self._version = version
-        self._codec = codec
-        self._room = len(V1Header(self.roots).encode())
-        self._base = V2_PREFIX_BYTES if version == 2 else 0
-        self._position = self._room
-        self._seen: set[bytes] | None = set() if deduplicate else None
-        self._runs = SortedRuns(folder, codec) if version == 2 else None
-        if version == 2:
-            out.write(PRAGMA + bytes(V2_PREFIX_BYTES - len(PRAGMA)))
-        out.write(V1Header(self.roots).encode())
+        self._options = options
+        header = V1Header(self.roots).encode()
+        self._room = self._position = len(header)
+        self._seen: set[bytes] | None = None if options.allow_duplicates else set()
+        codec = options.index_codec
+        self._runs = SortedRuns(folder, codec) if options.version == 2 and codec is not None else None
+        out.write(PRAGMA + bytes(options.base - len(PRAGMA)) if options.version == 2 else b"")
+        out.write(header)
 
     def put(self, cid: Cid, data: bytes | memoryview) -> bool:
-        """Append the block unless its multihash is there; whether it was appended.
+        """Append the block unless it is there; whether it was appended.
 
-        Identity CIDs are never stored.  The caller vouches that ``data`` hashes to ``cid``.  Raises LimitExceeded
-        for what no reader would take, OSError.
+        Identity CIDs are stored only with the option for it.  The caller vouches that ``data`` hashes to ``cid``.
+        Raises LimitExceeded for what no reader would take, OSError.
         """
-        if cid.is_identity:
+        if cid.is_identity and not self._options.identity:
             return False
         if self._seen is not None:
-            digest = cid.multihash
-            if digest in self._seen:
+            key = self._options.key(cid)
+            if key in self._seen:
                 self.duplicates += 1
                 return False
-            self._seen.add(digest)
+            self._seen.add(key)
         if len(data) > MAX_BLOCK_BYTES:
             raise LimitExceeded("block length", len(data), MAX_BLOCK_BYTES)
         if len(cid.raw) > MAX_CID_BYTES:
             raise LimitExceeded("CID length", len(cid.raw), MAX_CID_BYTES)
-        head = varint.encode(len(cid.raw) + len(data)) + cid.raw
+        head = encode_head(cid.raw, len(data))
         self._out.write(head)
         self._out.write(data)
         if self._runs is not None:
@@ -83,23 +74,32 @@ class CarWriter:
         self.data_bytes += len(data)
         return True
 
+    @property
+    def payload_size(self) -> int:
+        """Bytes of the CARv1 so far."""
+        return self._position
+
     def finish(self, roots: Sequence[Cid] | None = None) -> None:
         """Patch ``roots`` in (those of the start if None) and, in a CARv2, append the index and write the header last.
 
         Raises ValueError where the roots do not take the room that was kept for them.
         """
+        options, out = self._options, self._out
         if roots is not None:
             encoded = V1Header(tuple(roots)).encode()
             if len(encoded) != self._room:
                 raise ValueError(f"header of {len(encoded)} bytes where {self._room} were kept for it")
-            self._out.seek(self._base)
-            self._out.write(encoded)
+            out.seek(options.base)
+            out.write(encoded)
             self.roots = tuple(roots)
-        if self._runs is not None:
-            self._out.seek(self._base + self._position)
-            write(self._out, self._codec, self._runs.buckets())
-            self._out.seek(len(PRAGMA))
-            self._out.write(V2Header(self._base, self._position, self._base + self._position).encode())
+        if options.version == 1:
+            return
+        out.seek(options.base + self._position)
+        if self._runs is not None and options.index_codec is not None:
+            out.write(bytes(options.index_padding))
+            write(out, options.index_codec, self._runs.buckets())
+        out.seek(len(PRAGMA))
+        out.write(options.header(self._position).encode())
 
     def close(self) -> None:
         """Let go of the temporary files; not of the output."""
@@ -110,22 +110,16 @@ class CarWriter:
 @contextlib.contextmanager
 def creating(
     path: Path,
+    options: WriteOptions = DEFAULT,
     *,
-    version: int = 2,
     roots: Sequence[Cid] = (USUAL_ROOT,),
-    codec: int = MULTIHASH_INDEX_SORTED,
-    deduplicate: bool = True,
 ) -> Iterator[CarWriter]:
     """A :class:`CarWriter` whose file becomes ``path`` when the block ends, and is gone if it raises.
 
     ``roots``: the roots, or as many of the same lengths where they are known only at the end (``finish(roots)``).
     """
-    if version not in (1, 2):
-        raise ValueError(f"CAR version {version}")
     with durable.replacing(path) as out:
-        writer = CarWriter(
-            out, path.parent, version=version, roots=roots, codec=codec, deduplicate=deduplicate
-        )
+        writer = CarWriter(out, path.parent, roots, options)
         try:
             yield writer
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from carlib.cid import Cid
+from carlib.options import WriteOptions
 from carlib.pack import pack
 from carlib.writer import creating
 
@@ -93,7 +94,7 @@ def small_cid(number: int) -> Cid:
 
 
 def _write_blocks(path: Path, count: int, version: int) -> None:
-    with creating(path, version=version, roots=[small_cid(0)], deduplicate=False) as car:
+    with creating(path, WriteOptions(version=version, allow_duplicates=True), roots=[small_cid(0)]) as car:
         for number in range(count):
             car.put(small_cid(number), small_block(number))
         car.finish()

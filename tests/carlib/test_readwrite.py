@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,8 @@ from carlib.cid import DAG_PB, RAW, Cid
 from carlib.errors import BlockNotFound, CarError, HashMismatch, LimitExceeded, Malformed
 from carlib.index import INDEX_SORTED
 from carlib.limits import MAX_BLOCK_BYTES
-from carlib.readwrite import Finalised, ReadWriteBlockstore, WriteOptions
+from carlib.options import WriteOptions
+from carlib.readwrite import Finalised, ReadWriteBlockstore
 from carlib.source import FileSource
 from carlib.verify import verify
 from tests.carlib.cars import BLOCKS, HELLO, many_blocks
@@ -152,7 +154,7 @@ def test_what_may_not_be_put_is_not_there_afterwards(tmp_path: Path) -> None:
         assert (store.has(HELLO), list(store.cids())) == (False, [])
 
 
-def unfinalised(path: Path, blocks: list[tuple[Cid, bytes]] = STORED, **options: int) -> bytes:
+def unfinalised(path: Path, blocks: list[tuple[Cid, bytes]] = STORED, **options: Any) -> bytes:
     """The bytes of a CAR whose writer went away."""
     with ReadWriteBlockstore.open(path, ROOTS, WriteOptions(**options)) as store:
         for cid, data in blocks:
@@ -161,7 +163,7 @@ def unfinalised(path: Path, blocks: list[tuple[Cid, bytes]] = STORED, **options:
 
 
 @pytest.mark.parametrize("options", [{}, {"data_padding": 100}, {"version": 1}])
-def test_every_prefix_is_resumed_with_every_whole_block(tmp_path: Path, options: dict[str, int]) -> None:
+def test_every_prefix_is_resumed_with_every_whole_block(tmp_path: Path, options: dict[str, Any]) -> None:
     """go-car refuses 393 of 442 such prefixes and corrupts 41."""
     whole = unfinalised(tmp_path / "whole.car", **options)
     path = tmp_path / "cut.car"
@@ -217,7 +219,7 @@ REFUSED = {
 @pytest.mark.parametrize(("roots", "options", "text"), REFUSED.values(), ids=REFUSED.keys())
 @pytest.mark.parametrize("final", [False, True])
 def test_a_refusal_says_why_and_leaves_the_file_alone(
-    tmp_path: Path, roots: list[Cid], options: dict[str, int], text: str, final: bool
+    tmp_path: Path, roots: list[Cid], options: dict[str, Any], text: str, final: bool
 ) -> None:
     path = tmp_path / "a.car"
     before = unfinalised(path)
@@ -295,6 +297,7 @@ def test_a_full_disk_loses_only_the_block_that_did_not_fit(tmp_path: Path) -> No
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from carlib.readwrite import ReadWriteBlockstore
 from tests.carlib.cars import HELLO, many_blocks
 with ReadWriteBlockstore.open(Path(sys.argv[1]), [HELLO]) as store:

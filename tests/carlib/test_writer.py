@@ -10,6 +10,7 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.errors import LimitExceeded
 from carlib.limits import MAX_BLOCK_BYTES
+from carlib.options import WriteOptions
 from carlib.source import FileSource
 from carlib.verify import verify
 from carlib.writer import creating
@@ -20,7 +21,7 @@ from tests.fixtures import fixture
 @pytest.mark.parametrize("version", [1, 2])
 def test_what_is_put_is_what_is_read(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.car"
-    with creating(path, version=version) as writer:
+    with creating(path, WriteOptions(version=version)) as writer:
         assert [writer.put(cid, data) for cid, data in BLOCKS] == [not cid.is_identity for cid, _ in BLOCKS]
         assert not writer.put(HELLO, b"hello")
         writer.finish([HELLO])
@@ -33,7 +34,7 @@ def test_what_is_put_is_what_is_read(tmp_path: Path, version: int) -> None:
 
 
 def test_a_v1_is_exactly_its_sections(tmp_path: Path) -> None:
-    with creating(tmp_path / "a.car", version=1, roots=[HELLO]) as writer:
+    with creating(tmp_path / "a.car", WriteOptions(version=1), roots=[HELLO]) as writer:
         for cid, data in BLOCKS[:-1]:
             writer.put(cid, data)
         writer.finish()
@@ -48,9 +49,8 @@ def test_the_same_puts_give_go_cars_bytes(tmp_path: Path, name: str) -> None:
     with ReadOnlyBlockstore.open(theirs) as store:
         container = store.container
         duplicates = "dups" in name
-        with creating(
-            tmp_path / name, version=container.version, roots=container.roots, deduplicate=not duplicates
-        ) as writer:
+        options = WriteOptions(version=container.version, allow_duplicates=duplicates)
+        with creating(tmp_path / name, options, roots=container.roots) as writer:
             with FileSource(theirs) as source:
                 for cid, at in store.cids():
                     writer.put(cid, source.pread(at.data_offset, at.size))
