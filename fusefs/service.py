@@ -66,6 +66,7 @@ class Mount:
             finally:
                 operations.unmount()
                 self._stores.close()
+                logger.info("unmounted from %s", self._mountpoint)
                 nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
@@ -85,8 +86,8 @@ class Mount:
     async def _announce(self, ready: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
         mounting.raise_read_ahead(self._mountpoint)
-        logger.info("mounted on %s", self._mountpoint)
         ready()
+        logger.info("mounted on %s", self._mountpoint)  # after it, when a background mount has left the terminal
 
     async def _sweep(self) -> None:
         while True:
