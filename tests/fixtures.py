@@ -16,14 +16,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("CARFS_FIXTURES") or REPOSITORY.parent / "shared" / "fixtures")
 PRESENT = FOLDER.is_dir()
 
-needs_fixtures = pytest.mark.skipif(not PRESENT, reason=f"no sample CARs at {FOLDER} (set CARFS_FIXTURES)")
+WHY_ABSENT = f"no sample CARs at {FOLDER} (set CARFS_FIXTURES)"
+needs_fixtures = pytest.mark.skipif(not PRESENT, reason=WHY_ABSENT)
 
 
 def fixture(path: str) -> Path:
     """The sample file at `path` below the folder; skips the calling test where it is absent."""
     found = FOLDER / path
     if not found.exists():
-        pytest.skip(f"no sample file {path} in {FOLDER} (set CARFS_FIXTURES)")
+        pytest.skip(f"no sample file {path} in {FOLDER}" if PRESENT else WHY_ABSENT)
     return found
 
 
