@@ -22,7 +22,8 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
     temporary = Path(name)
     try:
-        with os.fdopen(fd, "wb") as file:
+        os.close(fd)
+        with temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode & ~_umask())

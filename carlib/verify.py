@@ -6,20 +6,17 @@ offsets.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from carlib import indexing
+from carlib import index_check
 from carlib.checked import CheckedBlocks
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Malformed, Truncated
-from carlib.index import INDEX_SORTED, Index
-from carlib.multihash import IDENTITY
+from carlib.index import Index
 from carlib.source import ByteSource, FileSource
 
 MAX_PROBLEMS: Final = 100
@@ -123,14 +120,10 @@ def _check_index(
     index_source = source if detached is None else FileSource(detached)
     try:
         index = Index.open(index_source, container.index_offset if detached is None else 0)
-        with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
-            file = Path(folder) / "index"
-            indexing.build(path, file, codec=index.codec, identity=True, salvage=True)
-            with FileSource(file) as truth:
-                before = report.problem_count
-                for problem in _differences(index, Index.open(truth), index_source.name):
-                    report.add(problem)
-                report.index_state = "good" if report.problem_count == before else "wrong"
+        before = report.problem_count
+        for problem in index_check.problems(path, index, index_source.name):
+            report.add(problem)
+        report.index_state = "good" if report.problem_count == before else "wrong"
     except CarError as error:
         # Ancient or foreign indices are in the field; readers make their own, so this is said and not a fault.
         report.index_state = "unusable"
@@ -139,45 +132,3 @@ def _check_index(
     finally:
         if index_source is not source:
             index_source.close()
-
-
-_Group = tuple[tuple[int, int, bytes], set[int]]
-
-
-def _groups(index: Index) -> Iterator[_Group]:
-    """The entries by hash code, width and digest, in the order of an index."""
-    for (code, digest), entries in groupby(index, key=lambda entry: (entry.hash_code or 0, entry.digest)):
-        yield (code, len(digest), digest), {entry.offset for entry in entries}
-
-
-def _differences(index: Index, truth: Index, name: str) -> Iterator[CarError]:
-    """What ``index`` lacks, but for identity CIDs, and what it has too much; both are sorted, so one pass tells."""
-    mine, theirs = _groups(index), _groups(truth)
-    left, right = next(mine, None), next(theirs, None)
-    while left is not None or right is not None:
-        if right is None or (left is not None and left[0] < right[0]):
-            assert left is not None
-            yield from _strays(left[0], left[1], name)
-            left = next(mine, None)
-        elif left is None or right[0] < left[0]:
-            yield from _absent(right[0], right[1], index.codec, name)
-            right = next(theirs, None)
-        else:
-            yield from _strays(left[0], left[1] - right[1], name)
-            yield from _absent(left[0], right[1] - left[1], index.codec, name)
-            left, right = next(mine, None), next(theirs, None)
-
-
-def _strays(key: tuple[int, int, bytes], offsets: set[int], name: str) -> Iterator[CarError]:
-    for offset in sorted(offsets):
-        yield Malformed(
-            f"index says {key[2].hex()} lies at {offset} of the data, where it does not", source=name
-        )
-
-
-def _absent(key: tuple[int, int, bytes], offsets: set[int], codec: int, name: str) -> Iterator[CarError]:
-    code, width, digest = key
-    if (codec != INDEX_SORTED and code == IDENTITY) or (codec == INDEX_SORTED and not width):
-        return
-    for offset in sorted(offsets):
-        yield Malformed(f"index lacks {digest.hex()}, which lies at {offset} of the data", source=name)

@@ -1,0 +1,140 @@
+"""CARs made of the blocks of other CARs: joined, filtered, without duplicates, cut into parts.
+
+Blocks are copied in the order they lie in, each checked against its CID on the way; a bad one stops the work.
+Every output appears complete and durable or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from carlib import varint
+from carlib.checked import CheckedBlocks
+from carlib.cid import Cid
+from carlib.container import read_container
+from carlib.errors import LimitExceeded
+from carlib.header import V1Header
+from carlib.options import DEFAULT, WriteOptions
+from carlib.source import FileSource
+from carlib.writer import CarWriter, creating
+
+Progress = Callable[[int, int], None]
+_PROGRESS_EVERY = 1 << 22
+
+
+def concat(
+    sources: Sequence[Path],
+    out: Path,
+    options: WriteOptions = DEFAULT,
+    *,
+    roots: Sequence[Cid] | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """The blocks of all ``sources`` in one CAR at ``out``, with their roots in order and once each, or with ``roots``.
+
+    How many blocks were written.  Raises CarError, OSError.
+    """
+    if roots is None:
+        roots = list(dict.fromkeys(root for source in sources for root in _roots(source)))
+    with creating(out, options, roots=roots) as writer:
+        for cid, data in _blocks(sources, progress):
+            writer.put(cid, data)
+        writer.finish()
+    return writer.blocks
+
+
+def filtered(
+    source: Path,
+    out: Path,
+    cids: Container[bytes],
+    options: WriteOptions = DEFAULT,
+    *,
+    inverse: bool = False,
+    roots: Sequence[Cid] | None = None,
+    append: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """The blocks of ``source`` whose binary CIDs are in ``cids`` (``inverse``: are not) as a CAR at ``out``.
+
+    ``roots`` are those of the source if None; absent ones are allowed.  ``append`` puts them behind the blocks that
+    ``out`` has already.  How many blocks were written in all.
+    """
+    if roots is None:
+        roots = _roots(out if append else source)
+    with creating(out, options, roots=roots) as writer:
+        if append:
+            for cid, data in _blocks([out], None):
+                writer.put(cid, data)
+        for cid, data in _blocks([source], progress):
+            if (cid.raw in cids) != inverse:
+                writer.put(cid, data)
+        writer.finish()
+    return writer.blocks
+
+
+def split(
+    source: Path,
+    size_bytes: int,
+    name: Callable[[int], Path],
+    options: WriteOptions = DEFAULT,
+    *,
+    blocks: Iterable[tuple[Cid, bytes | memoryview]] | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Cut the CAR at ``source`` into parts of at most ``size_bytes`` of payload, at ``name(0)``, ``name(1)`` …
+
+    Every part has the roots of the source, and the parts one after the other have its blocks in its order (``blocks``,
+    where another order is wanted: depth first, say), so that :func:`concat` makes it whole again.  Raises LimitExceeded
+    where one block alone does not fit.
+    """
+    roots = _roots(source)
+    room = size_bytes - len(V1Header(roots).encode())
+    parts: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        writer: CarWriter | None = None
+        for cid, data in _blocks([source], progress) if blocks is None else blocks:
+            length = _section_length(cid, len(data))
+            if length > room:
+                raise LimitExceeded("a section", length, room, source=str(source))
+            if writer is None or writer.payload_size + length > size_bytes:
+                if writer is not None:
+                    writer.finish()
+                    stack.close()
+                parts.append(name(len(parts)))
+                writer = stack.enter_context(creating(parts[-1], options, roots=roots))
+            writer.put(cid, data)
+        if writer is None:
+            parts.append(name(0))
+            writer = stack.enter_context(creating(parts[-1], options, roots=roots))
+        writer.finish()
+    return parts
+
+
+def _section_length(cid: Cid, size: int) -> int:
+    length = len(cid.raw) + size
+    return len(varint.encode(length)) + length
+
+
+def _roots(path: Path) -> tuple[Cid, ...]:
+    with FileSource(path) as source:
+        return read_container(source).roots
+
+
+def _blocks(paths: Sequence[Path], progress: Progress | None) -> Iterator[tuple[Cid, memoryview]]:
+    """Every block, checked."""
+    total = sum(path.stat().st_size for path in paths)
+    before = told = 0
+    for path in paths:
+        with FileSource(path) as source:
+            for block in CheckedBlocks(source, read_container(source)):
+                if block.problem is not None:
+                    raise block.problem
+                yield block.cid, block.data
+                if progress is not None and before + block.offset - told > _PROGRESS_EVERY:
+                    told = before + block.offset
+                    progress(told, total)
+        before += path.stat().st_size
+    if progress is not None:
+        progress(total, total)
