@@ -22,8 +22,8 @@ _Key = tuple[int, int, bytes]
 def problems(car: Path, index: Index, name: str) -> Iterator[CarError]:
     """What is wrong with ``index`` of the CAR at ``car``; ``name`` is told as the source.
 
-    Identity CIDs may be listed or not: both are in the field, whatever the header says.  Raises CarError where the index
-    cannot be read, OSError.
+    Identity CIDs may be listed or not: both are in the field, whatever the header says.  Raises CarError where the
+    index cannot be read, OSError.
     """
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         everything, least = Path(folder) / "everything", Path(folder) / "least"
