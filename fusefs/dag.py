@@ -16,9 +16,9 @@ from carlib.cid import RAW, Cid, codec_name
 from carlib.errors import CarError, Malformed
 from fusefs.attributes import FILE, Attributes, of_unixfs
 from fusefs.content import DagContent, FileLeaves, LeafSource, WholeBlock
+from fusefs.nearby import Nearby
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
-from fusefs.nearby import Nearby
 from fusefs.tree import Content, Entry, Known, Node
 
 _MAX_TARGET_BYTES = 4095

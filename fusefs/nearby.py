@@ -1,8 +1,9 @@
 """Sizes of the raw leaves of one listing, most of them without a look-up in the index.
 
-Whoever writes a CAR writes the files of a directory one after the other, so behind the section of one entry stand those of the next.  They
-are read through in the order of the file (0.4 µs each, measured, where a look-up costs 25) and remembered for as long as that finds
-anything; where blocks lie at random it is soon given up.
+Whoever writes a CAR writes the files of a directory one after the other, so behind the section of one entry
+stand those of the next.  They are read through in the order of the file (0.4 µs each, measured, where a look-
+up costs 25) and remembered for as long as that finds anything; where blocks lie at random it is soon given
+up.
 """
 
 from __future__ import annotations

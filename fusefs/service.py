@@ -19,7 +19,7 @@ from fusefs.waits import Waits
 
 logger = logging.getLogger(__name__)
 
-_SWEEP_S = 15.0
+_SWEEP_S = 2.0
 _STOP_GRACE_S = 2.0
 """What requests under way get to end by themselves when the mount is stopped."""
 
@@ -87,7 +87,9 @@ class Mount:
         await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
         mounting.raise_read_ahead(self._mountpoint)
         ready()
-        logger.info("mounted on %s", self._mountpoint)  # after it, when a background mount has left the terminal
+        logger.info(
+            "mounted on %s", self._mountpoint
+        )  # after it, when a background mount has left the terminal
 
     async def _sweep(self) -> None:
         while True:

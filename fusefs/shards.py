@@ -25,7 +25,7 @@ class Shards:
             self._add(record)
 
     def folders(self) -> Mapping[bytes, Node]:
-        """Name → directory, in the order in which the catalogue has them; keys that are no file names are escaped."""
+        """Name → directory, sorted; keys that are no file names are escaped."""
         return self._folders
 
     def all(self) -> list[Shard]:
@@ -51,6 +51,9 @@ class Shards:
         return gone
 
     def _add(self, record: ShardRecord) -> None:
-        shard = Shard(record, self._stores, self._waits)
-        self._folders[names.shown(record.key.encode())] = ShardFolder(shard)
+        name = names.shown(record.key.encode())
+        new = name not in self._folders
+        self._folders[name] = ShardFolder(Shard(record, self._stores, self._waits))
+        if new:  # sorted here, not in each listing
+            self._folders = dict(sorted(self._folders.items()))
         self.mtime_ns = max(self.mtime_ns, record.mtime_ns)

@@ -1,8 +1,8 @@
 """Open shards: the CAR file and its index, held open while somebody reads and for a while after, never more than a few.
 
 A shard is acquired from the catalogue (leased) and its files opened on first use; it is closed and released
-when nobody has used it for a minute, or earlier when too many are open.  One that a file handle or a call
-holds is never closed. Used from threads.
+when nobody has used it for a few seconds (a shard in use cannot be destroyed), or earlier when too many are
+open.  One that a file handle, a listing or a call holds is never closed.  Used from threads.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class OpenShard:
 class Stores:
     """The open shards of a mount; every call may block, except `hold_nowait` and `drop`."""
 
-    def __init__(self, catalogue: Catalogue, *, most: int = 64, idle_s: float = 60.0) -> None:
+    def __init__(self, catalogue: Catalogue, *, most: int = 64, idle_s: float = 5.0) -> None:
         self._catalogue = catalogue
         self._most = most
         self._idle_s = idle_s

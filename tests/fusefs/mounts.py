@@ -97,3 +97,8 @@ def contents(folder: Path) -> dict[str, bytes | str | None]:
                 str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
             )
     return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """A listing, in the order in which the mount gives it."""
+    return [path.name for path in folder.iterdir()]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import random
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_files_are_read_only_and_belong_to_who_mounted(mount: Mounted) -> None:
 
 
 def test_nothing_can_be_changed(mount: Mounted) -> None:
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: (mount.path / "new").write_text("x"),
         lambda: (mount.path / "big.bin").unlink(),
         lambda: (mount.path / "empty").rmdir(),
@@ -146,8 +147,9 @@ def test_statfs_answers(mount: Mounted) -> None:
 
 
 def test_a_mapped_file_reads_right(mount: Mounted) -> None:
-    import mmap
-
-    with (mount.path / "big.bin").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+    with (
+        (mount.path / "big.bin").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view,
+    ):
         assert view[3 * MIB : 3 * MIB + 100] == BIG[3 * MIB : 3 * MIB + 100]
         assert view.rfind(BIG[-50:]) == len(BIG) - 50

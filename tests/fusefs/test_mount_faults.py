@@ -17,7 +17,7 @@ from carlib.cid import Cid
 from carlib.pack import pack
 from fusefs import mounting
 from tests.fixtures import REPOSITORY, fixture
-from tests.fusefs.mounts import contents, mounted, write_car
+from tests.fusefs.mounts import contents, mounted, names_in, write_car
 
 pytestmark = pytest.mark.fuse
 
@@ -79,7 +79,7 @@ def test_a_car_cut_short_under_the_mount_is_eio_and_the_mount_lives(tmp_path: Pa
                 os.pread(file.fileno(), 4096, 5 * MIB + 8192)
             assert refused.value.errno == errno.EIO
         assert mount.process.poll() is None
-        assert os.listdir(mount.path)
+        assert names_in(mount.path)
 
 
 def test_a_car_changed_after_it_was_verified_is_verified_again(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_after_kill_the_mountpoint_is_cleared_and_mounted_again(tmp_path: Path) 
     with mounted(tmp_path / "mnt", car) as mount:
         assert mount.stop(signal.SIGKILL) == -signal.SIGKILL
         with pytest.raises(OSError) as refused:
-            os.listdir(mount.path)
+            names_in(mount.path)
         assert refused.value.errno == errno.ENOTCONN
         with mounted(tmp_path / "mnt", car) as again:
             assert (again.path / "small").read_bytes() == b"small\n"
@@ -156,7 +156,11 @@ def test_errors_come_to_the_terminal_before_the_mount_leaves_it(tmp_path: Path) 
     junk = tmp_path / "junk.car"
     junk.write_bytes(b"this is not a CAR")
     refused = carfs("mount", str(junk), str(tmp_path / "mnt"))
-    assert (refused.returncode, refused.stderr.startswith(f"carfs: {junk}: "), refused.stdout) == (5, True, "")
+    assert (refused.returncode, refused.stderr.startswith(f"carfs: {junk}: "), refused.stdout) == (
+        5,
+        True,
+        "",
+    )
     assert carfs("mount", "-o", "nonsense", str(junk), str(tmp_path / "mnt")).returncode == 4
     assert carfs("mount", str(tmp_path / "no.car"), str(tmp_path / "mnt")).returncode == 3
     nobody = carfs("mount", str(tmp_path / "mnt"))
@@ -201,5 +205,5 @@ def test_a_hamt_of_which_most_is_missing_lists_what_is_there(tmp_path: Path) -> 
     car = fixture("ipfs+kubo/test/cli/fixtures/TestGatewayHAMTDirectory.car")
     with mounted(tmp_path / "mnt", car) as mount:
         roots = mount.path / ".carfs" / "blocks"
-        names = os.listdir(roots)
+        names = names_in(roots)
         assert len(names) == 967

@@ -18,7 +18,7 @@ from carlib.source import FileSource
 from carlib.unixfs.node import Data, DataType
 from fusefs import mounting
 from tests.fixtures import fixture
-from tests.fusefs.mounts import contents, mounted, write_car
+from tests.fusefs.mounts import contents, mounted, names_in, write_car
 
 pytestmark = pytest.mark.fuse
 
@@ -71,7 +71,7 @@ def test_several_cars_are_a_directory_each(tmp_path: Path) -> None:
 def test_a_missing_root_is_not_listed_but_named(tmp_path: Path) -> None:
     car = write_car(tmp_path / "a.car", [HELLO], [HELLO[0], ABSENT])
     with mounted(tmp_path / "mnt", car) as mount:
-        assert os.listdir(mount.path / "roots") == [str(HELLO[0])]
+        assert names_in(mount.path / "roots") == [str(HELLO[0])]
         with pytest.raises(FileNotFoundError):
             (mount.path / "roots" / str(ABSENT)).stat()
         assert f'"MissingRoots": [\n    "{ABSENT}"\n  ]' in (mount.path / "shard.json").read_text()
@@ -80,7 +80,7 @@ def test_a_missing_root_is_not_listed_but_named(tmp_path: Path) -> None:
 def test_no_roots_and_no_blocks_is_a_shard_directory(tmp_path: Path) -> None:
     car = write_car(tmp_path / "a.car", [], [])
     with mounted(tmp_path / "mnt", car) as mount:
-        assert (os.listdir(mount.path / "roots"), os.listdir(mount.path / "blocks")) == ([], [])
+        assert (names_in(mount.path / "roots"), names_in(mount.path / "blocks")) == ([], [])
 
 
 def test_the_joined_carv2_is_what_go_car_reads(tmp_path: Path) -> None:
@@ -112,11 +112,9 @@ def test_names_that_no_file_can_have_are_shown_escaped(tmp_path: Path) -> None:
     root = directory(*((name, HELLO[0]) for name in names))
     car = write_car(tmp_path / "a.car", [HELLO, root], [root[0]])
     with mounted(tmp_path / "mnt", car) as mount:
-        shown = sorted(os.listdir(mount.path))
+        shown = sorted(names_in(mount.path))
         long = next(name for name in shown if len(name) > 250)
-        assert shown == sorted(
-            ["..%2Fup", "%2E%2E", "%2E", "%", "a%2Fb", "nul%00", "%252F", "fine", long]
-        )
+        assert shown == sorted(["..%2Fup", "%2E%2E", "%2E", "%", "a%2Fb", "nul%00", "%252F", "fine", long])
         assert {(mount.path / name).read_bytes() for name in shown} == {b"hello\n"}
         assert os.getxattr(mount.path / "a%2Fb", "user.carfs.name") == b"a/b"
         assert "user.carfs.name" not in os.listxattr(mount.path / "fine")
@@ -126,7 +124,7 @@ def test_an_entry_without_its_block_is_listed_and_unreadable(tmp_path: Path) -> 
     root = directory((b"gone", ABSENT), (b"here", HELLO[0]), (b"lost", Cid.v1(DAG_PB, ABSENT.multihash)))
     car = write_car(tmp_path / "a.car", [HELLO, root], [root[0]])
     with mounted(tmp_path / "mnt", car) as mount:
-        assert sorted(os.listdir(mount.path)) == ["gone", "here", "lost"]
+        assert sorted(names_in(mount.path)) == ["gone", "here", "lost"]
         for name in ("gone", "lost"):
             with pytest.raises(OSError) as refused:
                 (mount.path / name).stat()
