@@ -10,9 +10,12 @@ from agent.cli.car.given import car_argument, car_path
 from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.output import emit_json, size_text
 from agent.cli.progress import progress
-from carlib.index import CODEC_NAMES, MULTIHASH_INDEX_SORTED
-from carlib.indexing import IndexReport, build
-from carlib.wrap import wrap
+from carlib.container import read_container
+from carlib.frame import wrap
+from carlib.index import CODEC_NAMES, MULTIHASH_INDEX_SORTED, Index
+from carlib.indexing import build
+from carlib.options import WriteOptions
+from carlib.source import FileSource
 
 CODECS = {name: code for code, name in CODEC_NAMES.items()}
 
@@ -37,24 +40,21 @@ def index(car: str, output: Path, as_car: bool, codec: str, as_json: bool, quiet
     The output is a detached index as go-car reads it or, with --car, an indexed CARv2. It appears when it is
     complete. CAR may be - for standard input.
     """
-    write = wrap if as_car else build
     with car_path(car) as path, progress(f"indexing {car}", quiet=quiet) as step:
-        report = write(path, output, codec=CODECS[codec], progress=step)
+        if as_car:
+            wrap(path, output, WriteOptions(index_codec=CODECS[codec]), progress=step)
+        else:
+            build(path, output, codec=CODECS[codec], progress=step)
+    entries, size_bytes = _written(output, as_car)
     if as_json:
-        emit_json(_as_json(report))
+        emit_json({"entries": entries, "indexCodec": codec, "indexSize": size_bytes})
     else:
-        print(f"{report.block_count} blocks, index of {size_text(report.index_size)}")
+        print(f"{entries} entries, index of {size_text(size_bytes)}")
 
 
-def _as_json(report: IndexReport) -> dict[str, object]:
-    return {
-        "version": report.version,
-        "roots": [str(root) for root in report.roots],
-        "blocks": report.block_count,
-        "identityBlocks": report.identity_count,
-        "dataOffset": report.data_offset,
-        "dataSize": report.data_size,
-        "padding": report.padding_size,
-        "indexCodec": CODEC_NAMES[report.index_codec],
-        "indexSize": report.index_size,
-    }
+def _written(output: Path, as_car: bool) -> tuple[int, int]:
+    """Entries and bytes of the index that lies in `output` now."""
+    with FileSource(output) as source:
+        start = read_container(source).index_offset if as_car else 0
+        found = Index.open(source, start)
+        return len(found), found.end - start
