@@ -120,3 +120,16 @@ def test_version_is_the_packages() -> None:
         [sys.executable, "-m", "agent.cli.main", "--version"], capture_output=True, text=True
     )
     assert run.stdout.startswith("carfs 0.")
+
+
+def test_ctrl_c_in_the_middle_of_a_command_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent.cli.main", "car", "ls", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(bytes(1 << 20))  # more than a pipe holds, so the command is reading when this returns
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (Exit.INTERRUPTED, b"")
