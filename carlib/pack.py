@@ -19,7 +19,7 @@ from carlib import writer
 from carlib.cid import RAW, Cid
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError
-from carlib.limits import MIB
+from carlib.limits import KIB, MIB
 from carlib.options import WriteOptions
 from carlib.unixfs.builder import Builder, Link
 from carlib.unixfs.hashing import Built
@@ -31,6 +31,8 @@ Progress = Callable[[int, int], None]
 MAX_HASHING_THREADS: Final = 4
 """Reading and writing cannot feed more."""
 _PROGRESS_BYTES: Final = MIB
+_CONFIRM_BYTES: Final = 64 * KIB
+"""Asked for where the end is believed to be."""
 _SPECIAL: Final = {
     stat.S_IFSOCK: "socket",
     stat.S_IFIFO: "FIFO",
@@ -189,7 +191,7 @@ class _Packer:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 before = os.fstat(fd)
-                built = self._builder.file(self._chunks(fd, path), **self._attributes(before))
+                built = self._builder.file(self._chunks(fd, path, before.st_size), **self._attributes(before))
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
@@ -200,19 +202,24 @@ class _Packer:
                 return built
         raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
 
-    def _chunks(self, fd: int, path: bytes) -> Iterator[bytes]:
-        """The file in chunks of the profile's size; what the kernel gives short is filled up."""
-        size, done = self._builder.profile.chunk_size, self.bytes
+    def _chunks(self, fd: int, path: bytes, expected: int) -> Iterator[bytes]:
+        """The file in chunks of the profile's size; what the kernel gives short is filled up.
+
+        ``expected`` bytes and one are asked for first: a buffer of a whole chunk costs more than reading a small file.
+        """
+        size, start = self._builder.profile.chunk_size, self.bytes
+        done, at_end = 0, False
         try:
-            at_end = False
-            while not at_end and (chunk := os.read(fd, size)):
+            while not at_end:
+                chunk = os.read(fd, min(size, max(expected - done, 0) + 1))
                 while len(chunk) < size and not at_end:
-                    more = os.read(fd, size - len(chunk))
+                    more = os.read(fd, min(size - len(chunk), _CONFIRM_BYTES))
                     chunk += more
                     at_end = not more
-                yield chunk
+                if chunk:
+                    yield chunk
                 done += len(chunk)
-                self._report(done)
+                self._report(start + done)
         except OSError as error:
             error.filename = os.fsdecode(path)
             raise

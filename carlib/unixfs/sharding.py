@@ -17,8 +17,6 @@ from carlib.unixfs.node import Data, DataType
 PutShard = Callable[[Iterator[bytes], Data, int], Built]
 """Puts one shard: the bodies of its links, its Data, and the bytes of all blocks below it."""
 
-_Placed = tuple[int, bytes, Built]  # the name's hash, the name, what it names
-
 
 def shard(
     entries: Sequence[tuple[bytes, Built]],
@@ -31,14 +29,17 @@ def shard(
     prefixes = slot_prefixes(fanout)
     slot_bits = fanout.bit_length() - 1
 
-    def build(placed: list[_Placed], used_bits: int, mode: int | None, mtime_ns: int | None) -> Built:
+    def build(
+        placed: Sequence[tuple[bytes, Built]], used_bits: int, mode: int | None, mtime_ns: int | None
+    ) -> Built:
         used_bits += slot_bits
         if used_bits > HASH_BITS:
             raise LimitExceeded("bits of hash that tell two names apart", used_bits, HASH_BITS)
         shift, links, bits, below = HASH_BITS - used_bits, [], 0, 0
-        for key, group in groupby(placed, key=lambda item: item[0] >> shift):
+        # Hashing a name again at each level is cheaper than to keep 100,000 hashes.
+        for key, group in groupby(placed, key=lambda link: name_hash(link[0]) >> shift):
             slot, members = key & (fanout - 1), list(group)
-            name, child = members[0][1:]
+            name, child = members[0]
             if len(members) > 1:
                 name, child = b"", build(members, used_bits, None, None)
             bits |= 1 << slot
@@ -49,5 +50,4 @@ def shard(
         data = Data(kind, bitfield, hash_type=MURMUR3_X64_64, fanout=fanout, mode=mode, mtime_ns=mtime_ns)
         return put(iter(links), data, below)
 
-    placed = sorted(((name_hash(name), name, built) for name, built in entries), key=lambda item: item[0])
-    return build(placed, 0, mode, mtime_ns)
+    return build(sorted(entries, key=lambda link: name_hash(link[0])), 0, mode, mtime_ns)
