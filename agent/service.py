@@ -72,7 +72,7 @@ async def run(
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
             dagstore = await stack.enter_async_context(
-                open_dagstore(store=store, pool=pool, hub=hub, index_directory=repository.indices)
+                open_dagstore(store=store, workers=pool, hub=hub, index_directory=repository.indices)
             )
             services = Services(
                 dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()

@@ -85,6 +85,20 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """Data that could not be reached is back, and is what the index of `generation` or before was made from."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedInUse:
+    """Likewise, and somebody still holds a reference from before (what `Returned` becomes at refs > 0)."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recover:
     """An operator (or a policy) asks to try again."""
 
@@ -109,8 +123,8 @@ class Restarted:
 
 
 Event = (
-    Initialise | Acquire | Release | LastRelease | Indexed | IndexedInUse | Failed | Changed | Recover | Destroy
-    | Withdraw | Restarted
+    Initialise | Acquire | Release | LastRelease | Indexed | IndexedInUse | Failed | Changed | Returned
+    | ReturnedInUse | Recover | Destroy | Withdraw | Restarted
 )  # fmt: skip
 
 
@@ -219,6 +233,8 @@ TRANSITIONS: dict[tuple[ShardState, type[Event]], ShardState] = {
     (_S.ERRORED, Acquire): _S.ERRORED,
     (_S.ERRORED, Release): _S.ERRORED,
     (_S.ERRORED, LastRelease): _S.ERRORED,
+    (_S.ERRORED, Returned): _S.AVAILABLE,
+    (_S.ERRORED, ReturnedInUse): _S.SERVING,
     (_S.ERRORED, Recover): _S.RECOVERING,
     (_S.ERRORED, Destroy): _S.DESTROYED,
     (_S.ERRORED, Restarted): _S.ERRORED,
@@ -259,6 +275,8 @@ def _refined(life: Life, event: Event) -> Event:
         return LastRelease()
     if isinstance(event, Indexed) and life.refs > 0:
         return IndexedInUse(event.generation)
+    if isinstance(event, Returned) and life.refs > 0:
+        return ReturnedInUse(event.generation)
     return event
 
 
@@ -291,6 +309,9 @@ def _carried(life: Life, event: Event, after: ShardState) -> tuple[Life, tuple[E
             return replace(moved, refs=life.refs - 1), ()
         case Indexed() | IndexedInUse():
             return _served(life, moved)
+        case Returned() | ReturnedInUse():
+            note = Persist(life.state, _S.AVAILABLE, "Returned", "the data is back as it was indexed")
+            return replace(moved, failure=None), (note,)
         case Failed(_, failure):
             failed = replace(moved, failure=failure, parked=(), watchers=())
             answers = tuple(Answer(waiter, failure) for waiter in (*life.watchers, *life.parked))

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un has room for 108 with the final NUL
 BACKLOG = 1024
+ABORT_S = 0.5  # for a request to end after its connection was aborted
 
 
 class BindError(Exception):
@@ -100,7 +101,7 @@ async def _serve(
         with trio.move_on_after(grace_s):
             await server.wait_idle()
         server.abort_all()
-        connections.cancel_scope.deadline = trio.current_time() + 1.0
+        connections.cancel_scope.deadline = trio.current_time() + ABORT_S
 
 
 class _Server:
@@ -162,14 +163,14 @@ def _listen(bind: UnixBind) -> trio.SocketListener:
 
 def _bound(bind: UnixBind) -> trio.SocketListener:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)  # nobody else may connect before the mode is what it should be
     try:
+        # The mode of an unbound socket is the mode of its file. (A umask would do, and would also hold for whatever
+        # other threads create at this moment.)
+        os.fchmod(listener.fileno(), 0o600)
         listener.bind(os.fsencode(bind.path))
         bind.path.chmod(bind.mode)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise
-    finally:
-        os.umask(umask)
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))

@@ -57,7 +57,7 @@ async def dagstore_at(
     with closing(Catalogue.open(path / "carfs.db")) as catalogue:
         async with open_dagstore(
             store=store or catalogue,
-            pool=workers or LocalWorkers(),
+            workers=workers or LocalWorkers(),
             hub=hub or Hub(buffer=100),
             index_directory=indices,
         ) as dagstore:

@@ -106,6 +106,7 @@ def test_an_agent_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        for use in (lambda client: client.call("f"), lambda client: client.events(timeout_s=0.05)):
+        client = Client(tmp_path / "s", timeout_s=0.05)
+        for use in (lambda: client.call("f"), lambda: client.events(timeout_s=0.05)):
             with pytest.raises(AgentUnreachable, match="did not answer in time"):
-                use(Client(tmp_path / "s", timeout_s=0.05))
+                use()

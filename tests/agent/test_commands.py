@@ -54,7 +54,7 @@ def test_a_shard_from_registering_to_destroying(carfs: Shell, tmp_path: Path) ->
     assert carfs("dagstore", "register-shard", "--lazy", "y", str(tmp_path / "a b.car"))[0] == 0
     assert carfs("dagstore", "list-shards") == (0, "KEY  STATE      ERROR\nx    Available\ny    New\n", "")
     assert carfs("dagstore", "initialize-shard", "y") == (0, "", "")
-    code, out, _ = carfs("dagstore", "list-shards", "--json")
+    _code, out, _ = carfs("dagstore", "list-shards", "--json")
     assert [(one["Key"], one["State"], one["Blocks"]) for one in json.loads(out)] == [
         ("x", "ShardStateAvailable", 3),
         ("y", "ShardStateAvailable", 3),
@@ -110,7 +110,7 @@ def test_an_errored_shard_shows_why_and_recovers(carfs: Shell, tmp_path: Path) -
 
 def test_status_is_for_people_and_programs(carfs: Shell, agent: AgentProcess, tmp_path: Path) -> None:
     agent.register("x", write_car(tmp_path / "x.car"))
-    code, out, _ = carfs("status")
+    _code, out, _ = carfs("status")
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert lines["shards"] == "1 Available"
     assert lines["agent"].endswith(f"state in {agent.path}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from agent.catalogue import Catalogue
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.records import MAX_KEY_BYTES, ShardRecord
+from agent.dagstore.records import MAX_KEY_BYTES, ShardRecord, ShardRow, Transition
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.agent.cars import CID, DATA, write_broken_car, write_car
 from tests.agent.stores import LocalWorkers, dagstore_at, register
@@ -391,6 +393,39 @@ async def test_a_file_that_vanished_is_gone_and_comes_back_by_recovering(
         assert_serves(await dagstore.acquire("x"))
 
 
+async def test_a_file_that_comes_back_unchanged_is_served_again_without_indexing(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    """A disk that was mounted too late must not cost an operator a `recover-shard` for each of its shards."""
+    expect_warning("AVAILABLE -> ERRORED: .*x.car: No such file")
+    path = write_car(tmp_path / "x.car")
+    workers = LocalWorkers()
+    async with dagstore_at(tmp_path, workers=workers) as dagstore:
+        await register(dagstore, "x", path)
+        path.rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            assert await failure_of(dagstore, "x") is ErrorClass.GONE
+        (tmp_path / "elsewhere").rename(path)
+        record = await dagstore.acquire("x")
+        assert (record.generation, record.history[-1].event, len(workers.begun)) == (1, "Returned", 1)
+        assert_serves(record)
+
+
+async def test_a_file_that_comes_back_changed_stays_errored(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("AVAILABLE -> ERRORED")
+    path = write_car(tmp_path / "x.car")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, "x", path)
+        path.unlink()
+        assert await failure_of(dagstore, "x") is ErrorClass.GONE
+        write_car(path, blocks=9)
+        assert await failure_of(dagstore, "x") is ErrorClass.GONE
+        await dagstore.recover("x")
+        assert dagstore.record("x").blocks == 9
+
+
 async def test_a_file_that_changes_under_its_readers_is_indexed_again_and_they_keep_their_references(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
@@ -420,6 +455,47 @@ async def test_an_index_that_is_missing_or_cut_is_made_again(
         damage(index)  # type: ignore[operator]
         async with dagstore_at(tmp_path) as dagstore:
             assert_serves(await dagstore.acquire("x"))
+
+
+class FullDisk:
+    """A catalogue that has no room for the next write of an event."""
+
+    def __init__(self, store: Catalogue, event: str) -> None:
+        self._store = store
+        self.event = event
+        self.shards, self.delete, self.history = store.shards, store.delete, store.history
+
+    def put(self, row: ShardRow, transition: Transition) -> None:
+        if transition.event == self.event:
+            self.event = ""
+            raise ShardError(ErrorClass.NO_SPACE, "disk full")
+        self._store.put(row, transition)
+
+
+async def test_a_registration_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "carfs.db")) as catalogue:
+        async with dagstore_at(tmp_path, store=FullDisk(catalogue, "Initialise")) as dagstore:
+            with pytest.raises(ShardError) as raised:
+                await register(dagstore, "x", write_car(tmp_path / "x.car"))
+            assert raised.value.error_class is ErrorClass.NO_SPACE
+            assert dagstore.list_keys() == []
+            await register(dagstore, "x", tmp_path / "x.car")
+
+
+async def test_an_outcome_that_does_not_fit_on_the_disk_is_an_error_that_can_be_recovered(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    """D-11: a failure to persist was logged, and memory went on as if nothing had happened."""
+    expect_warning("shard x: disk full; it is out of use until it is recovered")
+    with closing(Catalogue.open(tmp_path / "carfs.db")) as catalogue:
+        async with dagstore_at(tmp_path, store=FullDisk(catalogue, "Indexed")) as dagstore:
+            with pytest.raises(ShardError) as raised:
+                await register(dagstore, "x", write_car(tmp_path / "x.car"))
+            assert raised.value.error_class is ErrorClass.NO_SPACE
+            assert dagstore.record("x").state == ERRORED
+            await dagstore.recover("x")
+            assert_serves(await dagstore.acquire("x"))
+    assert len(indices(tmp_path)) == 1
 
 
 # Restarting

@@ -29,6 +29,7 @@ from agent.dagstore.lifecycle import (
     Recover,
     Release,
     Restarted,
+    Returned,
     ShardState,
     StartIndexing,
     Waiter,
@@ -161,6 +162,12 @@ def test_whoever_stops_waiting_is_neither_answered_nor_given_anything() -> None:
     life, effects = after(Life(), Acquire(ONE), Acquire(TWO), Withdraw(ONE), Indexed(1))
     assert effects[1:] == (Grant(TWO),)
     assert life.refs == 1
+
+
+def test_data_that_is_back_is_served_to_those_who_kept_their_references_too() -> None:
+    errored, _ = after(Life(), Acquire(ONE), Indexed(1), Failed(1, GONE))
+    assert step(errored, Returned(1))[0] == Life(S.SERVING, generation=1, refs=1)
+    assert after(errored, Release(), Returned(1))[0] == Life(S.AVAILABLE, generation=1)
 
 
 def test_moving_between_available_and_serving_writes_nothing() -> None:

@@ -27,6 +27,7 @@ from agent.dagstore.lifecycle import (
     Recover,
     Release,
     Restarted,
+    Returned,
     ShardState,
     StartIndexing,
     Waiter,
@@ -141,6 +142,10 @@ class ShardLife(RuleBasedStateMachine):
     def data_is_lost(self, failure: Failure) -> None:
         if self.life.state in INDEXED_STATES:
             self.apply(Failed(self.life.generation, failure))
+
+    @rule()
+    def data_comes_back(self) -> None:
+        self.apply(Returned(self.life.generation))
 
     @rule()
     def data_changes(self) -> None:
