@@ -1,0 +1,53 @@
+"""The task `index`: an index that fits the file as it was from beginning to end, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.workers.indexing import build_index
+from carlib import indexing
+from tests.agent.cars import SECTION, write_broken_car, write_car
+from tests.fixtures import fixture
+
+
+def task(tmp_path: Path, path: Path) -> dict[str, str]:
+    return {"path": str(path), "scratch": str(tmp_path / "scratch"), "out": str(tmp_path / "out.idx")}
+
+
+def test_the_index_is_what_carlib_builds_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "x.car")
+    facts = build_index(task(tmp_path, path), lambda _done, _total: None)
+    indexing.build(path, tmp_path / "expected")
+    index = (tmp_path / "out.idx").read_bytes()
+    assert (index, facts["size"]) == ((tmp_path / "expected").read_bytes(), len(index))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["expected", "out.idx", "x.car"]
+
+
+def test_a_file_that_grows_while_it_is_indexed_gives_no_index(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "x.car")
+
+    def grow(_done: int, _total: int) -> None:
+        with path.open("ab") as file:
+            file.write(SECTION)
+
+    with pytest.raises(ShardError, match="was written to while it was indexed") as raised:
+        build_index(task(tmp_path, path), grow)
+    assert raised.value.error_class is ErrorClass.BUSY
+    assert not (tmp_path / "out.idx").exists()
+
+
+def test_a_damaged_file_gives_no_index(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="data ends inside a section"):
+        build_index(task(tmp_path, write_broken_car(tmp_path / "x.car")), lambda _done, _total: None)
+    assert not (tmp_path / "out.idx").exists()
+
+
+def test_a_real_carv2_is_described_as_go_car_does(tmp_path: Path) -> None:
+    path = fixture("generated-with-go-car/rw-default.car")
+    facts = build_index(task(tmp_path, path), lambda _done, _total: None)
+    assert (facts["version"], facts["codec"]) == (2, 0x0401)
+    assert facts["data_offset"] >= 51
+    assert facts["roots"]
