@@ -194,6 +194,12 @@ class ReadOnlyBlockstore:
         stop = min(stop, location.size)
         return self.source.pread(location.data_offset + start, max(0, stop - start))
 
+    def stored(self, cid: Cid) -> bytes:
+        """What stands in the section of ``cid``, unverified, identity CIDs too: for formats that file other things
+        there."""
+        _, location = self._find(cid)
+        return self.source.pread(location.data_offset, location.size)
+
     def has(self, cid: Cid) -> bool:
         return self.locate(cid) is not None
 
@@ -333,5 +339,5 @@ def own_index(source: ByteSource, container: Container) -> Index | None:
 def _scanned_index(path: Path, salvage: bool) -> ByteSource:
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         file = Path(folder) / "index"
-        indexing.build(path, file, salvage=salvage)
+        indexing.build(path, file, identity=True, salvage=salvage)
         return FileSource(file)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from carlib import writer
 from carlib.cid import RAW, Cid
@@ -84,26 +84,15 @@ def pack(
     which could not be read, SourceChanged, ValueError for a source that is neither a file nor a directory.
     """
     threads = ThreadPoolExecutor(min(MAX_HASHING_THREADS, os.cpu_count() or 1), "carfs-hash")
-    with threads, writer.creating(out, WriteOptions(version=version), roots=[_root_like(profile)]) as car:
+    with threads, writer.creating(out, WriteOptions(version=version), roots=[root_like(profile)]) as car:
         builder = Builder(car, profile, threads)
-        packer = _Packer(builder, progress or (lambda _done, _total: None), hidden, preserve, out)
-        root = packer.pack(os.fsencode(source))
-        builder.flush()
-        car.finish([root.cid])
-    return PackReport(
-        root.cid,
-        packer.files,
-        packer.directories,
-        packer.symlinks,
-        packer.bytes,
-        car.blocks,
-        car.data_bytes,
-        car.duplicates,
-        tuple(packer.skipped),
-    )
+        packer = Packer(builder, out, progress, hidden=hidden, preserve=preserve)
+        root = packer.pack(source)
+        car.finish([root])
+    return packer.report(root, car)
 
 
-def _root_like(profile: Profile) -> Cid:
+def root_like(profile: Profile) -> Cid:
     """A CID as long as the root will be."""
     cid = Cid.of(b"", RAW, profile.hash_code)
     return cid if profile.cid_version else Cid(cid.multihash)
@@ -120,14 +109,35 @@ class _Folder:
     links: list[Link] = field(default_factory=list)
 
 
-class _Packer:
-    """One walk over the source, children first."""
+class Watcher(Protocol):
+    """Is told what is read of which file, in the order in which leaves are put."""
 
-    def __init__(self, builder: Builder, progress: Progress, hidden: bool, preserve: bool, out: Path) -> None:
+    def chunk(self, path: bytes, size: int) -> None:
+        """The next ``size`` bytes of ``path`` were read."""
+
+    def file(self, path: bytes, found: os.stat_result) -> None:
+        """``path`` is read from its beginning (again, if it changed meanwhile)."""
+
+
+class Packer:
+    """One walk over a source, children first, into the sink of ``builder``."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        out: Path,
+        progress: Progress | None = None,
+        *,
+        hidden: bool = True,
+        preserve: bool = False,
+        watcher: Watcher | None = None,
+    ) -> None:
+        """``out`` is the CAR being written, which is not packed where it lies in the source."""
         self.files = self.directories = self.symlinks = self.bytes = 0
         self.skipped: list[Skipped] = []
         self._builder = builder
-        self._progress = progress
+        self._progress = progress or (lambda _done, _total: None)
+        self._watcher = watcher
         self._hidden = hidden
         self._preserve = preserve
         self._total = 0
@@ -135,7 +145,27 @@ class _Packer:
         self._out_name = os.fsencode(out.name)
         self._out_folder = _identity(out.parent.stat())
 
-    def pack(self, source: bytes) -> Built:
+    def pack(self, source: Path) -> Cid:
+        """Everything below ``source``; its root, when every block was put."""
+        root = self._pack(os.fsencode(source))
+        self._builder.flush()
+        return root.cid
+
+    def report(self, root: Cid, car: writer.CarWriter) -> PackReport:
+        """What was packed into ``car``."""
+        return PackReport(
+            root,
+            self.files,
+            self.directories,
+            self.symlinks,
+            self.bytes,
+            car.blocks,
+            car.data_bytes,
+            car.duplicates,
+            tuple(self.skipped),
+        )
+
+    def _pack(self, source: bytes) -> Built:
         found = os.stat(source)  # noqa: PTH116  names are bytes here
         if stat.S_ISREG(found.st_mode):
             self._total = found.st_size
@@ -191,6 +221,8 @@ class _Packer:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 before = os.fstat(fd)
+                if self._watcher is not None:
+                    self._watcher.file(path, before)
                 built = self._builder.file(self._chunks(fd, path, before.st_size), **self._attributes(before))
                 after = os.fstat(fd)
             finally:
@@ -217,6 +249,8 @@ class _Packer:
                     chunk += more
                     at_end = not more
                 if chunk:
+                    if self._watcher is not None:
+                        self._watcher.chunk(path, len(chunk))
                     yield chunk
                 done += len(chunk)
                 self._report(start + done)

@@ -8,7 +8,8 @@ kept). Source: CARv1; CARv2, Header; go-car writes the same bytes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -79,10 +80,13 @@ class CarWriter:
         """Bytes of the CARv1 so far."""
         return self._position
 
-    def finish(self, roots: Sequence[Cid] | None = None) -> None:
+    def finish(
+        self, roots: Sequence[Cid] | None = None, *, between: Callable[[BinaryIO], object] | None = None
+    ) -> None:
         """Patch ``roots`` in (those of the start if None) and, in a CARv2, append the index and write the header last.
 
-        Raises ValueError where the roots do not take the room that was kept for them.
+        ``between`` may write what it likes between payload and index, where readers do not look.  Raises ValueError
+        where the roots do not take the room that was kept for them.
         """
         options, out = self._options, self._out
         if roots is not None:
@@ -95,11 +99,15 @@ class CarWriter:
         if options.version == 1:
             return
         out.seek(options.base + self._position)
+        header = options.header(self._position)
+        if between is not None:
+            between(out)
         if self._runs is not None and options.index_codec is not None:
             out.write(bytes(options.index_padding))
+            header = replace(header, index_offset=out.tell())
             write(out, options.index_codec, self._runs.buckets())
         out.seek(len(PRAGMA))
-        out.write(options.header(self._position).encode())
+        out.write(header.encode())
 
     def close(self) -> None:
         """Let go of the temporary files; not of the output."""

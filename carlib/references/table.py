@@ -1,0 +1,154 @@
+"""The reference table of a ref-CARv2: which blocks lie where in which of the user's files.
+
+The container is a CARv2 like any other: its payload has the inner nodes, its index lists them, and every tool reads it.
+The table lies between payload and index, where CARv2 allows padding of any length and readers must not look; ours
+begins there with a magic:
+
+    8 bytes "carfsref" | u32 version 1 | u32 length | dag-cbor: list of files [path, size, mtime_ns, inode]
+    u64 number of records | records: u32 file | u32 size | u64 offset          (16 bytes each)
+    MultihashIndexSorted of the multihashes, whose "offsets" are numbers of records
+
+All integers little-endian.  Look-ups search the index in place; nothing is loaded but the list of files.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from carlib import dagcbor
+from carlib.cid import Cid
+from carlib.container import Container
+from carlib.errors import CarError, LimitExceeded, Malformed
+from carlib.index import MULTIHASH_INDEX_SORTED, Index, write
+from carlib.indexing import SortedRuns
+from carlib.limits import MAX_BLOCK_BYTES, MIB
+from carlib.references.target import Reference, Target
+from carlib.source import ByteSource
+
+MAGIC: Final = b"carfsref"
+VERSION: Final = 1
+MAX_FILES_BYTES: Final = 256 * MIB
+"""The list of referenced files of one import."""
+_HEAD: Final = struct.Struct("<8sII")
+_COUNT: Final = struct.Struct("<Q")
+_RECORD: Final = struct.Struct("<IIQ")
+
+
+class ReferenceTable:
+    """The table in a ref-CARv2, searched in place."""
+
+    def __init__(
+        self, source: ByteSource, files: tuple[Target, ...], records: int, count: int, index: Index
+    ) -> None:
+        self.files = files
+        self._source = source
+        self._records = records
+        self._count = count
+        self._index = index
+
+    @classmethod
+    def find_in(cls, source: ByteSource, container: Container) -> ReferenceTable | None:
+        """The table of the CAR in ``source``, or None where there is none.
+
+        Raises Malformed, Truncated or LimitExceeded where it is broken.
+        """
+        start = container.data_end
+        head = source.peek(start, _HEAD.size)
+        if container.version != 2 or not head.startswith(MAGIC):
+            return None
+        if len(head) < _HEAD.size:
+            raise Malformed("the reference table is cut short", source=source.name, offset=start)
+        _magic, version, length = _HEAD.unpack(head)
+        if version != VERSION:
+            raise Malformed(
+                f"reference table version {version} is not supported", source=source.name, offset=start
+            )
+        if length > MAX_FILES_BYTES:
+            raise LimitExceeded(
+                "the list of referenced files", length, MAX_FILES_BYTES, source=source.name, offset=start
+            )
+        files = _files(source, start + _HEAD.size, length)
+        counted = start + _HEAD.size + length
+        (count,) = _COUNT.unpack(source.pread(counted, _COUNT.size))
+        records = counted + _COUNT.size
+        if count > (source.size - records) // _RECORD.size:
+            raise Malformed(f"{count} references are announced", source=source.name, offset=counted)
+        return cls(source, files, records, count, Index.open(source, records + count * _RECORD.size))
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return self._count
+
+    def find(self, cid: Cid) -> Reference | None:
+        """Where the block lies; raises Malformed where the table contradicts itself."""
+        for _ordinal, number in self._index.find(cid.hash_code, cid.digest):
+            return self.record(number)
+        return None
+
+    def record(self, number: int) -> Reference:
+        """One record, by its number."""
+        if not 0 <= number < self._count:
+            raise Malformed(f"reference {number} of {self._count}", source=self._source.name)
+        at = self._records + number * _RECORD.size
+        file, size, offset = _RECORD.unpack(self._source.pread(at, _RECORD.size))
+        if file >= len(self.files) or size > MAX_BLOCK_BYTES:
+            raise Malformed(f"reference to file {file}, {size} bytes", source=self._source.name, offset=at)
+        return Reference(self.files[file], offset, size)
+
+
+class TableWriter:
+    """Gathers references while a CAR is written; :meth:`write` puts the table where it belongs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Temporary files go to ``folder``."""
+        self._records = bytearray()
+        self._runs = SortedRuns(folder, MULTIHASH_INDEX_SORTED)
+        self._numbers: dict[bytes, int] = {}
+        self._listed = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, cid: Cid, file: int, offset: int, size: int) -> None:
+        """The block of ``cid`` is ``size`` bytes at ``offset`` of file number ``file``.
+
+        Said again, it takes the place of what was said before: a file that changed while it was read is read anew.
+        """
+        number = self._numbers.setdefault(cid.multihash, len(self._numbers))
+        record = _RECORD.pack(file, size, offset)
+        self._records[number * len(record) : (number + 1) * len(record)] = record
+        if number == self._listed:
+            self._runs.add_one(cid.hash_code, cid.digest, number)
+            self._listed = number + 1
+
+    def write(self, out: BinaryIO, files: Sequence[Target]) -> None:
+        """The table at the place where ``out`` stands; once."""
+        listed = dagcbor.encode([[file.path, file.size, file.mtime_ns, file.inode] for file in files])
+        out.write(_HEAD.pack(MAGIC, VERSION, len(listed)) + listed)
+        out.write(_COUNT.pack(len(self)))
+        out.write(self._records)
+        write(out, MULTIHASH_INDEX_SORTED, self._runs.buckets())
+
+    def close(self) -> None:
+        self._runs.close()
+
+
+def _files(source: ByteSource, offset: int, length: int) -> tuple[Target, ...]:
+    try:
+        return tuple(map(_target, dagcbor.decode(source.pread(offset, length))))
+    except CarError as error:
+        raise error.located(source=source.name) from None
+    except TypeError:
+        raise Malformed(
+            "the list of referenced files is no list", source=source.name, offset=offset
+        ) from None
+
+
+def _target(row: Any) -> Target:
+    match row:
+        case [bytes(path), int(size), int(mtime_ns), int(inode)] if path:
+            return Target(path, size, mtime_ns, inode)
+    raise Malformed("an entry in the list of referenced files is none")
