@@ -14,7 +14,8 @@ class NoSuchEntry(CarError):
     """A directory has no entry of that name; its listing is complete as far as the name's place goes."""
 
     def __init__(self, name: bytes, directory: Cid) -> None:
-        super().__init__(f"no entry {name!r} in directory {directory}")
+        shown = name.decode("utf-8", "backslashreplace")
+        super().__init__(f"no entry {shown!r} in directory {directory}")
         self.name = name
         self.directory = directory
 

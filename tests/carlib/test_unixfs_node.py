@@ -173,7 +173,7 @@ def test_resolve_goes_by_stored_names() -> None:
     root = put_directory(blocks, [(b"a/b", put_directory(blocks, [(b"..", leaf)]))])
     assert resolve(blocks, root, []) == root
     assert resolve(blocks, root, [b"a/b", b".."]) == leaf
-    with pytest.raises(NoSuchEntry):
+    with pytest.raises(NoSuchEntry, match="no entry 'a' in directory"):
         resolve(blocks, root, [b"a"])
     with pytest.raises(CarError):
         resolve(blocks, root, [b"a/b", b"..", b"c"])
