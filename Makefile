@@ -17,7 +17,7 @@ help: ## Show this list
 
 install: $(STAMP) ## Install all that is needed: Debian packages (as root, only missing ones) and .venv
 
-$(STAMP): pyproject.toml requirements.lock requirements-build.lock .ci/install
+$(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/piece/_kernel.c .ci/install
 	@.ci/install $(VENV)
 	@touch $@
 
@@ -43,4 +43,4 @@ lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .bench .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf $(VENV) .bench .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/piece/*.so
