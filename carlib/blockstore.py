@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from carlib import indexing, multihash
+from carlib import multihash
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import BlockNotFound, CarError, Malformed
@@ -337,6 +337,8 @@ def own_index(source: ByteSource, container: Container) -> Index | None:
 
 
 def _scanned_index(path: Path, salvage: bool) -> ByteSource:
+    from carlib import indexing  # numpy: 25 MB and 0.1 s that a mount with its indices at hand does not need
+
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         file = Path(folder) / "index"
         indexing.build(path, file, identity=True, salvage=salvage)

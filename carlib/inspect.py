@@ -83,7 +83,7 @@ def report(stats: Stats) -> str:
     container = stats.container
     lines = [f"Version: {container.version}"]
     if container.version == 2:
-        index = CODEC_NAMES.get(stats.index_codec, "none")
+        index = CODEC_NAMES.get(stats.index_codec, "(none)")
         lines += [
             f"Characteristics: {container.characteristics:032x}",
             f"Data offset: {container.data_offset}",
@@ -91,7 +91,13 @@ def report(stats: Stats) -> str:
             f"Index offset: {container.index_offset}",
             f"Index type: {index}",
         ]
-    lines.append("Roots: " + ", ".join(map(str, container.roots)))
+    match container.roots:
+        case ():
+            lines.append("Roots: (none)")
+        case (root,):
+            lines.append(f"Roots: {root}")
+        case roots:
+            lines += ["Roots:", *(f"\t{root}" for root in roots)]
     lines.append("Root blocks present in data: " + ("Yes" if stats.roots_present else "No"))
     lines.append(f"Block count: {stats.block_count}")
     for what, spread in (("block", stats.block_lengths), ("CID", stats.cid_lengths)):
@@ -99,9 +105,9 @@ def report(stats: Stats) -> str:
             f"Min / average / max {what} length (bytes): {spread.least} / {spread.mean} / {spread.greatest}"
         )
     lines.append("Block count per codec:")
-    lines += [f"\t{codec_name(code)}: {count}" for code, count in stats.codecs.most_common()]
+    lines += [f"\t{codec_name(code)}: {count}" for code, count in sorted(stats.codecs.items())]
     lines.append("CID count per multihash:")
-    lines += [f"\t{NAMES.get(code, hex(code))}: {count}" for code, count in stats.hashes.most_common()]
+    lines += [f"\t{NAMES.get(code, hex(code))}: {count}" for code, count in sorted(stats.hashes.items())]
     return "\n".join(lines)
 
 
