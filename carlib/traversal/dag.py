@@ -1,0 +1,40 @@
+"""Everything below a CID, depth first: a block, then what it links to, in the order of its links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from carlib.cid import Cid
+from carlib.links import scanner_of
+from carlib.traversal.ledger import Ledger, Visit
+
+
+def walk_dag(ledger: Ledger, root: Cid, depth: int = 0) -> Iterator[Visit]:
+    """The DAG below ``root``, which is ``depth`` links from where the traversal began.
+
+    The stack is ours, so that a chain of a million links is no deeper than a tree; it holds the links still to follow
+    of each block on the way down.
+    """
+    unknown_is_leaf = ledger.rules.unknown_is_leaf
+    stack: list[Iterator[Cid]] = [iter((root,))]
+    while stack:
+        cid = next(stack[-1], None)
+        if cid is None:
+            stack.pop()
+            continue
+        if not ledger.enter(cid):
+            continue
+        scanner = scanner_of(cid.codec, unknown_is_leaf=unknown_is_leaf)
+        visit = ledger.take(cid, depth + len(stack) - 1, inner=scanner is not None)
+        if visit is None:
+            continue
+        if ledger.show(cid):
+            yield visit
+        if scanner is not None and visit.data is not None:
+            _push(stack, scanner(visit.data))
+
+
+def _push(stack: list[Iterator[Cid]], links: Iterable[Cid]) -> None:
+    """A list, so that a malformed block is an error before its first link is followed."""
+    if found := list(links):
+        stack.append(iter(found))
