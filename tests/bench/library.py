@@ -67,7 +67,8 @@ def _measure_verify(data: Data, peers: Peers) -> None:
     table.begin()
     cases = [
         ("blocks of 1 MiB", data.car("one"), MIB),
-        ("blocks of 200 B", data.blocks(data.sizes.many_blocks), 200),
+        ("blocks of 200 B", data.blocks(data.sizes.many_blocks), SMALL_BLOCK_BYTES),
+        ("blocks of 200 B, no index", data.blocks(data.sizes.many_blocks, 1), SMALL_BLOCK_BYTES),
     ]
     for name, car, block_bytes in cases:
         size = verify(car).data_bytes
