@@ -25,6 +25,7 @@ from carlib.cid import Cid
 from carlib.errors import CarError, Malformed
 from carlib.limits import MIB
 from carlib.unixfs import Leaf, leaf_payload
+from fusefs.errors import Overdue
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
 from fusefs.tree import Buffer
@@ -40,6 +41,8 @@ _LARGE_BYTES: Final = 64 * 1024
 _PLAN_PIECES: Final = 32
 _KNOWN_LEAVES: Final = 16_384
 _KEPT_PIECES: Final = 8
+_OVERDUE_S: Final = 1.0
+"""The kernel asks again, for one page, as soon as a read fails: that one must not wait a whole deadline more."""
 
 
 class LeafSource(Protocol):
@@ -130,6 +133,7 @@ class DagContent:
         self._held: dict[int, Piece] = {}
         self._known = Known()
         self._next = 0
+        self._overdue_until = 0.0
 
     def close(self) -> None:
         self._closed = True
@@ -158,7 +162,15 @@ class DagContent:
 
     async def read(self, offset: int, size: int) -> Buffer:
         stop = min(offset + size, self._source.size)
-        return await self._shard.waits.within_deadline(partial(self._read, offset, stop))
+        if trio.current_time() < self._overdue_until:
+            raise Overdue("no data came for the last read, a moment ago")
+        try:
+            return await self._shard.waits.within_deadline(
+                self._shard.lane, partial(self._read, offset, stop)
+            )
+        except Overdue:
+            self._overdue_until = trio.current_time() + _OVERDUE_S
+            raise
 
     async def _read(self, offset: int, stop: int) -> Buffer:
         sequential = offset == self._next or (

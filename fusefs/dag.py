@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import trio
-
 from carlib import names, unixfs
 from carlib.cid import RAW, Cid, codec_name
 from carlib.errors import CarError, Malformed
@@ -20,6 +18,7 @@ from fusefs.nearby import Nearby
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
 from fusefs.tree import Content, Entry, Known, Node
+from fusefs.waits import Lane
 
 _MAX_TARGET_BYTES = 4095
 _RAW_CID = b"\x01\x55"
@@ -60,12 +59,11 @@ class DagFolder(DagNode):
     """A UnixFS directory, plain or sharded."""
 
     __slots__ = ()
-    instant = False
     settled = True
 
     @property
-    def lane(self) -> trio.CapacityLimiter:
-        return self.shard.lane
+    def lane(self) -> Lane:
+        return self.shard.names_lane
 
     def child(self, name: bytes) -> Node | None:
         with self.shard.use() as opened:

@@ -19,6 +19,9 @@ READ_AHEAD_KIB: Final = 4096
 """What the kernel asks ahead of a sequential reader; with its 128 each request is 128 KiB, a third slower
 (measured).
 """
+REQUESTS_AHEAD: Final = 256
+"""Requests for pages that the kernel has under way at once; with its 12 a dozen slow reads hold up all others."""
+_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 _OURS: Final = "fuse.carfs"
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
@@ -144,13 +147,29 @@ def fuse_options(given: list[str], source: str) -> set[str]:
     return options
 
 
-def raise_read_ahead(mountpoint: Path) -> bool:
-    """As root, lets the kernel ask for large pieces; gives whether it does."""
+def tune(mountpoint: Path) -> dict[str, bool]:
+    """Lets the kernel ask for large pieces, and for many at once; gives which of its settings took it.
+
+    Only root may raise the read-ahead.  The requests at once belong to whoever mounted, where the kernel's control
+    file system for FUSE is mounted (systemd sees to that; as root we do).
+    """
     mount = mounted_at(mountpoint)
-    if mount is None or os.geteuid() != 0:
-        return False
+    if mount is None:
+        return {}
+    if os.geteuid() == 0 and not any(_CONNECTIONS.iterdir()):
+        subprocess.run(["mount", "-t", "fusectl", "fusectl", _CONNECTIONS], capture_output=True, check=False)
+    connection = _CONNECTIONS / mount.device.partition(":")[2]
+    settings = {
+        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb"): READ_AHEAD_KIB,
+        connection / "max_background": REQUESTS_AHEAD,
+        connection / "congestion_threshold": REQUESTS_AHEAD * 3 // 4,
+    }
+    return {path.name: _set(path, value) for path, value in settings.items()}
+
+
+def _set(path: Path, value: int) -> bool:
     try:
-        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+        path.write_text(str(value))
     except OSError:
         return False
     return True

@@ -1,6 +1,6 @@
 """The one place that speaks to pyfuse3: requests in, nodes asked, answers and errnos out.
 
-A handler looks the inode up, asks the node (at once if it is instant, else in a thread through `waits.py`)
+A handler looks the inode up, asks the node (at once if it never waits, else in a thread through `waits.py`)
 and converts.  Every handler runs inside `guarded`: what `errors.py` knows becomes an errno, anything else is
 logged with its traceback and answered EIO; only trio.Cancelled passes.  So nothing that happens in here can
 end the mount.
@@ -88,10 +88,11 @@ class Tree(pyfuse3.Operations):
             inode.lookups += 1
             return self._entry(inode)
         folder = _folder(parent.node)
-        if folder.instant:
+        lane = folder.lane
+        if lane is None:
             node = folder.child(name)
         else:
-            node = await self._waits.call(folder.lane, functools.partial(folder.child, name))
+            node = await self._waits.call(lane, functools.partial(folder.child, name))
         if node is None:
             return self._absent(folder)
         inode = self._inodes.meet(parent, name, node)
@@ -234,10 +235,11 @@ class Tree(pyfuse3.Operations):
                 added += 1
 
     async def _fetch(self, listing: Listing, position: int) -> None:
-        if listing.folder.instant:
+        lane = listing.folder.lane
+        if lane is None:
             listing.fetch(position)
         else:
-            await self._waits.call(listing.folder.lane, functools.partial(listing.fetch, position))
+            await self._waits.call(lane, functools.partial(listing.fetch, position))
 
     def _reply(
         self, token: pyfuse3.ReaddirToken, here: Inode, name: bytes, node: Node | None, following: int

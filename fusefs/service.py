@@ -14,7 +14,7 @@ import trio
 from fusefs import mounting, operations, top
 from fusefs.catalogue import Catalogue, Change
 from fusefs.shards import Shards
-from fusefs.stores import Stores
+from fusefs.stores import Opener, OpenShard, Stores
 from fusefs.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,19 @@ class Mount:
     """A mount of `catalogue` on `mountpoint`; `made` and `run` once each, in one process."""
 
     def __init__(
-        self, catalogue: Catalogue, mountpoint: Path, options: set[str], *, deadline_s: float = 30.0
+        self,
+        catalogue: Catalogue,
+        mountpoint: Path,
+        options: set[str],
+        *,
+        deadline_s: float = 30.0,
+        opener: Opener = OpenShard,
     ) -> None:
         self._catalogue = catalogue
         self._mountpoint = mountpoint
         self._options = options
         self._waits = Waits(deadline_s=deadline_s)
-        self._stores = Stores(catalogue)
+        self._stores = Stores(catalogue, opener=opener)
         self._shards: Shards | None = None
         self._tree: operations.Tree | None = None
 
@@ -85,7 +91,7 @@ class Mount:
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
-        mounting.raise_read_ahead(self._mountpoint)
+        mounting.tune(self._mountpoint)
         ready()
         logger.info(
             "mounted on %s", self._mountpoint

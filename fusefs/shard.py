@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 
-import trio
-
 from carlib.cid import Cid
 from fusefs.catalogue import ShardRecord
 from fusefs.stores import OpenShard, Stores
@@ -21,7 +19,8 @@ class Shard:
         self.record = record
         self.stores = stores
         self.waits = waits
-        self.lane: trio.CapacityLimiter = waits.lane()
+        self.lane = waits.data.lane()
+        self.names_lane = waits.names.lane()
         self._bound = record.version_key if record.readable else None
         self._lock = threading.Lock()
         self._roots: tuple[Cid, ...] | None = None

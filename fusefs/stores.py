@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,10 +134,16 @@ class OpenShard:
             os.close(fd)
 
 
+Opener = Callable[[ShardRecord], OpenShard]
+
+
 class Stores:
     """The open shards of a mount; every call may block, except `hold_nowait` and `drop`."""
 
-    def __init__(self, catalogue: Catalogue, *, most: int = 64, idle_s: float = 5.0) -> None:
+    def __init__(
+        self, catalogue: Catalogue, *, most: int = 64, idle_s: float = 5.0, opener: Opener = OpenShard
+    ) -> None:
+        self._opener = opener
         self._catalogue = catalogue
         self._most = most
         self._idle_s = idle_s
@@ -220,7 +226,7 @@ class Stores:
         try:
             if not shard.accepts(record):
                 raise StaleNode(f"shard {shard.key} is another one now")
-            return OpenShard(record)
+            return self._opener(record)
         except FileNotFoundError as error:
             self._catalogue.release(shard.key)
             raise ShardBroken(f"{error.filename} is gone") from None

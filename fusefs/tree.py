@@ -23,9 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-import trio
-
 from fusefs.attributes import Attributes, of_file, of_folder
+from fusefs.waits import Lane
 
 Buffer = bytes | bytearray | memoryview
 Entry = tuple[bytes, "Node | None"]
@@ -73,16 +72,12 @@ class Folder(Node, Protocol):
     """A directory."""
 
     @property
-    def instant(self) -> bool:
-        """Whether `child` and `children` never wait."""
-
-    @property
     def settled(self) -> bool:
         """Whether a name that is not here will never be."""
 
     @property
-    def lane(self) -> trio.CapacityLimiter | None:
-        """Whose threads its calls take (`waits.py`)."""
+    def lane(self) -> Lane | None:
+        """Whose threads its calls take (`waits.py`); None: they never wait."""
 
     def child(self, name: bytes) -> Node | None:
         """The node with this shown name; None if there is none."""
@@ -111,7 +106,6 @@ class Link(Node, Protocol):
 class StaticFolder:
     """A directory of ours whose entries come from memory, asked anew each time (`entries` gives name → node)."""
 
-    instant = True
     lane = None
     version = b""
 
@@ -145,7 +139,6 @@ class HiddenBeside:
     def __init__(self, shown: Folder, hidden: Mapping[bytes, Node]) -> None:
         self._shown = shown
         self._hidden = hidden
-        self.instant = shown.instant
         self.settled = shown.settled
         self.lane = shown.lane
 

@@ -1,13 +1,14 @@
 """Waiting for data: threads for what may block, bounded so that `ls` stays fast while slow reads wait.
 
-    requests (at most `waiting`) ──► lane of the shard (`per_lane` threads) ──► all threads (`threads`)
-             every one with the deadline, which ends in Overdue (ETIMEDOUT)
+    requests that may wait ──► lane of the shard ──► threads
+      for data:    320             24 each             48        contents of files
+      for names:   128              8 each             16        look-ups and listings
 
-A process that waits on our answer cannot even be killed, so every wait has a deadline.  The thread of an
-overdue wait cannot be ended: it keeps its place in the lane until storage answers, so dead storage holds at
-most `per_lane` threads, and other shards go on.  A hop to a thread and back costs 90 µs (measured;
-`trio.to_thread` 115, an executor's future 130), so what is in memory is answered without one
-(`Content.read_nowait`, `Folder.instant`).
+A process that waits on our answer cannot even be killed, so every wait has a deadline.  The thread of an overdue
+wait cannot be ended: it keeps its place in its lane until storage answers, so dead storage holds at most a lane,
+and other shards go on, and its own names too.  A hop to a thread and back costs 90 µs (measured; `trio.to_thread`
+115, an executor's future 130), so what is in memory is answered without one (`Content.read_nowait`,
+`Folder.lane` None).
 """
 
 from __future__ import annotations
@@ -83,96 +84,124 @@ class Ahead:
         return self.held < self._most
 
 
+class Pool:
+    """Threads for one kind of wait, and how many requests may wait for them and their data."""
+
+    def __init__(self, *, threads: int, per_lane: int, waiting: int) -> None:
+        self.threads = trio.CapacityLimiter(threads)
+        self.per_lane = per_lane
+        self.waiting = 0
+        self.most_waiting = waiting
+
+    def lane(self) -> Lane:
+        """A share of the threads, for one shard."""
+        return Lane(self)
+
+
+class Lane:
+    """One shard's share of a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._share = trio.CapacityLimiter(pool.per_lane)
+
+    @property
+    def busy(self) -> int:
+        """Threads that it has now."""
+        return self._share.borrowed_tokens
+
+    def enter_nowait(self, place: object) -> None:
+        """Takes a thread for `place`; raises trio.WouldBlock."""
+        self._share.acquire_on_behalf_of_nowait(place)
+        try:
+            self.pool.threads.acquire_on_behalf_of_nowait(place)
+        except trio.WouldBlock:
+            self._share.release_on_behalf_of(place)
+            raise
+
+    async def enter(self, place: object) -> None:
+        """Takes a thread as soon as there is one; a cancel leaves nothing taken."""
+        await self._share.acquire_on_behalf_of(place)
+        try:
+            await self.pool.threads.acquire_on_behalf_of(place)
+        except BaseException:
+            self._share.release_on_behalf_of(place)
+            raise
+
+    def leave(self, place: object) -> None:
+        self.pool.threads.release_on_behalf_of(place)
+        self._share.release_on_behalf_of(place)
+
+
 class Waits:
     """Runs blocking calls for the mount; used from the event loop's thread only."""
 
     def __init__(
         self,
         *,
-        threads: int = 64,
-        per_lane: int = 32,
-        waiting: int = 384,
+        data: Pool | None = None,
+        names: Pool | None = None,
         deadline_s: float = 30.0,
         bytes_ahead: int = 32 * MIB,
     ) -> None:
+        self.data = data or Pool(threads=48, per_lane=24, waiting=320)
+        self.names = names or Pool(threads=16, per_lane=8, waiting=128)
         self.deadline_s = deadline_s
         self.ahead = Ahead(bytes_ahead)
-        self._threads = trio.CapacityLimiter(threads)
-        self._per_lane = per_lane
-        self._waiting = 0
-        self._most_waiting = waiting
 
-    def lane(self) -> trio.CapacityLimiter:
-        """A share of the threads, for one shard."""
-        return trio.CapacityLimiter(self._per_lane)
-
-    async def call(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> T:
+    async def call(self, lane: Lane, function: Callable[[], T]) -> T:
         """What `function` gives, run in a thread; Overdue if that takes too long or too many wait already."""
-        return await self.within_deadline(lambda: self._call(lane, function))
+        return await self.within_deadline(lane, lambda: self._call(lane, function))
 
-    async def within_deadline(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """What `wait()` gives, as one of the requests that may wait for data."""
-        if self._waiting >= self._most_waiting:
-            raise Overdue(f"{self._waiting} requests wait for data already")
-        self._waiting += 1
+    async def within_deadline(self, lane: Lane, wait: Callable[[], Awaitable[T]]) -> T:
+        """What `wait()` gives, as one of the requests that may wait."""
+        pool = lane.pool
+        if pool.waiting >= pool.most_waiting:
+            raise Overdue(f"{pool.waiting} requests wait already")
+        pool.waiting += 1
         try:
             with trio.fail_after(self.deadline_s):
                 return await wait()
         except trio.TooSlowError:
             raise Overdue(f"no data within {self.deadline_s:g} s") from None
         finally:
-            self._waiting -= 1
+            pool.waiting -= 1
 
-    def start_nowait(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> Job[T] | None:
+    def start_nowait(self, lane: Lane, function: Callable[[], T]) -> Job[T] | None:
         """Starts `function` ahead of need; None if no thread is free for it."""
         place = object()
         try:
-            if lane is not None:
-                lane.acquire_on_behalf_of_nowait(place)
+            lane.enter_nowait(place)
         except trio.WouldBlock:
             return None
-        try:
-            self._threads.acquire_on_behalf_of_nowait(place)
-        except trio.WouldBlock:
-            if lane is not None:
-                lane.release_on_behalf_of(place)
-            return None
-        return self._launch(lane, place, function)
+        return _launch(lane, place, function)
 
-    async def start(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> Job[T]:
+    async def start(self, lane: Lane, function: Callable[[], T]) -> Job[T]:
         """Starts `function` as soon as a thread is free for it."""
         job = self.start_nowait(lane, function)
         if job is not None:
             return job
         place = object()
-        if lane is not None:
-            await lane.acquire_on_behalf_of(place)
-        try:
-            await self._threads.acquire_on_behalf_of(place)
-        except BaseException:
-            if lane is not None:
-                lane.release_on_behalf_of(place)
-            raise
-        return self._launch(lane, place, function)
+        await lane.enter(place)
+        return _launch(lane, place, function)
 
-    async def _call(self, lane: trio.CapacityLimiter | None, function: Callable[[], T]) -> T:
+    async def _call(self, lane: Lane, function: Callable[[], T]) -> T:
         return await (await self.start(lane, function)).wait()
 
-    def _launch(self, lane: trio.CapacityLimiter | None, place: object, function: Callable[[], T]) -> Job[T]:
-        job = Job(function)
-        token = trio.lowlevel.current_trio_token()
 
-        def finish() -> None:
-            self._threads.release_on_behalf_of(place)
-            if lane is not None:
-                lane.release_on_behalf_of(place)
-            job.finish()
+def _launch(lane: Lane, place: object, function: Callable[[], T]) -> Job[T]:
+    job = Job(function)
+    token = trio.lowlevel.current_trio_token()
 
-        def deliver(_: object) -> None:
-            try:
-                token.run_sync_soon(finish)
-            except trio.RunFinishedError:
-                pass  # the mount has ended meanwhile: nobody waits
+    def finish() -> None:
+        lane.leave(place)
+        job.finish()
 
-        trio.lowlevel.start_thread_soon(job.run, deliver, "carfs read")
-        return job
+    def deliver(_: object) -> None:
+        try:
+            token.run_sync_soon(finish)
+        except trio.RunFinishedError:
+            pass  # the mount has ended meanwhile: nobody waits
+
+    trio.lowlevel.start_thread_soon(job.run, deliver, "carfs read")
+    return job

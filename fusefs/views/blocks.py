@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import trio
-
 from carlib.cid import Cid
 from carlib.errors import CarError
 from fusefs.attributes import FILE, Attributes, of_folder
 from fusefs.dag import DagFile, block_at
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
+from fusefs.waits import Lane
 
 
 class Blocks:
@@ -32,15 +31,14 @@ class BlocksFolder:
     """All blocks of a shard."""
 
     lasting = settled = True
-    instant = False
     version = b""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
 
     @property
-    def lane(self) -> trio.CapacityLimiter:
-        return self._shard.lane
+    def lane(self) -> Lane:
+        return self._shard.names_lane
 
     def attributes(self) -> Attributes:
         return of_folder(self._shard.mtime_ns, 0)

@@ -17,11 +17,10 @@ class ShardFolder:
     """The directory of one shard: an entry for each view that has something to show."""
 
     lasting = True
-    instant = False  # the joined CARv2 looks at the size of the index
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        self.lane = shard.lane
+        self.lane = shard.names_lane
         self.version = shard.record.version_key
 
     @property

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import trio
-
 from carlib.errors import CarError
 from fusefs.attributes import Attributes, of_folder, of_link
 from fusefs.dag import node_at
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
 from fusefs.views.blocks import cid_of
+from fusefs.waits import Lane
 
 
 class Roots:
@@ -64,15 +63,14 @@ class RootsFolder:
     """The roots that are in the CAR."""
 
     lasting = settled = True
-    instant = False
     version = b""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
 
     @property
-    def lane(self) -> trio.CapacityLimiter:
-        return self._shard.lane
+    def lane(self) -> Lane:
+        return self._shard.names_lane
 
     def attributes(self) -> Attributes:
         return of_folder(self._shard.mtime_ns, 0)

@@ -39,10 +39,22 @@ class Mounted:
 
 
 @contextmanager
-def mounted(mountpoint: Path, *cars: Path, arguments: Sequence[str] = ()) -> Iterator[Mounted]:
-    """`carfs mount -f` of `cars` (none: the agent of $CARFS_PATH) in a process of its own."""
+def mounted(
+    mountpoint: Path, *cars: Path, arguments: Sequence[str] = (), module: str = "fusefs"
+) -> Iterator[Mounted]:
+    """`carfs mount -f` of `cars` (none: the agent of $CARFS_PATH) in a process of its own; `module` may mount
+    in its place.
+    """
     mountpoint.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "fusefs", "-f", *arguments, *map(str, cars), str(mountpoint)]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        *(["-f"] if module == "fusefs" else []),
+        *arguments,
+        *map(str, cars),
+        str(mountpoint),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     mount = Mounted(mountpoint, process)
     reader = threading.Thread(target=_read_lines, args=(mount, ready := threading.Event()))

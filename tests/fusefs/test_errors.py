@@ -59,9 +59,7 @@ def test_a_fault_is_said_once_for_each_block(
         ]
         other = log.report(car.HashMismatch(Cid.of(b"y")), shard="s", path="f")
     assert (said, other) == ([True, False, False], True)
-    assert (
-        caplog.messages[0] == f"shard s, file f: a.car: offset 9: block does not match its CID {CID}"
-    )
+    assert caplog.messages[0] == f"shard s, file f: a.car: offset 9: block does not match its CID {CID}"
 
 
 def test_the_log_of_faults_is_bounded(expect_warning: object) -> None:

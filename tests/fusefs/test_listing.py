@@ -16,7 +16,6 @@ class Numbers:
     """A directory of numbered names that may break off."""
 
     lasting = settled = True
-    instant = False
     lane = None
     version = b""
 

@@ -9,7 +9,11 @@ import pytest
 import trio
 
 from fusefs.errors import Overdue
-from fusefs.waits import Job, Waits
+from fusefs.waits import Job, Pool, Waits
+
+
+def waits_of(threads: int = 4, per_lane: int = 2, waiting: int = 100, deadline_s: float = 30.0) -> Waits:
+    return Waits(data=Pool(threads=threads, per_lane=per_lane, waiting=waiting), deadline_s=deadline_s)
 
 
 class Storage:
@@ -26,48 +30,51 @@ class Storage:
 
 
 async def test_what_a_thread_gives_and_raises_comes_back() -> None:
-    waits = Waits()
-    assert await waits.call(None, lambda: 42) == 42
+    waits = waits_of()
+    lane = waits.data.lane()
+    assert await waits.call(lane, lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
-        await waits.call(waits.lane(), lambda: 1 // 0)
+        await waits.call(lane, lambda: 1 // 0)
 
 
 async def test_a_wait_that_takes_too_long_is_overdue() -> None:
     storage = Storage()
-    waits = Waits(deadline_s=0.05)
+    waits = waits_of(deadline_s=0.05)
     with pytest.raises(Overdue):
-        await waits.call(None, storage.read)
+        await waits.call(waits.data.lane(), storage.read)
     storage.answering.set()
 
 
 async def test_dead_storage_keeps_nobody_else_waiting() -> None:
     """One shard's lane fills up; another shard's reads, and those in line, go on."""
-    dead, waits = Storage(), Waits(threads=4, per_lane=2, deadline_s=30)
-    lane, other = waits.lane(), waits.lane()
+    dead, waits = Storage(), waits_of(threads=4, per_lane=2)
+    lane, other = waits.data.lane(), waits.data.lane()
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(waits.call, lane, dead.read)
         await trio.testing.wait_all_tasks_blocked()
-        assert lane.statistics().tasks_waiting == 18
+        assert lane.busy == 2
         with trio.fail_after(5):
             assert await waits.call(other, lambda: "fast") == "fast"
+            assert await waits.call(waits.names.lane(), lambda: "a name") == "a name"
         dead.answering.set()
 
 
 async def test_too_many_waits_are_refused_at_once() -> None:
-    dead, waits = Storage(), Waits(threads=1, waiting=3)
+    dead, waits = Storage(), waits_of(threads=1, waiting=3)
+    lane = waits.data.lane()
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(waits.call, None, dead.read)
+            nursery.start_soon(waits.call, lane, dead.read)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Overdue):
-            await waits.call(None, lambda: "never")
+            await waits.call(lane, lambda: "never")
         dead.answering.set()
 
 
 async def test_reading_ahead_takes_only_threads_that_are_free() -> None:
-    dead, waits = Storage(), Waits(threads=2, per_lane=1)
-    lane = waits.lane()
+    dead, waits = Storage(), waits_of(threads=2, per_lane=1)
+    lane = waits.data.lane()
     first = waits.start_nowait(lane, dead.read)
     assert first is not None
     assert waits.start_nowait(lane, dead.read) is None
@@ -79,8 +86,8 @@ async def test_reading_ahead_takes_only_threads_that_are_free() -> None:
 
 
 async def test_several_wait_for_one_job_and_a_cancel_leaves_it_running() -> None:
-    storage, waits = Storage(), Waits()
-    job = waits.start_nowait(None, storage.read)
+    storage, waits = Storage(), waits_of()
+    job = waits.start_nowait(waits.data.lane(), storage.read)
     assert job is not None
     results: list[str] = []
 
@@ -98,13 +105,13 @@ async def test_several_wait_for_one_job_and_a_cancel_leaves_it_running() -> None
 
 
 async def test_a_cancelled_wait_for_a_place_gives_back_what_it_took() -> None:
-    dead, waits = Storage(), Waits(threads=1, per_lane=2)
-    lane = waits.lane()
+    dead, waits = Storage(), waits_of(threads=1, per_lane=2)
+    lane = waits.data.lane()
     first = waits.start_nowait(lane, dead.read)
     with trio.move_on_after(0):
         await waits.start(lane, partial(dead.read))
-    assert lane.borrowed_tokens == 1
+    assert lane.busy == 1
     dead.answering.set()
     assert first is not None
     await first.wait()
-    assert lane.borrowed_tokens == 0
+    assert lane.busy == 0
