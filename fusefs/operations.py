@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, cast
 
 import pyfuse3
 
-from fusefs import errors, xattrs
+from fusefs import eager, errors, xattrs
 from fusefs.attributes import BLOCK_SIZE
 from fusefs.errors import FaultLog, NameTooLong, NoSuchName, ReadOnlyTree, WrongKind, errno_of
 from fusefs.inodes import ROOT, Inode, InodeTable, number_of
@@ -320,6 +320,7 @@ def _folder(node: Node) -> Folder:
 def mount(tree: Tree, mountpoint: Path, options: set[str]) -> None:
     """Makes the kernel's mount; raises RuntimeError, after libfuse or fusermount3 has said why on stderr."""
     pyfuse3.init(tree, str(mountpoint), options)
+    eager.take_requests_at_once(pyfuse3)
 
 
 async def serve() -> None:
