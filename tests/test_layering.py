@@ -71,14 +71,14 @@ def declared(*lists: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_every_import_from_outside_is_declared(package: str) -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    allowed = declared(
-        project["dependencies"], project["optional-dependencies"]["dev"] if package == "tests" else []
-    )
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    project = settings["project"]
+    optional = [*project["optional-dependencies"].values(), *settings["dependency-groups"].values()]
+    allowed = declared(project["dependencies"], *(optional if package == "tests" else []))
     distributions = packages_distributions()
     foreign = (
         {name for module in modules(package) for name in imported(module)}
         - OURS
         - set(sys.stdlib_module_names)
     )
-    assert {name for name in foreign if not allowed & set(distributions.get(name, []))} == set()
+    assert {name for name in foreign if not allowed & set(distributions.get(name, [name]))} == set()
