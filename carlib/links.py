@@ -63,10 +63,11 @@ SCANNERS: Final[Mapping[int, Scanner | None]] = {
     CBOR: None,
     JSON: None,
     LIBP2P_KEY: None,
-    0xF101: None,  # fil-commitment-unsealed and -sealed: names of pieces and sectors, no blocks of ours
-    0xF102: None,
 }
 """How links are found, by codec; None: its blocks have none."""
+NAMES: Final = frozenset({0xF101, 0xF102})
+"""Codecs of CIDs that name no block but a Filecoin piece or sector; state trees are full of them, and nobody follows
+them (Lotus neither)."""
 
 _LINK_HEAD: Final = bytes((0xD8, dagcbor.LINK_TAG))
 _BYTES_8: Final = 0x58

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from carlib.cid import Cid
-from carlib.links import scanner_of
+from carlib.errors import CarError
+from carlib.links import NAMES, Scanner, scanner_of
 from carlib.traversal.ledger import Ledger, Visit
 
 
@@ -24,17 +25,22 @@ def walk_dag(ledger: Ledger, root: Cid, depth: int = 0) -> Iterator[Visit]:
             continue
         if not ledger.enter(cid):
             continue
-        scanner = scanner_of(cid.codec, unknown_is_leaf=unknown_is_leaf)
+        codec = cid.codec
+        if codec in NAMES:
+            continue
+        scanner = scanner_of(codec, unknown_is_leaf=unknown_is_leaf)
         visit = ledger.take(cid, depth + len(stack) - 1, inner=scanner is not None)
         if visit is None:
             continue
         if ledger.show(cid):
             yield visit
-        if scanner is not None and visit.data is not None:
-            _push(stack, scanner(visit.data))
+        if scanner is not None and visit.data is not None and (found := _links(scanner, visit.data, cid)):
+            stack.append(iter(found))
 
 
-def _push(stack: list[Iterator[Cid]], links: Iterable[Cid]) -> None:
-    """A list, so that a malformed block is an error before its first link is followed."""
-    if found := list(links):
-        stack.append(iter(found))
+def _links(scanner: Scanner, block: bytes, cid: Cid) -> list[Cid]:
+    """All at once, so that a malformed block is an error before its first link is followed."""
+    try:
+        return list(scanner(block))
+    except CarError as error:
+        raise error.located(source=f"block {cid}") from None
