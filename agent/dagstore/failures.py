@@ -61,6 +61,7 @@ _CLASS_OF_ERRNO = {
     errno.ENOSPC: ErrorClass.NO_SPACE,
     errno.EDQUOT: ErrorClass.NO_SPACE,
     errno.ENOMEM: ErrorClass.BUSY,
+    errno.EAGAIN: ErrorClass.BUSY,
     errno.EMFILE: ErrorClass.BUSY,
     errno.ENFILE: ErrorClass.BUSY,
     errno.EISDIR: ErrorClass.INVALID,

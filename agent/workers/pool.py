@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,13 +15,15 @@ from pathlib import Path
 import trio
 
 import agent
-from agent.dagstore.failures import ErrorClass
+from agent.dagstore.failures import ErrorClass, class_of_os_error
 from agent.workers import messages
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = str(Path(agent.__file__).parent.parent)  # where the worker finds `agent` and `carlib`
 _CHUNK_BYTES = 64 * 1024
+_ATTEMPTS = 2  # of a task whose worker is killed, which is what the kernel does when memory runs out
+_KILL_WAIT_S = 5.0  # a process that waits for a dead disk or network ends only when that answers
 
 
 class WorkerFailed(Exception):
@@ -35,7 +38,8 @@ class WorkerDied(WorkerFailed):
     """The process ended, or wrote nonsense, before it gave a result; `returncode` is negative for a signal."""
 
     def __init__(self, what: str, returncode: int | None) -> None:
-        super().__init__(ErrorClass.BUG, what)
+        self.was_killed = returncode == -signal.SIGKILL
+        super().__init__(ErrorClass.BUSY if self.was_killed else ErrorClass.BUG, what)
         self.returncode = returncode
 
 
@@ -64,28 +68,58 @@ class WorkerPool:
     async def run(
         self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None = None
     ) -> messages.Params:
-        """Runs one task and gives its result; waits for a free place first.
+        """Runs one task and gives its result; waits for a free place first. A task whose worker is killed is begun
+        anew, once.
 
-        Raises WorkerFailed, WorkerDied. If cancelled, or after WorkerDied, the process is gone when this returns.
+        Raises WorkerFailed, WorkerDied. If cancelled, or after WorkerDied, the process was killed when this returns.
         """
         async with self._limiter:
-            worker = self._idle.pop()[0] if self._idle else await _Worker.start()
-            self._busy.add(worker)
-            try:
-                result = await worker.call(kind, params, progress)
-            except WorkerDied:
-                await worker.kill()
-                raise
-            except WorkerFailed:
-                self._keep(worker)
-                raise
-            except BaseException:
-                await worker.kill()
-                raise
-            finally:
-                self._busy.discard(worker)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    return await self._attempt(kind, params, progress)
+                except WorkerDied as error:
+                    if not error.was_killed:
+                        raise
+                    if attempt == _ATTEMPTS:
+                        hint = "perhaps for want of memory (the kernel's log would say so); try again later"
+                        raise WorkerDied(f"{error}, {hint}", error.returncode) from error
+                    logger.warning("%s; trying once more", error)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None
+    ) -> messages.Params:
+        worker = await self._worker()
+        self._busy.add(worker)
+        try:
+            result = await worker.call(kind, params, progress)
+        except WorkerDied:
+            await worker.kill()
+            raise
+        except WorkerFailed:
             self._keep(worker)
-            return result
+            raise
+        except BaseException:
+            await worker.kill()
+            raise
+        finally:
+            self._busy.discard(worker)
+        self._keep(worker)
+        return result
+
+    async def _worker(self) -> _Worker:
+        """An idle worker that lives, or a new one."""
+        while self._idle:
+            worker, _ = self._idle.pop()
+            if worker.lives():
+                return worker
+            await worker.kill()
+        try:
+            return await _Worker.start()
+        except OSError as error:
+            message = f"cannot start a worker process: {error.strerror or error}"
+            is_busy = class_of_os_error(error) is ErrorClass.BUSY  # any other class would be about the data
+            raise WorkerFailed(ErrorClass.BUSY if is_busy else ErrorClass.BUG, message) from error
 
     def statistics(self) -> PoolStatistics:
         limiter = self._limiter.statistics()
@@ -179,14 +213,22 @@ class _Worker:
 
     async def _death(self, kind: str) -> WorkerDied:
         code = await self._process.wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return WorkerDied(f"worker process {self.pid} {how} in the middle of the task {kind!r}", code)
 
+    def lives(self) -> bool:
+        return self._process.returncode is None
+
     async def kill(self) -> None:
-        """Ends the process and waits for its end, which SIGKILL makes short."""
+        """Ends the process and waits for its end, which SIGKILL makes short; it runs no code of ours after that."""
         with trio.CancelScope(shield=True):
             self._process.kill()
-            await self._process.wait()
+            with trio.move_on_after(_KILL_WAIT_S) as waiting:
+                await self._process.wait()
+            if waiting.cancelled_caught:
+                logger.warning(
+                    "worker process %d was killed and hangs in the system, in a disk or network", self.pid
+                )
             await self._requests.aclose()
             await self._replies.aclose()
         logger.debug("worker %d ended", self.pid)

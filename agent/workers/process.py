@@ -55,7 +55,7 @@ def _reply(line: bytes, replies: BinaryIO) -> messages.Params:
     except OSError as error:
         return _error(class_of_os_error(error), _os_error_text(error))
     except MemoryError:
-        return _error(ErrorClass.NO_SPACE, "out of memory")
+        return _error(ErrorClass.BUSY, "out of memory; try again when more of it is free")
     except Exception as error:  # the boundary of the process: whatever it was, the agent gets an answer
         traceback.print_exc()
         return _error(ErrorClass.BUG, f"{type(error).__name__}: {error}")
