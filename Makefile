@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := carlib agent fusefs
 export PYTHON
 
-.PHONY: help install up test check bench lock clean
+.PHONY: help install up test check bench fuzz lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -35,6 +35,10 @@ check: install ## Formatting, lint and types
 bench: install ## Measure speed and memory, side by side with other tools where they can be had
 	@$(BIN)/python -m tests.bench
 
+fuzz: install ## Look for inputs that break a parser, SECONDS_EACH=20
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS_EACH),20)
+
 lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "carfs: uv is needed to compile the lock files"; exit 1; }
 	@compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade"; \
@@ -43,4 +47,4 @@ lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .bench .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/piece/*.so
+	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/piece/*.so
