@@ -17,13 +17,16 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import BlockNotFound, CarError, Malformed
+from carlib.export import Export
 from carlib.extract import extract
 from carlib.pack import pack
 from carlib.references import BrokenReference, Reference, ReferenceBlockstore, Status, Target, Targets
+from carlib.references.dense import dense
 from carlib.references.lotus import parse_record
 from carlib.references.packing import pack_references
 from carlib.references.table import ReferenceTable, TableWriter
 from carlib.source import FileSource, MemorySource
+from carlib.traversal import Traversal
 from carlib.unixfs.profile import UNIXFS_V0_2015
 from carlib.verify import verify
 from tests.carlib.cars import HELLO
@@ -69,6 +72,25 @@ def test_the_root_is_that_of_a_dense_car_and_everything_reads_back(
         os.spawnv(os.P_WAIT, comparison, ["diff", "-r", "--no-dereference", str(tree), str(tmp_path / "out")])
         == 0
     )
+
+
+def test_a_dense_car_is_what_an_export_of_the_data_gives(tmp_path: Path, tree: Path, ref_car: Path) -> None:
+    """Lotus exported such an import with the references in it (C-3)."""
+    root = pack(tree, tmp_path / "packed.car").root
+    with ReferenceBlockstore.open(ref_car, tmp_path) as store:
+        written = dense(store, tmp_path / "dense.car")
+    with ReadOnlyBlockstore.open(tmp_path / "packed.car") as store:
+        export = Export.plan(Traversal.of(store, root), version=2)
+        expected = b"".join(export.chunks())
+    assert (tmp_path / "dense.car").read_bytes() == expected
+    assert (verify(tmp_path / "dense.car").good, written) == (True, export.blocks)
+
+
+def test_a_dense_car_with_a_hole_is_not_written(tmp_path: Path, tree: Path, ref_car: Path) -> None:
+    (tree / "large").unlink()
+    with ReferenceBlockstore.open(ref_car, tmp_path) as store, pytest.raises(BrokenReference):
+        dense(store, tmp_path / "dense.car")
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "ref.car"}
 
 
 def test_standard_readers_see_a_whole_valid_car(tmp_path: Path, ref_car: Path) -> None:
