@@ -35,9 +35,12 @@ class Store(Protocol):
         """The last transitions of a shard, oldest first."""
 
 
+APPLICATION_ID = int.from_bytes(b"carf")  # in the database's header, where file(1) and we look
+
 # Step n brings a database of user_version n to n + 1; never edit a released one.
 _MIGRATIONS = (
-    """
+    f"""
+    PRAGMA application_id = {APPLICATION_ID};
     CREATE TABLE shards (
         key         TEXT PRIMARY KEY NOT NULL,
         url         TEXT NOT NULL,     -- canonical URL of the mount
@@ -75,6 +78,7 @@ class Catalogue:
         with _errors_named(str(path)):
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
+                _check(connection)  # first, since what follows writes
                 for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                     connection.execute(f"PRAGMA {pragma}")
                 _migrate(connection)
@@ -89,7 +93,8 @@ class Catalogue:
     def shards(self) -> list[ShardRow]:
         with _errors_named("catalogue"):
             return [
-                _row(columns) for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
+                _read_row(columns)
+                for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
             ]
 
     def put(self, row: ShardRow, transition: Transition) -> None:
@@ -142,6 +147,16 @@ _DROP_OLD_TRANSITIONS = """
 """
 
 
+def _read_row(columns: tuple[object, ...]) -> ShardRow:
+    try:
+        return _row(columns)
+    except (ValueError, msgspec.DecodeError) as error:
+        message = (
+            f"the row of shard {columns[0]!r} is damaged ({error}); delete it there, or restore a backup"
+        )
+        raise ShardError(ErrorClass.CORRUPT, message, key=str(columns[0])) from error
+
+
 def _row(columns: tuple[object, ...]) -> ShardRow:
     key, url, state, lazy, registered, generation, error, error_class, facts = columns
     return ShardRow(
@@ -157,12 +172,22 @@ def _row(columns: tuple[object, ...]) -> ShardRow:
     )
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _check(connection: sqlite3.Connection) -> None:
+    """Raises ShardError(invalid) for a database that is not ours or newer than we are."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (application, version, tables) != (0, 0, 0):
+        hint = "move it away, or set CARFS_PATH to another directory"
+        raise ShardError(ErrorClass.INVALID, f"not a catalogue of carfs but another database; {hint}")
     if version > len(_MIGRATIONS):
         newest = len(_MIGRATIONS)
         message = f"its schema is version {version}; this carfs knows up to {newest}: use a newer carfs"
         raise ShardError(ErrorClass.INVALID, message)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number in range(version, len(_MIGRATIONS)):
         connection.executescript(f"BEGIN; {_MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
 
@@ -178,6 +203,9 @@ _CLASS_OF_SQLITE_CODE = {
 }
 
 
+_REPAIR_HINT = "; restore it from a backup, or move it away and register the CARs anew: they are untouched"
+
+
 @contextmanager
 def _errors_named(what: str) -> Iterator[None]:
     """Turns SQLite's errors into ours, by their primary code."""
@@ -185,6 +213,8 @@ def _errors_named(what: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        raise ShardError(_CLASS_OF_SQLITE_CODE.get(primary, ErrorClass.BUG), f"{what}: {error}") from error
+        error_class = _CLASS_OF_SQLITE_CODE.get(primary, ErrorClass.BUG)
+        hint = _REPAIR_HINT if error_class is ErrorClass.CORRUPT else ""
+        raise ShardError(error_class, f"{what}: {error}{hint}") from error
     except ShardError as error:
         raise ShardError(error.error_class, f"{what}: {error}", key=error.key) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.catalogue import Catalogue
+from agent.catalogue import APPLICATION_ID, Catalogue
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import Fingerprint
@@ -76,9 +76,36 @@ def test_a_commit_is_on_disk_before_it_returns(tmp_path: Path) -> None:
 
 def test_a_schema_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 99")
+    before = (tmp_path / "db").read_bytes()
     with pytest.raises(ShardError, match=r"db: its schema is version 99; .* use a newer carfs"):
         Catalogue.open(tmp_path / "db")
+    assert (tmp_path / "db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE t (x)", "PRAGMA user_version = 1", "PRAGMA application_id = 7"]
+)
+def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    before = (tmp_path / "db").read_bytes()
+    with pytest.raises(ShardError, match=r"db: not a catalogue of carfs") as raised:
+        Catalogue.open(tmp_path / "db")
+    assert raised.value.error_class is ErrorClass.INVALID
+    assert (tmp_path / "db").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["state = 'ShardStateOdd'", "index_facts = x'00'", "error_class = 'odd'"])
+def test_a_row_that_makes_no_sense_is_named(tmp_path: Path, change: str) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(INDEXED, line(1))
+        catalogue._connection.execute(f"UPDATE shards SET {change}")
+        with pytest.raises(ShardError, match=r"the row of shard '.*' is damaged") as raised:
+            catalogue.shards()
+        assert raised.value.error_class is ErrorClass.CORRUPT
 
 
 @pytest.mark.parametrize(
