@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.repository import Repository
+from agent.repository import NoHome, Repository
 
 CALL_TIMEOUT_S = 30.0
 EVENT_TIMEOUT_S = 25.0  # the agent sends a ping every 10 s
@@ -41,8 +41,14 @@ class Client:
     """The agent of one `$CARFS_PATH`."""
 
     def __init__(self, socket_path: Path | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S) -> None:
-        """`timeout_s` is for each wait for the agent; None: as long as it takes (for calls that index)."""
-        self.path = socket_path if socket_path is not None else Repository.from_environment().socket
+        """`timeout_s` is for each wait for the agent; None: as long as it takes (for calls that index).
+
+        Raises AgentUnreachable if nothing says where the agent would be.
+        """
+        try:
+            self.path = socket_path if socket_path is not None else Repository.from_environment().socket
+        except NoHome as error:
+            raise AgentUnreachable(str(error)) from error
         self._timeout_s = timeout_s
 
     def call(self, method: str, params: Json = None, *, timeout_s: float | None = None) -> Json:

@@ -5,12 +5,22 @@ Imports the standard library only, since every RPC client asks it where the sock
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+
+class NoHome(Exception):
+    """Neither CARFS_PATH nor a home directory says where the state is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this user has no home directory; set CARFS_PATH to where carfs is to keep its state"
+        )
 
 
 class RepositoryLocked(Exception):
@@ -30,8 +40,11 @@ class Repository:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Repository:
-        """`$CARFS_PATH`, or `~/.carfs`."""
-        return cls(Path(environ.get("CARFS_PATH") or Path.home() / ".carfs").absolute())
+        """`$CARFS_PATH`, or `~/.carfs`; raises NoHome."""
+        try:
+            return cls(Path(environ.get("CARFS_PATH") or Path.home() / ".carfs").absolute())
+        except RuntimeError:
+            raise NoHome from None
 
     @property
     def config(self) -> Path:
@@ -59,11 +72,14 @@ class Repository:
         return self.path / "dagstore" / "transients"
 
     def create(self) -> None:
-        """Makes what is missing of the layout; a new top is for its owner only."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.mkdir(mode=0o700, exist_ok=True)
-        for directory in (self.indices, self.transients):
-            directory.mkdir(parents=True, exist_ok=True)
+        """Makes what is missing of the layout; a new top is for its owner only. Raises OSError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            for directory in (self.indices, self.transients):
+                directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.repository import Repository, RepositoryLocked, locked
+from agent.client import AgentUnreachable, Client
+from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from tests.fixtures import REPOSITORY
 
 HOLD = """
@@ -26,6 +27,24 @@ def test_the_path_comes_from_the_environment_or_is_in_the_home_directory() -> No
     assert Repository.from_environment({"CARFS_PATH": "/srv/carfs"}).path == Path("/srv/carfs")
     assert Repository.from_environment({"CARFS_PATH": ""}).path == Path.home() / ".carfs"
     assert Repository.from_environment({"CARFS_PATH": "here"}).path == Path.cwd() / "here"
+
+
+def test_without_a_home_directory_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # a user whom the user database does not know
+    with pytest.raises(NoHome, match="set CARFS_PATH"):
+        Repository.from_environment({})
+    monkeypatch.delenv("CARFS_PATH")
+    with pytest.raises(AgentUnreachable, match="set CARFS_PATH"):
+        Client()
+
+
+@pytest.mark.parametrize("below", ["", "/deep"])
+def test_a_file_in_its_place_is_named(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as raised:
+        Repository(Path(f"{tmp_path}/file{below}")).create()
+    assert str(raised.value.filename).startswith(f"{tmp_path}/file")
 
 
 def test_a_new_repository_is_for_its_owner_only(tmp_path: Path) -> None:
