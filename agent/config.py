@@ -26,7 +26,9 @@ class ConfigError(Exception):
 class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[rpc]`: the socket and who may do what."""
 
-    socket: str = ""  # path of the Unix socket; "": agent.sock in $CARFS_PATH, where clients look in any case
+    socket: str = (
+        "agent.sock"  # path of the Unix socket, from $CARFS_PATH; clients find it through a link there
+    )
     socket_mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = (
         "0666"  # who can connect: read is for all
     )

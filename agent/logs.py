@@ -22,8 +22,9 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
 
 
-def set_up(level: str, stream: TextIO = sys.stderr) -> None:
-    """Sends the log of the whole process to `stream`."""
+def set_up(level: str, stream: TextIO | None = None) -> None:
+    """Sends the log of the whole process to `stream`, which is stderr if not given."""
+    stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     if systemd.is_journal(stream.fileno()):
         handler.setFormatter(JournalFormatter())

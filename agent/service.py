@@ -25,7 +25,7 @@ from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
-from agent.repository import Repository, RepositoryLocked, locked
+from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.application import application
 from agent.rpc.http import BindError, UnixBind, serve
 from agent.rpc.methods import Services
@@ -33,12 +33,13 @@ from agent.workers import open_pool
 
 logger = logging.getLogger(__name__)
 
-CannotStart = (ConfigError, RepositoryLocked, BindError, ShardError, OSError)
+CannotStart = (ConfigError, NoHome, RepositoryLocked, BindError, ShardError, OSError)
 """What `main` raises if the agent cannot start; their text is for the operator."""
 
 
 def main(config_file: Path | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Runs the agent until it is told to stop; gives the exit code. Raises one of `CannotStart`."""
+    _open_standard_descriptors()
     repository = Repository.from_environment(environ)
     repository.create()
     path = config_file if config_file is not None else repository.config
@@ -57,7 +58,7 @@ async def run(
     """The agent: everything starts in this order and stops in the reverse one."""
     stop = trio.Event()
     with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stop_signals,
+        trio.open_signal_receiver(*_stop_signals()) as stop_signals,
         trio.open_signal_receiver(signal.SIGUSR1) as dump_signals,
     ):
         faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
@@ -98,13 +99,33 @@ async def run(
 
 def _bind(repository: Repository, config: Config) -> UnixBind:
     """The socket to listen on; if config moves it, a link at the usual place leads there."""
-    path = Path(config.rpc.socket) if config.rpc.socket else repository.socket
-    if repository.socket.is_symlink():
-        repository.socket.unlink()
-    if path != repository.socket:
-        repository.socket.unlink(missing_ok=True)
-        repository.socket.symlink_to(path)
+    usual = repository.socket
+    path = Path(os.path.normpath(repository.path / (config.rpc.socket or usual)))
+    if usual.is_symlink() or (usual.is_socket() and path != usual):
+        usual.unlink()
+    if path != usual:
+        if usual.exists():
+            raise BindError(f"{usual} is there and is not a socket; remove it")
+        usual.symlink_to(path)
     return UnixBind(path, mode=int(config.rpc.socket_mode, 8))
+
+
+def _open_standard_descriptors() -> None:
+    """Opens those of 0, 1 and 2 that are closed: else the next file, the catalogue perhaps, would get the number, and
+    workers, whose stderr is ours, would write their tracebacks into it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _stop_signals() -> tuple[signal.Signals, ...]:
+    """SIGHUP, which comes when the terminal goes, is one of them unless nohup(1) has said to ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (signal.SIGHUP,)))
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -31,4 +32,10 @@ def agent(config_file: Path | None) -> int:
     except RepositoryLocked as error:
         raise CommandFailed(str(error), Exit.REFUSED) from error
     except service.CannotStart as error:
-        raise CommandFailed(f"cannot start: {error}") from error
+        raise CommandFailed(f"cannot start: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)

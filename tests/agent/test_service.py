@@ -29,6 +29,40 @@ def test_ready_means_that_it_answers_and_stopping_is_said(tmp_path: Path) -> Non
     assert agent.process.returncode == 0
 
 
+def test_a_terminal_that_goes_away_stops_it_in_order_unless_nohup_said_otherwise(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path / "a") as agent:
+        agent.process.send_signal(signal.SIGHUP)
+        assert agent.process.wait(10) == 0
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does; a child inherits it
+    try:
+        agent = AgentProcess(tmp_path / "a")
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with agent:
+        agent.process.send_signal(signal.SIGHUP)
+        assert agent.states() == {}
+
+
+def test_without_standard_descriptors_its_files_do_not_take_their_place(tmp_path: Path) -> None:
+    """A worker's stderr is the agent's: it must never be the catalogue."""
+    command = f"exec {sys.executable} -m agent.cli.main agent <&- >&- 2>&-"
+    environ = {**os.environ, "CARFS_PATH": str(tmp_path / "a"), "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(["bash", "-c", command], env=environ)
+    client = Client(tmp_path / "a" / "agent.sock")
+    until(lambda: process.poll() is not None or answers(client))
+    descriptors = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)]
+    client.call("Carfs.Shutdown")
+    assert process.wait(10) == 0
+    assert descriptors == ["/dev/null"] * 3
+
+
+def answers(client: Client) -> bool:
+    try:
+        return bool(client.call("Filecoin.Version"))
+    except AgentUnreachable:
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_in_order_in_the_middle_of_indexing(tmp_path: Path, number: signal.Signals) -> None:
     write_car(tmp_path / "big.car", blocks=BIG)
@@ -95,6 +129,23 @@ def test_the_socket_of_a_killed_agent_is_taken_over(tmp_path: Path) -> None:
             agent.client.call("Carfs.Status")
     with AgentProcess(tmp_path / "a") as agent:
         assert agent.client.call("Carfs.Status")["Pid"] == agent.process.pid
+
+
+@pytest.mark.parametrize("name", ["moved", "../a/./agent.sock"])
+def test_a_relative_socket_is_below_the_state_directory(tmp_path: Path, name: str) -> None:
+    with AgentProcess(tmp_path / "a", environ={"CARFS_RPC_SOCKET": name}) as agent:
+        assert agent.states() == {}
+        assert (tmp_path / "a" / name).is_socket()
+
+
+def test_a_file_where_the_link_to_the_socket_belongs_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "agent.sock").write_text("mine")
+    agent = AgentProcess(tmp_path / "a", environ={"CARFS_RPC_SOCKET": f"{tmp_path}/s"})
+    assert agent.process.wait(30) == 1
+    agent.__exit__()
+    assert "agent.sock is there and is not a socket" in agent.log()
+    assert (tmp_path / "a" / "agent.sock").read_text() == "mine"
 
 
 def test_config_moves_the_socket_and_clients_find_it(tmp_path: Path) -> None:
