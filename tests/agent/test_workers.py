@@ -114,8 +114,7 @@ async def test_an_idle_worker_that_was_killed_fails_nobody(tmp_path: Path) -> No
         await pool.run("index", task(tmp_path, path))
         (pid,) = pool.statistics().pids
         os.kill(pid, signal.SIGKILL)
-        while is_running(pid):
-            await trio.lowlevel.checkpoint()
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert (await pool.run("index", task(tmp_path, path)))["blocks"] == 3
 
 
