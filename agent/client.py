@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +66,17 @@ class Client:
         connection = _Connection(self.path, self._timeout_s if timeout_s is None else timeout_s)
         try:
             headers = {"Content-Type": "application/json", "Connection": "close"}
-            connection.request("POST", "/rpc/v0", json.dumps(request), headers)
+            with suppress(BrokenPipeError):  # who hangs up on a request may have said why
+                connection.request("POST", "/rpc/v0", json.dumps(request), headers)
             response = connection.getresponse()
             body = response.read()
-            reply = json.loads(body) if response.status == 200 else {}
+            if response.status == 200:
+                return _result(json.loads(body))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.path, error) from error
         finally:
             connection.close()
-        if response.status != 200:
-            raise AgentUnreachable(
-                f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}"
-            )
-        if "error" in reply:
-            failure = reply["error"]
-            raise AgentError(failure["code"], failure["message"], failure.get("data") or {})
-        return reply["result"]
+        raise AgentUnreachable(f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
 
     def events(self, *, timeout_s: float = EVENT_TIMEOUT_S) -> EventStream:
         """Opens a session; its leases live as long as the stream. Raises AgentUnreachable."""
@@ -164,6 +160,18 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
         # If config has moved the socket, a link leads there, and only the end of it need be short enough.
         self.sock.connect(os.fsencode(os.path.realpath(self._path)))
+
+
+def _result(reply: Json) -> Json:
+    """What a response gives; raises AgentError if that is an error, ValueError if it is no response."""
+    match reply:
+        case {"error": {"code": int(code), "message": str(message), "data": dict(data)}}:
+            raise AgentError(code, message, data)
+        case {"error": {"code": int(code), "message": str(message)}}:
+            raise AgentError(code, message, {})
+        case {"result": result}:
+            return result
+    raise ValueError("not a JSON-RPC response")
 
 
 def _unreachable(path: Path, error: Exception) -> AgentUnreachable:

@@ -1,0 +1,130 @@
+"""What the agent answers over HTTP to clients that die, ask too much at once, or send what is too big."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from agent.client import AgentUnreachable, Client
+from agent.dagstore.events import Hub
+from agent.dagstore.leases import Leases
+from agent.rpc import application as module
+from agent.rpc.application import application
+from agent.rpc.http import UnixBind, serve
+from agent.rpc.jsonrpc import MAX_BODY_BYTES
+from agent.rpc.methods import Services
+from agent.workers import open_pool
+from tests.agent.cars import write_car
+from tests.agent.stores import LocalWorkers, dagstore_at, register
+
+
+@asynccontextmanager
+async def served_at(path: Path, workers: LocalWorkers | None = None) -> AsyncIterator[Services]:
+    """The application on the socket `path / "s"`, in this loop."""
+    hub, stop = Hub(buffer=1000), trio.Event()
+    async with (
+        open_pool(limit=1) as pool,
+        dagstore_at(path, workers=workers, hub=hub) as dagstore,
+        trio.open_nursery() as nursery,
+    ):
+        services = Services(dagstore, Leases(dagstore), pool, path, "1.2", stop, time.monotonic())
+        app = application(services, hub, admin_gid=None)
+        await nursery.start(partial(serve, grace_s=0.1), app, [UnixBind(path / "s")], stop)
+        yield services
+        stop.set()
+
+
+def request(calls: Any) -> bytes:  # Any: JSON
+    body = json.dumps(calls).encode()
+    return b"POST /rpc/v0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
+
+
+def call(method: str, *params: object, number: int = 1) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
+
+
+async def answer(path: Path, data: bytes) -> Any:  # Any: JSON
+    async with await trio.open_unix_socket(path / "s") as stream:
+        await stream.send_all(data)
+        reply = b"".join([chunk async for chunk in stream])
+    return json.loads(reply.partition(b"\r\n\r\n")[2])
+
+
+async def test_a_client_that_dies_in_the_middle_of_its_request_is_not_worth_a_line(tmp_path: Path) -> None:
+    async with served_at(tmp_path):
+        stream = await trio.open_unix_socket(tmp_path / "s")
+        await stream.send_all(request([])[:-1])
+        await wait_all_tasks_blocked()
+        await stream.aclose()
+        await wait_all_tasks_blocked(0.01)  # a traceback in the log would fail the test
+
+
+async def test_a_call_whose_client_is_gone_holds_nothing_when_its_index_is_done(tmp_path: Path) -> None:
+    """D-14: whoever waited in vain is not given a lease that nobody will give back."""
+    workers = LocalWorkers()
+    workers.hold()
+    async with served_at(tmp_path, workers) as services:
+        await register(services.dagstore, "x", write_car(tmp_path / "x.car"), wait=False)
+        session = services.leases.open("a mount")
+        stream = await trio.open_unix_socket(tmp_path / "s")
+        await stream.send_all(request(call("Carfs.AcquireShard", session, "x")))
+        await wait_all_tasks_blocked(0.01)
+        await stream.aclose()
+        await wait_all_tasks_blocked(0.01)
+        workers.gate.set()
+        await services.dagstore.acquire("x")
+        assert services.dagstore.record("x").refs == 1
+
+
+async def test_a_big_batch_leaves_turns_for_others(tmp_path: Path) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with served_at(tmp_path), trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        before = turns
+        calls = [call("Filecoin.Version", number=number) for number in range(1000)]
+        replies = await answer(tmp_path, request(calls))
+        assert [reply["id"] for reply in replies] == list(range(1000))
+        assert turns - before > 50
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_batch_is_refused_what_would_not_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BATCH_REPLY_BYTES", 1000)
+    async with served_at(tmp_path):
+        calls = [call("Filecoin.Version", number=number) for number in range(100)]
+        replies = await answer(tmp_path, request(calls))
+    assert 5 < sum("result" in reply for reply in replies) < 50
+    assert replies[-1]["error"]["data"]["class"] == "invalid"
+    assert "this batch have more than" in replies[-1]["error"]["message"]
+
+
+async def test_a_body_that_is_too_big_is_refused_before_it_is_sent_and_the_client_says_so(
+    tmp_path: Path,
+) -> None:
+    async with served_at(tmp_path):
+        async with await trio.open_unix_socket(tmp_path / "s") as stream:
+            await stream.send_all(b"POST /rpc/v0 HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 413")
+        with pytest.raises(AgentUnreachable, match=f"413: a request body has at most {MAX_BODY_BYTES} bytes"):
+            await trio.to_thread.run_sync(Client(tmp_path / "s").call, "f", ["x" * MAX_BODY_BYTES])
