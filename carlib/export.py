@@ -78,9 +78,8 @@ class Export:
             identity = identity or visit.cid.is_identity
             if codec is not None:
                 entries[visit.cid.hash_code, len(visit.cid.digest)] += 1
-        size = payload if version == 1 else V2_PREFIX_BYTES + payload
-        if codec is not None:
-            size += _index_size(codec, entries)
+        size = payload + (V2_PREFIX_BYTES if version == 2 else 0)
+        size += 0 if codec is None else _index_size(codec, entries)
         return cls(
             source,
             header,

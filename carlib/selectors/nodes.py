@@ -15,7 +15,7 @@ from carlib.blockstore import Blocks
 from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
 from carlib.errors import CarError, LimitExceeded, Malformed
 from carlib.limits import MAX_BLOCK_BYTES, MAX_NODE_DEPTH
-from carlib.traversal.entity import ByteRange, walk_entity
+from carlib.traversal.entity import ByteRange, unixfs_data, walk_entity
 from carlib.traversal.ledger import Ledger, Visit
 from carlib.traversal.path import Passed
 from carlib.unixfs import Entry
@@ -168,7 +168,7 @@ def reify(
 
 
 def _object(view: str, node: Node, visit: Visit, block: bytes, passed: Passed, file_store: Blocks) -> Node:
-    found = unixfs_node.data_of(block)
+    found = unixfs_data(block)
     if found is not None and found.is_file:
         file = File.open(file_store, visit.cid)
         return FileNode(file, visit.depth, 0, file.size)

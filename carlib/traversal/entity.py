@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from carlib import dagpb
 from carlib.cid import DAG_PB, Cid
-from carlib.errors import Malformed
+from carlib.errors import CarError, Malformed
 from carlib.traversal.ledger import Ledger, Visit
 from carlib.unixfs import node
 from carlib.unixfs.file import Inner
@@ -62,11 +63,22 @@ def walk_entity(ledger: Ledger, cid: Cid, depth: int, wanted: ByteRange | None =
         yield visit
     if cid.codec != DAG_PB or visit.data is None:
         return
-    found = node.data_of(visit.data)
+    found = unixfs_data(visit.data)
     if found is not None and found.is_file:
         yield from _file(ledger, visit, wanted)
     elif found is not None and found.type is node.DataType.HAMT_SHARD:
         yield from _shards(ledger, visit)
+
+
+def unixfs_data(block: bytes) -> node.Data | None:
+    """The UnixFS node in a dag-pb ``block``, or None where its Data is absent or something else."""
+    message = dagpb.data_of(block, strict=False)
+    if message is None:
+        return None
+    try:
+        return node.Data.parse(message)
+    except CarError:
+        return None
 
 
 def _shards(ledger: Ledger, root: Visit) -> Iterator[Visit]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple
 
-from carlib import dagcbor, dagjson, dagpb
+from carlib import dagcbor, dagjson
 from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
 from carlib.errors import CarError
+from carlib.traversal.entity import unixfs_data
 from carlib.traversal.ledger import Ledger, Visit
 from carlib.unixfs import NoSuchEntry, node
 from carlib.unixfs.directory import Listing, PlainListing
@@ -103,12 +104,7 @@ def _step(passed: Passed, cid: Cid, block: bytes, path: tuple[bytes, ...], posit
 def _listing(passed: Passed, cid: Cid, block: bytes) -> Listing:
     if cid.codec != DAG_PB:
         raise node.refusal(cid, None, "a directory")
-    try:
-        found = node.data_of(block)
-    except CarError:
-        if dagpb.data_of(block) is None:
-            raise
-        found = None  # dag-pb of another kind
+    found = unixfs_data(block)
     if found is None or found.type is node.DataType.DIRECTORY:
         return PlainListing(block)
     if found.type is node.DataType.HAMT_SHARD:

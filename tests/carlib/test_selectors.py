@@ -393,6 +393,15 @@ def test_names_lead_through_directories_seen_as_maps() -> None:
     assert [visit.cid for visit in Selection(blocks, ((root, selector),)).walk()] == [root, inner, leaf]
 
 
+def test_dag_pb_that_is_no_unixfs_is_seen_as_its_named_links() -> None:
+    blocks = MemoryBlocks()
+    leaf = put_raw(blocks, b"leaf")
+    for data in (None, b"", b"not UnixFS"):
+        root = put_node(blocks, (PBLink(leaf, b"l"),), data)
+        steps = select(blocks, root, parse(json.dumps(as_unixfs(fields(l=MATCH)))))
+        assert [(step.path, step.matched) for step in steps] == [("", False), ("l", True)]
+
+
 def test_of_a_sharded_directory_only_the_shards_on_the_way_are_touched() -> None:
     root = Cid.parse("bafybeiggvykl7skb2ndlmacg2k5modvudocffxjesexlod2pfvg5yhwrqm")
     with ReadOnlyBlockstore.open(

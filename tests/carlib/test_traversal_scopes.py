@@ -154,7 +154,8 @@ def test_an_entity_of_anything_else_is_one_block() -> None:
     raw = put_raw(blocks, b"raw")
     link = put_node(blocks, (), Data(DataType.SYMLINK, b"raw").encode())
     plain = put_node(blocks, (PBLink(raw),))
-    for cid in (raw, link, plain, put(blocks, dagcbor.encode([raw]), DAG_CBOR)):
+    other = put_node(blocks, (PBLink(raw),), b"not UnixFS")
+    for cid in (raw, link, plain, other, put(blocks, dagcbor.encode([raw]), DAG_CBOR)):
         assert walked(blocks, cid, scope=Scope.ENTITY) == [cid]
 
 
