@@ -34,5 +34,5 @@ MAX_NODE_DEPTH: Final = 128
 """Nesting inside one dag-cbor or dag-json block."""
 MAX_DAG_DEPTH: Final = 1024
 """Links followed from a root to a leaf (boxo: the same)."""
-MAX_LINKS: Final = 1 << 20
-"""Links of one dag-pb node."""
+MAX_LINKS: Final = 1 << 18
+"""Links of one dag-pb node; the largest block holds 200,000 that carry a hash."""

@@ -1,8 +1,8 @@
 """A file or a directory tree of the file system as an indexed CAR, in one pass over its data.
 
-Everything below the source is packed, hidden files too (the profile unixfs-v1-2025 leaves them out: ``hidden=False``),
-symlinks as they are, empty directories too; names in the order of their bytes.  The source itself may be a symlink,
-which is followed.  Sockets, FIFOs and devices are left out and reported, and so is the CAR being written.
+The profile decides what of the source is packed: by ours everything below it, hidden files too, symlinks as they are,
+empty directories too; names in the order of their bytes.  The source itself may be a symlink, which is followed.
+Sockets, FIFOs and devices are left out and reported, and so is the CAR being written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Flag
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,9 +22,11 @@ from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError
 from carlib.limits import KIB, MIB
 from carlib.options import WriteOptions
-from carlib.unixfs.builder import Builder, Link
+from carlib.unixfs import chunking
+from carlib.unixfs.builder import Builder
 from carlib.unixfs.hashing import Built
-from carlib.unixfs.profile import CARFS, Profile
+from carlib.unixfs.links import Links
+from carlib.unixfs.profile import CARFS, Profile, Symlinks
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, 0 where that is not known."""
@@ -39,6 +42,15 @@ _SPECIAL: Final = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
+
+
+class Preserve(Flag):
+    """What is stored of a file's attributes, which changes CIDs."""
+
+    NOTHING = 0
+    MODE = 1
+    MTIME = 2
+    ALL = 3
 
 
 class SourceChanged(CarError):
@@ -74,22 +86,55 @@ def pack(
     *,
     profile: Profile = CARFS,
     progress: Progress | None = None,
-    hidden: bool = True,
-    preserve: bool = False,
+    hidden: bool | None = None,
+    preserve: Preserve = Preserve.NOTHING,
     version: int = 2,
 ) -> PackReport:
     """Write ``source`` into a CAR at ``out``, which appears when it is complete.
 
-    ``preserve`` stores permissions and modification times, which changes CIDs.  Raises OSError that names the file
-    which could not be read, SourceChanged, ValueError for a source that is neither a file nor a directory.
+    ``hidden`` overrides the profile.  Raises OSError that names the file which could not be read, SourceChanged,
+    ValueError for a source that is neither a file nor a directory.
     """
-    threads = ThreadPoolExecutor(min(MAX_HASHING_THREADS, os.cpu_count() or 1), "carfs-hash")
-    with threads, writer.creating(out, WriteOptions(version=version), roots=[root_like(profile)]) as car:
-        builder = Builder(car, profile, threads)
-        packer = Packer(builder, out, progress, hidden=hidden, preserve=preserve)
-        root = packer.pack(source)
-        car.finish([root])
-    return packer.report(root, car)
+    if hidden is not None:
+        profile = replace(profile, hidden=hidden)
+
+    def attempt(room: Cid) -> PackReport:
+        with (
+            ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
+            writer.creating(out, WriteOptions(version=version), roots=[room]) as car,
+        ):
+            packer = Packer(Builder(car, profile, threads), out, progress, preserve=preserve)
+            root = packer.pack(source, room)
+            car.finish([root])
+        return packer.report(root, car)
+
+    return rooted(profile, attempt)
+
+
+def hashing_threads() -> int:
+    """Threads that are worth their while."""
+    return min(MAX_HASHING_THREADS, os.cpu_count() or 1)
+
+
+class _RootOfOtherLength(Exception):
+    def __init__(self, root: Cid) -> None:
+        self.root = root
+
+
+def rooted(profile: Profile, attempt: Callable[[Cid], PackReport]) -> PackReport:
+    """What ``attempt`` gives: it is told a CID as long as the root will be, for which a CAR's header needs room.
+
+    Only where the root is inlined its length depends on the data, and there is a second attempt: a tree that small is
+    read twice (Lotus fails on it).
+    """
+    try:
+        return attempt(root_like(profile))
+    except _RootOfOtherLength as other:
+        room = other.root
+    try:
+        return attempt(room)
+    except _RootOfOtherLength:
+        raise SourceChanged("changed while it was packed") from None
 
 
 def root_like(profile: Profile) -> Cid:
@@ -104,9 +149,10 @@ class _Folder:
 
     path: bytes
     name: bytes
+    identity: tuple[int, int]
     attributes: dict[str, int]
     listing: list[tuple[bytes, int]]
-    links: list[Link] = field(default_factory=list)
+    links: Links = field(default_factory=Links)
 
 
 class Watcher(Protocol):
@@ -128,8 +174,7 @@ class Packer:
         out: Path,
         progress: Progress | None = None,
         *,
-        hidden: bool = True,
-        preserve: bool = False,
+        preserve: Preserve = Preserve.NOTHING,
         watcher: Watcher | None = None,
     ) -> None:
         """``out`` is the CAR being written, which is not packed where it lies in the source."""
@@ -138,18 +183,21 @@ class Packer:
         self._builder = builder
         self._progress = progress or (lambda _done, _total: None)
         self._watcher = watcher
-        self._hidden = hidden
+        self._profile = builder.profile
         self._preserve = preserve
         self._total = 0
         self._reported = 0
         self._out_name = os.fsencode(out.name)
         self._out_folder = _identity(out.parent.stat())
 
-    def pack(self, source: Path) -> Cid:
-        """Everything below ``source``; its root, when every block was put."""
-        root = self._pack(os.fsencode(source))
+    def pack(self, source: Path, room: Cid) -> Cid:
+        """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
+        built = self._pack(os.fsencode(source))
         self._builder.flush()
-        return root.cid
+        root = built.cid
+        if len(root.raw) != len(room.raw):
+            raise _RootOfOtherLength(root)
+        return root
 
     def report(self, root: Cid, car: writer.CarWriter) -> PackReport:
         """What was packed into ``car``."""
@@ -174,46 +222,67 @@ class Packer:
             raise ValueError(f"{os.fsdecode(source)} is a {_SPECIAL[stat.S_IFMT(found.st_mode)]}")
         folders = [self._enter(source, b"", found)]
         while True:
-            folder = folders[-1]
-            entered = self._pack_entries(folder)
+            entered = self._pack_entries(folders)
             if entered is not None:
                 folders.append(entered)
                 continue
+            folder = folders.pop()
+            if folders and not folder.links and not self._profile.empty_directories:
+                continue
             built = self._builder.directory(folder.links, **folder.attributes)
             self.directories += 1
-            folders.pop()
             if not folders:
                 return built
-            folders[-1].links.append((folder.name, built))
+            folders[-1].links.add(folder.name, built)
 
-    def _pack_entries(self, folder: _Folder) -> _Folder | None:
-        """Pack the entries of ``folder`` up to its next directory, which is entered; None at the end."""
+    def _pack_entries(self, folders: list[_Folder]) -> _Folder | None:
+        """Pack the entries of the last of ``folders`` up to its next directory, which is entered; None at the end."""
+        folder = folders[-1]
         while folder.listing:
             name, kind = folder.listing.pop()
-            path = os.path.join(folder.path, name)  # noqa: PTH118
+            path, found = os.path.join(folder.path, name), None  # noqa: PTH118
+            if kind == stat.S_IFLNK and self._profile.symlinks is Symlinks.FOLLOW:
+                found = self._follow(path, folders)
+                if found is None:
+                    continue
+                kind = stat.S_IFMT(found.st_mode)
             if kind == stat.S_IFDIR:
-                return self._enter(path, name, os.lstat(path))
+                return self._enter(path, name, found or os.lstat(path))
             if kind == stat.S_IFREG:
-                folder.links.append((name, self._pack_file(path)))
-            elif kind == stat.S_IFLNK:
-                folder.links.append((name, self._pack_symlink(path)))
-            else:
+                folder.links.add(name, self._pack_file(path if found is None else os.path.realpath(path)))
+            elif kind != stat.S_IFLNK:
                 self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
+            elif self._profile.symlinks is Symlinks.KEEP:
+                folder.links.add(name, self._pack_symlink(path))
+            else:
+                self._skip(path, "is a symlink")
         return None
 
+    def _follow(self, path: bytes, folders: list[_Folder]) -> os.stat_result | None:
+        """What the symlink at ``path`` leads to; None, and it is left out, where that is nothing or has no end."""
+        try:
+            found = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            self._skip(path, f"is a symlink to nothing ({error.strerror})")
+            return None
+        if _identity(found) in (folder.identity for folder in folders):
+            self._skip(path, "is a symlink to a folder that it is in")
+            return None
+        return found
+
     def _enter(self, path: bytes, name: bytes, found: os.stat_result) -> _Folder:
-        own = _identity(found) == self._out_folder
-        listing = []
+        identity = _identity(found)
+        own, hidden, listing = identity == self._out_folder, self._profile.hidden, []
         with os.scandir(path) as entries:
             for entry in entries:
                 if own and entry.name.startswith(TEMPORARY_PREFIX.encode()):
                     continue  # our own output on its way
                 if own and entry.name == self._out_name:
                     self._skip(entry.path, "is the CAR being written")
-                elif self._hidden or not entry.name.startswith(b"."):
+                elif hidden or not entry.name.startswith(b"."):
                     listing.append((entry.name, _kind(entry)))
         listing.sort(reverse=True)
-        return _Folder(path, name, self._attributes(found), listing)
+        return _Folder(path, name, identity, self._attributes(found), listing)
 
     def _pack_file(self, path: bytes) -> Built:
         """The file at ``path``, read anew once if it changed meanwhile."""
@@ -235,23 +304,28 @@ class Packer:
         raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
 
     def _chunks(self, fd: int, path: bytes, expected: int) -> Iterator[bytes]:
-        """The file in chunks of the profile's size; what the kernel gives short is filled up.
+        """The file as the profile cuts it.
 
         ``expected`` bytes and one are asked for first: a buffer of a whole chunk costs more than reading a small file.
         """
-        size, start = self._builder.profile.chunk_size, self.bytes
-        done, at_end = 0, False
+        profile, start, left = self._profile, self.bytes, expected
+
+        def read(size: int) -> bytes:
+            nonlocal left
+            data = os.read(fd, min(size, left + 1 if left > 0 else _CONFIRM_BYTES))
+            left -= len(data)
+            return data
+
+        if profile.chunker is None:
+            chunks = chunking.fixed(read, profile.chunk_size)
+        else:
+            chunks = chunking.by_content(read, profile.chunker)
         try:
-            while not at_end:
-                chunk = os.read(fd, min(size, max(expected - done, 0) + 1))
-                while len(chunk) < size and not at_end:
-                    more = os.read(fd, min(size - len(chunk), _CONFIRM_BYTES))
-                    chunk += more
-                    at_end = not more
-                if chunk:
-                    if self._watcher is not None:
-                        self._watcher.chunk(path, len(chunk))
-                    yield chunk
+            done = 0
+            for chunk in chunks:
+                if self._watcher is not None:
+                    self._watcher.chunk(path, len(chunk))
+                yield chunk
                 done += len(chunk)
                 self._report(start + done)
         except OSError as error:
@@ -260,14 +334,17 @@ class Packer:
 
     def _pack_symlink(self, path: bytes) -> Built:
         attributes = self._attributes(os.lstat(path))
-        attributes.pop("mode", None)  # a symlink's is always 0777
+        attributes.pop("mode", None)  # a symlink's is always 0777, and kubo stores none
         self.symlinks += 1
         return self._builder.symlink(os.readlink(path), **attributes)  # noqa: PTH115
 
     def _attributes(self, found: os.stat_result) -> dict[str, int]:
-        if not self._preserve:
-            return {}
-        return {"mode": stat.S_IMODE(found.st_mode), "mtime_ns": found.st_mtime_ns}
+        attributes = {}
+        if self._preserve & Preserve.MODE:
+            attributes["mode"] = stat.S_IMODE(found.st_mode)
+        if self._preserve & Preserve.MTIME:
+            attributes["mtime_ns"] = found.st_mtime_ns
+        return attributes
 
     def _skip(self, path: bytes, reason: str) -> None:
         self.skipped.append(Skipped(Path(os.fsdecode(path)), reason))

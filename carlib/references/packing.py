@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from carlib import writer
-from carlib.cid import RAW, Cid
-from carlib.pack import MAX_HASHING_THREADS, Packer, PackReport, Progress, root_like
+from carlib.cid import DAG_PB, RAW, Cid
+from carlib.pack import Packer, PackReport, Preserve, Progress, hashing_threads, rooted
 from carlib.references.table import TableWriter
 from carlib.references.target import Target
+from carlib.unixfs import node
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.profile import CARFS, Profile
+
+_DATA_ALONE: Final = b"\x0a"
+"""What a dag-pb node without links begins with."""
 
 
 def pack_references(
@@ -23,30 +29,37 @@ def pack_references(
     folder: Path = Path("/"),
     profile: Profile = CARFS,
     progress: Progress | None = None,
-    hidden: bool = True,
-    preserve: bool = False,
+    hidden: bool | None = None,
+    preserve: Preserve = Preserve.NOTHING,
 ) -> PackReport:
     """Write the ref-CARv2 of ``source`` at ``out``; references are relative to ``folder``, which must contain it.
 
     The root is that of :func:`carlib.pack.pack`.  Needs a profile with raw leaves.  Raises ValueError, and as that
     does.
     """
-    if not profile.raw_leaves:
+    if not profile.raw_leaves or (preserve and not profile.raw_with_attributes):
         raise ValueError(f"profile {profile.name} wraps leaves in dag-pb: their bytes are in no file")
     base = os.path.realpath(os.fsencode(folder)).rstrip(b"/") + b"/"
     if not (os.path.realpath(os.fsencode(source)) + b"/").startswith(base):
         raise ValueError(f"{source} is not below {folder}")
-    threads = ThreadPoolExecutor(min(MAX_HASHING_THREADS, os.cpu_count() or 1), "carfs-hash")
-    with threads, writer.creating(out, roots=[root_like(profile)]) as car:
-        sink = _ReferencingSink(car, TableWriter(out.parent), base)
-        builder = Builder(sink, profile, threads)
-        packer = Packer(builder, out, progress, hidden=hidden, preserve=preserve, watcher=sink)
-        try:
-            root = packer.pack(Path(os.path.realpath(source)))
-            car.finish([root], between=lambda file: sink.table.write(file, sink.targets))
-        finally:
-            sink.table.close()
-    return packer.report(root, car)
+    if hidden is not None:
+        profile = replace(profile, hidden=hidden)
+
+    def attempt(room: Cid) -> PackReport:
+        with (
+            ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
+            writer.creating(out, roots=[room]) as car,
+        ):
+            sink = _ReferencingSink(car, TableWriter(out.parent), base)
+            packer = Packer(Builder(sink, profile, threads), out, progress, preserve=preserve, watcher=sink)
+            try:
+                root = packer.pack(Path(os.path.realpath(source)), room)
+                car.finish([root], between=lambda file: sink.table.write(file, sink.targets))
+            finally:
+                sink.table.close()
+        return packer.report(root, car)
+
+    return rooted(profile, attempt)
 
 
 class _ReferencingSink:
@@ -64,7 +77,10 @@ class _ReferencingSink:
         self._places: deque[tuple[int, int]] = deque()
 
     def file(self, path: bytes, found: os.stat_result) -> None:
-        target = Target.of(os.path.realpath(path)[len(self._base) :], found)
+        real = os.path.realpath(path)
+        if not real.startswith(self._base):
+            raise ValueError(f"{os.fsdecode(path)} is not below {os.fsdecode(self._base)}")
+        target = Target.of(real[len(self._base) :], found)
         if self.targets and self.targets[-1].path == target.path:
             self.targets[-1] = target
         else:
@@ -77,8 +93,18 @@ class _ReferencingSink:
 
     def put(self, cid: Cid, data: bytes) -> None:
         if cid.codec != RAW or not data:
+            if _wraps_a_chunk(cid, data):
+                self._places.pop()  # put as soon as it was read, before leaves that are still being hashed
             self._car.put(cid, data)
             return
         file, offset = self._places.popleft()
         if not cid.is_identity:
             self.table.add(cid, file, offset, len(data))
+
+
+def _wraps_a_chunk(cid: Cid, block: bytes) -> bool:
+    """Whether ``block`` is a small file in dag-pb because of its attributes: its bytes are in the CAR itself."""
+    if cid.codec != DAG_PB or block[:1] != _DATA_ALONE:
+        return False
+    found = node.data_of(block)
+    return found is not None and found.is_file and bool(found.data)

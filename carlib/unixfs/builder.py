@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 
 from carlib import dagpb
 from carlib.cid import DAG_PB, RAW, Cid
 from carlib.unixfs import sharding
 from carlib.unixfs.hashing import Built, LeafQueue, Sink
 from carlib.unixfs.layout import LAYOUTS
+from carlib.unixfs.links import Link, Links
 from carlib.unixfs.node import Data, DataType
 from carlib.unixfs.profile import CARFS, DirectorySize, Layout, Profile
-
-Link = tuple[bytes, Built]
-"""A name and what it names."""
 
 
 class Builder:
@@ -31,21 +29,23 @@ class Builder:
         self.profile = profile
         self._sink = sink
         self._leaf_type = DataType.RAW if profile.layout is Layout.TRICKLE else DataType.FILE
-        self._leaves = LeafQueue(sink, self._name_leaf, executor)
+        self._leaves = LeafQueue(sink, self._cid, executor)
 
     def flush(self) -> None:
         """Put all leaves that wait for their hash."""
         self._leaves.flush()
 
     def file(self, chunks: Iterable[bytes], *, mode: int | None = None, mtime_ns: int | None = None) -> Built:
-        """The file of these ``chunks``, each of the profile's chunk size but the last, none empty.
+        """The file of these ``chunks``, as the profile cuts them, none empty.
 
-        A file of one raw chunk that has a mode or mtime becomes one dag-pb node around it, as a raw block holds neither
-        (js-ipfs-unixfs does the same; kubo turns raw leaves off altogether).
+        A mode or mtime is in a dag-pb node, as a raw block holds neither: one around the only chunk, if need be (as in
+        js-ipfs-unixfs), or leaves are dag-pb altogether where the profile says so (as in kubo).
         """
         source = iter(chunks)
         first = list(islice(source, 2))
-        if len(first) < 2 and (mode is not None or mtime_ns is not None):
+        has_attributes = mode is not None or mtime_ns is not None
+        is_trickle = self.profile.layout is Layout.TRICKLE
+        if len(first) < 2 and has_attributes and not is_trickle:
             data = first[0] if first else None
             size = len(data or b"")
             return self._node(
@@ -65,7 +65,9 @@ class Builder:
                 below=sum(child.tsize for child in children),
             )
 
-        leaves = map(self._leaf, chain(first or [b""], source))
+        raw = self.profile.raw_leaves and (self.profile.raw_with_attributes or not has_attributes)
+        empty = [] if is_trickle else [b""]
+        leaves = (self._leaf(chunk, raw) for chunk in chain(first or empty, source))
         return LAYOUTS[self.profile.layout](leaves, self.profile.width, join)
 
     def symlink(self, target: bytes, *, mode: int | None = None, mtime_ns: int | None = None) -> Built:
@@ -75,49 +77,42 @@ class Builder:
         )
 
     def directory(
-        self, links: Iterable[Link], *, mode: int | None = None, mtime_ns: int | None = None
+        self, entries: Links | Iterable[Link], *, mode: int | None = None, mtime_ns: int | None = None
     ) -> Built:
         """A directory, sharded if the profile wants it at that size; ValueError for a name that is there twice."""
         self.flush()
-        entries = sorted(links, key=lambda link: link[0])
-        for (name, _), (following, _) in pairwise(entries):
-            if name == following:
-                raise ValueError(f"the name {name!r} is in a directory twice")
+        links = entries if isinstance(entries, Links) else Links(entries)
+        links.settle()
         data = Data(DataType.DIRECTORY, mode=mode, mtime_ns=mtime_ns)
-        below = sum(built.tsize for _, built in entries)
-        if not self._is_large(entries, data):
-            encoded = (dagpb.encode_link(built.raw, name, built.tsize) for name, built in entries)
-            return self._node(encoded, data, size=0, below=below)
-        return sharding.shard(entries, self.profile.hamt_fanout, self._shard, mode, mtime_ns)
+        if not self._is_large(links, data):
+            encoded = (dagpb.encode_link(cid, name, tsize) for name, cid, tsize in links)
+            return self._node(encoded, data, size=0, below=links.tsize)
+        return sharding.shard(links, self.profile.hamt_fanout, self._shard, mode, mtime_ns)
 
-    def _is_large(self, entries: list[Link], data: Data) -> bool:
+    def _is_large(self, links: Links, data: Data) -> bool:
         match self.profile.hamt_measure:
             case DirectorySize.ENTRIES:
-                size = len(entries)
+                size = len(links)
             case DirectorySize.LINKS_BYTES:
-                size = sum(len(name) + len(built.raw) for name, built in entries)
+                size = links.links_bytes()
             case DirectorySize.BLOCK_BYTES:
-                size = len(dagpb.encode_parts((), data.encode()))
-                for name, built in entries:
-                    size += dagpb.link_size(len(built.raw), len(name), built.tsize)
-        return size > self.profile.hamt_threshold
+                size = len(dagpb.encode_parts((), data.encode())) + links.block_bytes()
+        return size + self.profile.hamt_at_threshold > self.profile.hamt_threshold
 
     def _shard(self, links: Iterator[bytes], data: Data, below: int) -> Built:
         return self._node(links, data, size=0, below=below)
 
-    def _leaf(self, chunk: bytes) -> Built:
-        if self.profile.raw_leaves:
-            built = Built(len(chunk), len(chunk))
-            self._leaves.add(built, chunk)
+    def _leaf(self, chunk: bytes, raw: bool) -> Built:
+        size = len(chunk)
+        if raw:
+            built = Built(size, size)
+            self._leaves.add(built, chunk, RAW)
             return built
-        data = Data(self._leaf_type, chunk if len(chunk) else None, len(chunk))
+        data = Data(self._leaf_type, chunk if size else None, size)
         block = dagpb.encode_parts((), data.encode())
-        built = Built(len(chunk), len(block))
-        self._leaves.add(built, block)
+        built = Built(size, len(block))
+        self._leaves.add(built, block, DAG_PB)
         return built
-
-    def _name_leaf(self, block: bytes) -> Cid:
-        return self._cid(block, RAW if self.profile.raw_leaves else DAG_PB)
 
     def _node(self, links: Iterable[bytes], data: Data, *, size: int, below: int) -> Built:
         """Put one dag-pb node; ``below`` are the bytes of all blocks under it."""
@@ -127,5 +122,8 @@ class Builder:
         return Built(size, below + len(block), cid.raw)
 
     def _cid(self, block: bytes, codec: int) -> Cid:
-        cid = Cid.of(block, codec, self.profile.hash_code)
-        return cid if self.profile.cid_version else Cid(cid.multihash)
+        profile = self.profile
+        if 0 < profile.inline_limit >= len(block):
+            return Cid.identity(block, codec)
+        cid = Cid.of(block, codec, profile.hash_code)
+        return cid if profile.cid_version else Cid(cid.multihash)

@@ -44,19 +44,19 @@ class Built:
 class LeafQueue:
     """Hashes blocks in the threads of ``executor`` while the caller reads on; at most 8 MiB wait."""
 
-    def __init__(self, sink: Sink, name: Callable[[bytes], Cid], executor: Executor | None) -> None:
+    def __init__(self, sink: Sink, name: Callable[[bytes, int], Cid], executor: Executor | None) -> None:
         self._sink = sink
         self._name = name
         self._executor = executor
         self._waiting: deque[tuple[Built, bytes, Future[Cid]]] = deque()
         self._waiting_bytes = 0
 
-    def add(self, built: Built, block: bytes) -> None:
+    def add(self, built: Built, block: bytes, codec: int) -> None:
         """Take ``block``, which is ``built``; its ``raw`` is filled in by the time of :meth:`flush`."""
         if self._executor is None or (len(block) < _THREAD_BYTES and not self._waiting):
-            self._put(built, block, self._name(block))
+            self._put(built, block, self._name(block, codec))
             return
-        self._waiting.append((built, block, self._executor.submit(self._name, block)))
+        self._waiting.append((built, block, self._executor.submit(self._name, block, codec)))
         self._waiting_bytes += len(block)
         while self._waiting and (self._waiting_bytes > _AHEAD_BYTES or self._waiting[0][2].done()):
             self._put_next()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import RAW, Cid
-from carlib.pack import PackReport, Skipped, SourceChanged, pack
+from carlib.pack import PackReport, Preserve, Skipped, SourceChanged, pack
 from carlib.unixfs import Directory, File, Kind, Stat, resolve, stat
 from carlib.unixfs.profile import CARFS, PROFILES
 
@@ -192,7 +192,7 @@ def test_preserved_attributes_come_back(tmp_path: Path) -> None:
         os.utime(source / name, ns=(0, times[name]), follow_symlinks=False)
     source.chmod(0o2750)
     os.utime(source, ns=(0, times["folder"]))
-    report, out = packed(source, preserve=True)
+    report, out = packed(source, preserve=Preserve.ALL)
     with ReadOnlyBlockstore.open(out) as blocks:
         found = {entry.name: stat(blocks, entry.cid) for entry in Directory.open(blocks, report.root)}
         assert stat(blocks, report.root) == Stat(Kind.DIRECTORY, 0, 0o2750, times["folder"])

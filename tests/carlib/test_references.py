@@ -19,7 +19,7 @@ from carlib.container import Container, read_container
 from carlib.errors import BlockNotFound, CarError, Malformed
 from carlib.export import Export
 from carlib.extract import extract
-from carlib.pack import pack
+from carlib.pack import Preserve, pack
 from carlib.references import BrokenReference, Reference, ReferenceBlockstore, Status, Target, Targets
 from carlib.references.dense import dense
 from carlib.references.lotus import parse_record
@@ -91,6 +91,19 @@ def test_a_dense_car_with_a_hole_is_not_written(tmp_path: Path, tree: Path, ref_
     with ReferenceBlockstore.open(ref_car, tmp_path) as store, pytest.raises(BrokenReference):
         dense(store, tmp_path / "dense.car")
     assert {path.name for path in tmp_path.iterdir()} == {"source", "ref.car"}
+
+
+def test_small_files_with_attributes_are_whole_in_the_car_and_shift_no_reference(
+    tmp_path: Path, tree: Path
+) -> None:
+    (tree / "z").write_bytes(b"last" * MIB)
+    dense = pack(tree, tmp_path / "dense.car", preserve=Preserve.ALL)
+    report = pack_references(tree, tmp_path / "ref.car", folder=tmp_path, preserve=Preserve.ALL)
+    assert report.root == dense.root
+    with ReferenceBlockstore.open(tmp_path / "ref.car", tmp_path) as store:
+        assert extract(store, dense.root, tmp_path / "out").is_complete
+    for path in ("large", "deep/small", "z"):
+        assert (tmp_path / "out" / path).read_bytes() == (tree / path).read_bytes()
 
 
 def test_standard_readers_see_a_whole_valid_car(tmp_path: Path, ref_car: Path) -> None:

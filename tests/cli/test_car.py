@@ -16,7 +16,8 @@ from agent.cli.exits import Exit
 from agent.cli.main import main
 from carlib.cid import RAW, Cid
 from carlib.pack import pack
-from carlib.unixfs.builder import Builder, Link
+from carlib.unixfs.builder import Builder
+from carlib.unixfs.links import Link
 from carlib.writer import creating
 
 Capture = pytest.CaptureFixture[str]

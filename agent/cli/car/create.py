@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,8 +13,8 @@ from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.exits import CommandFailed
 from agent.cli.output import emit_json
 from agent.cli.progress import progress
-from carlib.pack import PackReport, SourceChanged, pack
-from carlib.unixfs.profile import CARFS, PROFILES
+from carlib.pack import PackReport, Preserve, SourceChanged, pack
+from carlib.unixfs.profile import CARFS, PROFILES, Layout, Profile, Symlinks
 
 
 @command(
@@ -21,11 +23,19 @@ from carlib.unixfs.profile import CARFS, PROFILES
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The CAR to write.")
 @click.option("--profile", type=click.Choice(list(PROFILES)), default=CARFS.name, show_default=True,
-              help="Chunk size, width and sharding, which decide the CIDs.")  # fmt: skip
+              help="Whose parameters, which decide the CIDs; each of them can be overridden.")  # fmt: skip
+@click.option("--chunker", metavar="CHUNKER",
+              help="Where files are cut: size-N, rabin, rabin-AVG, rabin-MIN-AVG-MAX or buzhash.")  # fmt: skip
 @click.option(
-    "--preserve", is_flag=True, help="Store permissions and modification times; this changes the CIDs."
+    "--layout", type=click.Choice([layout.value for layout in Layout]), help="How leaves are linked."
 )
-@click.option("--no-hidden", is_flag=True, help="Leave out names that begin with a dot.")
+@click.option("--preserve", is_flag=True,
+              help="Store permissions and modification times; this changes the CIDs.")  # fmt: skip
+@click.option("--preserve-mode", is_flag=True, help="Store permissions alone.")
+@click.option("--preserve-mtime", is_flag=True, help="Store modification times alone.")
+@click.option("--hidden/--no-hidden", default=None, help="Take or leave out names that begin with a dot.")
+@click.option("--symlinks", type=click.Choice([policy.value for policy in Symlinks]),
+              help="Keep symlinks, pack what they point to, or leave them out.")  # fmt: skip
 @click.option(
     "--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Version of the CAR."
 )
@@ -35,23 +45,23 @@ def create(
     source: Path,
     output: Path,
     profile: str,
-    preserve: bool,
-    no_hidden: bool,
     version: str,
     as_json: bool,
     quiet: bool,
+    **choices: Any,  # those of _chosen
 ) -> None:
     """Pack the file or directory SOURCE into a CAR, in one pass, and print the root.
 
     The CAR is an indexed CARv2 with the root in its header; it appears under its name when it is complete. Sockets,
-    FIFOs and devices are left out and named.
+    FIFOs and devices are left out and named. What becomes of hidden files, symlinks and empty directories is up to
+    the profile; ours packs them as they are.
     """
+    chosen, preserved = _chosen(PROFILES[profile], **choices)
     try:
         with progress(f"packing {source}", quiet=quiet) as step:
             packed = pack(
-                source, output, profile=PROFILES[profile], progress=step,
-                hidden=not no_hidden, preserve=preserve, version=int(version),
-            )  # fmt: skip
+                source, output, profile=chosen, progress=step, preserve=preserved, version=int(version)
+            )
     except (SourceChanged, ValueError) as error:
         raise CommandFailed(str(error)) from error
     for skipped in packed.skipped:
@@ -60,6 +70,33 @@ def create(
         emit_json(_as_json(packed))
     else:
         print(packed.root)
+
+
+def _chosen(
+    profile: Profile,
+    *,
+    chunker: str | None,
+    layout: str | None,
+    hidden: bool | None,
+    symlinks: str | None,
+    preserve: bool,
+    preserve_mode: bool,
+    preserve_mtime: bool,
+) -> tuple[Profile, Preserve]:
+    """The profile with what was asked for instead, and the attributes to keep; UsageError for an unknown chunker."""
+    try:
+        changed = profile.with_chunker(chunker) if chunker is not None else profile
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    changed = replace(
+        changed,
+        layout=profile.layout if layout is None else Layout(layout),
+        hidden=profile.hidden if hidden is None else hidden,
+        symlinks=profile.symlinks if symlinks is None else Symlinks(symlinks),
+    )
+    preserved = Preserve.ALL if preserve else Preserve.NOTHING
+    preserved |= Preserve.MODE if preserve_mode else Preserve.NOTHING
+    return changed, preserved | (Preserve.MTIME if preserve_mtime else Preserve.NOTHING)
 
 
 def _as_json(packed: PackReport) -> dict[str, object]:
