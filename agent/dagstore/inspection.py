@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -11,29 +14,65 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import IndexFacts
 
 TIMEOUT_S = 30.0  # a mount that does not answer for so long counts as gone
-THREADS = 32  # of their own, so that dead mounts hold up nothing but other looks
+THREADS = 32  # that look at once, those apart that hang
 
 
 class Inspector:
-    """Looks, in threads, since a disk or a network may take its time to answer."""
+    """Looks, in threads, since a disk or a network may take its time to answer.
+
+    A thread that hangs in a dead mount cannot be ended. It is left behind, and until it returns nothing else in the
+    same folder is looked at, so that there is one such thread a folder and not one a look.
+    """
 
     def __init__(self, index_directory: Path) -> None:
         self._index_directory = index_directory
-        self._threads = trio.CapacityLimiter(THREADS)
+        self._looks = trio.CapacityLimiter(THREADS)
+        self._left: dict[
+            str, tuple[float, threading.Event]
+        ] = {}  # folder: since when, and whether it returned
 
     async def difference(self, url: str, facts: IndexFacts) -> str:
         """What is not as it was when `facts` were noted; empty if all is.
 
         Raises ShardError if the data cannot be looked at: gone, denied, busy (our fault, not the data's).
         """
-        index_path = self._index_directory / facts.name
+        look = partial(_difference, url, facts, self._index_directory / facts.name)
+        async with self._looks:
+            return await self._bounded(url, look)
+
+    async def _bounded(self, url: str, look: Callable[[], str]) -> str:
+        folder = url.rpartition("/")[0]
+        self._refuse_if_hanging(folder, url)
+        started, returned = trio.current_time(), threading.Event()
+
+        def run() -> str:
+            try:
+                return look()
+            finally:
+                returned.set()
+
         try:
             with trio.fail_after(TIMEOUT_S):
-                return await trio.to_thread.run_sync(
-                    _difference, url, facts, index_path, abandon_on_cancel=True, limiter=self._threads
-                )
+                own = trio.CapacityLimiter(
+                    1
+                )  # a thread that is left behind keeps its place, so not one of ours
+                return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=own)
         except trio.TooSlowError:
-            raise ShardError(ErrorClass.GONE, f"{url} did not answer in {TIMEOUT_S:.0f} s") from None
+            raise _silent(url) from None
+        finally:
+            if not returned.is_set():
+                self._left[folder] = (started, returned)
+
+    def _refuse_if_hanging(self, folder: str, url: str) -> None:
+        since, returned = self._left.get(folder, (0.0, None))
+        if returned is None or returned.is_set():
+            self._left.pop(folder, None)
+        elif trio.current_time() - since >= TIMEOUT_S:
+            raise _silent(url)
+
+
+def _silent(url: str) -> ShardError:
+    return ShardError(ErrorClass.GONE, f"{url} did not answer in {TIMEOUT_S:.0f} s")
 
 
 def _difference(url: str, facts: IndexFacts, index_path: Path) -> str:
