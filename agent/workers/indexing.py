@@ -10,11 +10,12 @@ import shutil
 from pathlib import Path
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.mounts import FileMount
+from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.records import MAX_ROOTS_KEPT
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
 from carlib import durable, indexing
+from carlib.errors import CarError
 
 
 def build_index(params: Params, progress: Progress) -> Params:
@@ -22,10 +23,12 @@ def build_index(params: Params, progress: Progress) -> Params:
     mount, scratch, out = FileMount(Path(params["path"])), Path(params["scratch"]), Path(params["out"])
     before = mount.probe()
     scratch.mkdir(exist_ok=True)
-    report = indexing.build(mount.path, scratch / out.name, progress=progress)
-    changed = before.differs_from(mount.probe())
-    if changed:
-        raise ShardError(ErrorClass.BUSY, f"{mount} was written to while it was indexed ({changed})")
+    try:
+        report = indexing.build(mount.path, scratch / out.name, progress=progress)
+    except CarError:
+        _refuse_if_changed(mount, before)  # a file that is still being copied is not a damaged one
+        raise
+    _refuse_if_changed(mount, before)
     (scratch / out.name).rename(out)
     durable.sync_folder(out.parent)
     shutil.rmtree(scratch)
@@ -40,3 +43,12 @@ def build_index(params: Params, progress: Progress) -> Params:
         "blocks": report.block_count,
         "roots": [str(root) for root in report.roots[:MAX_ROOTS_KEPT]],
     }
+
+
+def _refuse_if_changed(mount: FileMount, before: Fingerprint) -> None:
+    changed = before.differs_from(mount.probe())
+    if changed:
+        message = (
+            f"{mount} was written to while it was indexed ({changed}); recover the shard when that is done"
+        )
+        raise ShardError(ErrorClass.BUSY, message)

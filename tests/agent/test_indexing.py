@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.workers.indexing import build_index
 from carlib import indexing
 from tests.agent.cars import SECTION, write_broken_car, write_car
@@ -37,6 +38,24 @@ def test_a_file_that_grows_while_it_is_indexed_gives_no_index(tmp_path: Path) ->
         build_index(task(tmp_path, path), grow)
     assert raised.value.error_class is ErrorClass.BUSY
     assert not (tmp_path / "out.idx").exists()
+
+
+def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Path) -> None:
+    path = write_broken_car(tmp_path / "x.car")
+    original = FileMount.probe
+
+    def probe(mount: FileMount) -> Fingerprint:
+        found = original(mount)
+        path.write_bytes(path.read_bytes() + b"x")
+        return found
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ShardError, match="recover the shard") as raised,
+    ):
+        patch.setattr(FileMount, "probe", probe)
+        build_index(task(tmp_path, path), lambda _done, _total: None)
+    assert raised.value.error_class is ErrorClass.BUSY
 
 
 def test_a_damaged_file_gives_no_index(tmp_path: Path) -> None:
