@@ -11,7 +11,17 @@ from agent import systemd
 _SYSLOG_LEVELS = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-class JournalFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """A message is one line, whatever is in it: keys and file names may hold line ends and terminal controls."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's name
+        text = super().formatMessage(record)
+        return "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        )
+
+
+class JournalFormatter(LineFormatter):
     """`<N>` before each line, tracebacks included; the journal has the time itself."""
 
     def __init__(self) -> None:
@@ -29,7 +39,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     if systemd.is_journal(stream.fileno()):
         handler.setFormatter(JournalFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -28,7 +28,7 @@ def call(method: str, params: Json = None, *, timeout_s: float | None = client.C
     except client.AgentUnreachable as error:
         raise AgentUnreachable(str(error)) from error
     except client.AgentError as error:
-        raise AgentRefused(str(error), error.error_class) from error
+        raise AgentRefused(shown(str(error)), error.error_class) from error
 
 
 def call_that_indexes(method: str, params: Json, key: str, *, quiet: bool) -> Json:

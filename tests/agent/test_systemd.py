@@ -43,6 +43,13 @@ def test_the_journal_is_known_by_device_and_inode(tmp_path: Path) -> None:
         assert not systemd.is_journal(stream.fileno(), {})
 
 
+def test_a_message_is_one_line_whatever_is_in_it() -> None:
+    """A key with a line end must not be able to write a log line of its own."""
+    record = logging.LogRecord("x", logging.INFO, "f", 1, "shard %s", ("a\nb\x1b[31m ü\udcff",), None)
+    assert logs.LineFormatter("%(message)s").format(record) == r"shard a\nb\x1b[31m ü\udcff"
+    assert logs.JournalFormatter().format(record) == r"<6>x: shard a\nb\x1b[31m ü\udcff"
+
+
 def test_each_line_of_a_record_has_its_level_for_the_journal() -> None:
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(logs.JournalFormatter())
