@@ -52,6 +52,7 @@ EXIT_BY_RPC_CLASS = {
     "gone": Exit.NOT_FOUND,
     "exists": Exit.REFUSED,
     "busy": Exit.REFUSED,
+    "denied": Exit.REFUSED,
     "corrupt": Exit.CORRUPT,
     "invalid": Exit.USAGE,
     "no-space": Exit.FAILED,
