@@ -50,10 +50,8 @@ logger = logging.getLogger(__name__)
 
 LOOKS_AT_ONCE = 8  # at the start, when every shard is looked at
 
-_LOG_LEVELS = {"Failed": logging.WARNING, "Changed": logging.WARNING, "Restarted": logging.INFO}
-_MAY_COME_BACK = frozenset(
-    {ErrorClass.GONE, ErrorClass.DENIED}
-)  # by itself: a disk is mounted, a mode changed
+# By itself: a disk is mounted, a mode changed.
+_MAY_COME_BACK = frozenset({ErrorClass.GONE, ErrorClass.DENIED})
 
 STOPPING = Failure(ErrorClass.BUSY, "the agent is stopping")
 
@@ -84,10 +82,8 @@ class Dagstore:
 
     # What callers ask for
 
-    async def register(
-        self, key: str, url: str, *, directory: Path, lazy: bool = False, wait: bool = False
-    ) -> None:
-        """Takes a shard in; it is on disk before the first await. `url` may be a path, relative to `directory`.
+    async def register(self, key: str, url: str, *, lazy: bool = False, wait: bool = False) -> None:
+        """Takes a shard in; it is on disk before the first await. `url` may be an absolute path.
 
         With `wait`, returns when it is Available, or raises what made it Errored (it stays registered then).
         """
@@ -95,7 +91,7 @@ class Dagstore:
         check_key(key)
         if key in self._shards:
             raise ShardError(ErrorClass.EXISTS, f"a shard with the key {key!r} exists already", key=key)
-        mount = mounts.resolve(url, directory=directory)
+        mount = mounts.resolve(url)
         row = ShardRow(key, mount.url, ShardState.NEW, lazy, now_text())
         shard = self._shards[key] = Shard(row, Life())
         waiter = self._steps.waiters.add() if wait and not lazy else None
@@ -155,7 +151,10 @@ class Dagstore:
             raise ShardError(ErrorClass.BUSY, message, key=key)
         self._steps.apply(shard, Destroy())
         if shard.row.index is not None:
-            await self._indexer.discard(shard.row.index.name)
+            with trio.CancelScope(
+                shield=True
+            ):  # short, and nobody would come back to it before the next start
+                await self._indexer.discard(shard.row.index.name)
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
 
@@ -170,9 +169,9 @@ class Dagstore:
         """The keys of all shards, sorted."""
         return sorted(self._shards)
 
-    def rows(self) -> list[tuple[ShardRow, ShardState]]:
-        """What the catalogue keeps of all shards, sorted by key, and their state now."""
-        return [(shard.row, shard.life.state) for _, shard in sorted(self._shards.items())]
+    def lives(self) -> list[tuple[str, Life]]:
+        """All shards, sorted by key, and where each is in its life."""
+        return [(key, shard.life) for key, shard in sorted(self._shards.items())]
 
     def counts(self) -> dict[str, int]:
         """How many shards are in which state; states without shards are left out."""

@@ -1,6 +1,6 @@
 """A shard's life as a table: states, events, effects, and the one function that takes a step.
 
-Pure: no clock, no await, no log. `dagstore.py` feeds events in and carries the effects out in the order in which they
+Pure: no clock, no await, no log. `steps.py` feeds events in and carries the effects out in the order in which they
 are returned; the model test drives the same function with random events.
 
 State names are Lotus' own on the wire. `Available` and `Serving` differ only by the number of references, which end

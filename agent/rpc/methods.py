@@ -183,7 +183,10 @@ async def version(services: Services, params: NoParams) -> Json:
 
 @method("Filecoin.DagstoreListShards", Permission.READ)
 async def list_shards_as_lotus(services: Services, params: NoParams) -> list[LotusShard]:
-    return [LotusShard(row.key, state.value, row.error) for row, state in services.dagstore.rows()]
+    return [
+        LotusShard(key, life.state.value, life.failure.message if life.failure is not None else "")
+        for key, life in services.dagstore.lives()
+    ]
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)
@@ -191,9 +194,7 @@ async def register_shard_as_lotus(services: Services, params: LotusRegisterParam
     if params.options is None:
         message = f"there is no piece store to find {params.key!r} in; give {{URL}} as the second parameter"
         raise ShardError(ErrorClass.INVALID, message, key=params.key)
-    await services.dagstore.register(
-        params.key, params.options.url, directory=Path.cwd(), lazy=params.options.lazy
-    )
+    await services.dagstore.register(params.key, params.options.url, lazy=params.options.lazy)
 
 
 @method("Filecoin.DagstoreInitializeShard", Permission.WRITE)
@@ -208,9 +209,7 @@ async def recover_shard(services: Services, params: KeyParams) -> None:
 
 @method("Carfs.RegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: RegisterParams) -> ShardRecord:
-    await services.dagstore.register(
-        params.key, params.url, directory=Path.cwd(), lazy=params.lazy, wait=params.wait
-    )
+    await services.dagstore.register(params.key, params.url, lazy=params.lazy, wait=params.wait)
     return services.dagstore.record(params.key)
 
 

@@ -67,4 +67,4 @@ async def dagstore_at(
 async def register(
     dagstore: Dagstore, key: str, path: Path, *, lazy: bool = False, wait: bool = True
 ) -> None:
-    await dagstore.register(key, str(path), directory=path.parent, lazy=lazy, wait=wait)
+    await dagstore.register(key, str(path), lazy=lazy, wait=wait)

@@ -311,6 +311,15 @@ async def test_destroying_while_indexing_cancels_the_work_and_nothing_comes_back
         assert dagstore.list_keys() == []
 
 
+async def test_destroying_removes_the_index_though_the_caller_is_cancelled(tmp_path: Path) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, "x", write_car(tmp_path / "x.car"))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await dagstore.destroy("x")
+        assert (dagstore.list_keys(), indices(tmp_path)) == ([], [])
+
+
 async def test_a_key_can_be_used_again_while_the_old_work_still_ends(tmp_path: Path) -> None:
     workers = LocalWorkers()
     workers.hold()
@@ -493,6 +502,7 @@ async def test_an_outcome_that_does_not_fit_on_the_disk_is_an_error_that_can_be_
                 await register(dagstore, "x", write_car(tmp_path / "x.car"))
             assert raised.value.error_class is ErrorClass.NO_SPACE
             assert dagstore.record("x").state == ERRORED
+            assert [life.failure for _, life in dagstore.lives()] == [raised.value.failure]
             await dagstore.recover("x")
             assert_serves(await dagstore.acquire("x"))
     assert len(indices(tmp_path)) == 1

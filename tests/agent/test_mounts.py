@@ -64,11 +64,18 @@ def test_what_people_write_becomes_a_canonical_url(text: str, url: str) -> None:
         ("file:///a%00b", "not an absolute path"),
         ("", "empty path"),
         ("file:///" + "x" * 40_000, "at most"),
+        ("x" * 5000, "a path of 5006 bytes; the system allows 4095"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(ShardError, match=message) as raised:
         mounts.resolve(text, directory=Path("/base"))
+    assert raised.value.error_class is ErrorClass.INVALID
+
+
+def test_a_relative_path_needs_to_know_from_where() -> None:
+    with pytest.raises(ShardError, match=r"'x\.car' is neither a URL nor an absolute path") as raised:
+        mounts.resolve("x.car")
     assert raised.value.error_class is ErrorClass.INVALID
 
 

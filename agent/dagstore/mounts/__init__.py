@@ -44,7 +44,7 @@ def parse(url: str) -> Mount:
     return make(url)
 
 
-def resolve(url_or_path: str, *, directory: Path) -> Mount:
+def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:
     """Likewise for what a person writes: a URL, or a path, which is taken from `directory` if it is relative.
 
     `a:b` is a path unless there is a `//` after the colon or `a` is a known scheme before a slash."""
@@ -56,4 +56,6 @@ def resolve(url_or_path: str, *, directory: Path) -> Mount:
         return parse(url_or_path)
     if not url_or_path:
         raise ShardError(ErrorClass.INVALID, "an empty path")
-    return FileMount.at(os.fsencode(directory / url_or_path))
+    if directory is None and not url_or_path.startswith("/"):
+        raise ShardError(ErrorClass.INVALID, f"{url_or_path!r} is neither a URL nor an absolute path")
+    return FileMount.at(os.fsencode((directory or Path("/")) / url_or_path))

@@ -11,6 +11,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.mounts.mount import Fingerprint
 
+MAX_PATH_BYTES = 4095  # PATH_MAX without its NUL
+
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
@@ -23,6 +25,9 @@ class FileMount:
         """The mount of an absolute path; raises ShardError(invalid)."""
         if b"\0" in path or not path.startswith(b"/"):
             raise ShardError(ErrorClass.INVALID, f"{os.fsdecode(path)!r} is not an absolute path")
+        if len(path) > MAX_PATH_BYTES:
+            message = f"a path of {len(path)} bytes; the system allows {MAX_PATH_BYTES}"
+            raise ShardError(ErrorClass.INVALID, message)
         return cls(Path(os.fsdecode(path)))
 
     @classmethod
