@@ -10,14 +10,14 @@ STAMP := $(VENV)/.installed
 PACKAGES := carlib agent fusefs
 export PYTHON
 
-.PHONY: help install up test check bench fuzz lock clean
+.PHONY: help install up test check peers bench fuzz lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 install: $(STAMP) ## Install all that is needed: Debian packages (as root, only missing ones) and .venv
 
-$(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/piece/_kernel.c .ci/install
+$(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/piece/_kernel.c carlib/unixfs/_rolling.c .ci/install
 	@.ci/install $(VENV)
 	@touch $@
 
@@ -31,6 +31,9 @@ check: install ## Formatting, lint and types
 	@$(BIN)/ruff format --check --quiet . || { echo "carfs: run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+
+peers: install ## Install the programs that tests compare with, below .bench; kubo takes minutes
+	@$(BIN)/python -m tests.bench.peers
 
 bench: install ## Measure speed and memory, side by side with other tools where they can be had
 	@$(BIN)/python -m tests.bench
@@ -47,4 +50,4 @@ lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/piece/*.so
+	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/*/*.so

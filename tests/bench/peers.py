@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GO_CAR = "v2.17.0"  # as in gocar/go.mod
+KUBO = "0.43.0"  # as in kubo/go.mod
 IPFS_CAR = "3.1.0"
 RATARMOUNT = "1.3.0"
-INSTALL_TIMEOUT_S = 300
+INSTALL_TIMEOUT_S = 1_200  # of which kubo takes four minutes on two cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +28,32 @@ class Peers:
     go_car: Path | None
     ipfs_car: Path | None
     ratarmount: Path | None
+    kubo: Path | None
+
+
+def found(folder: Path) -> Peers:
+    """What is installed below `folder` already."""
+    there = {name: folder / path if (folder / path).exists() else None for name, path in PROGRAMS.items()}
+    return Peers(**there)
 
 
 def install(folder: Path) -> Peers:
     """Installs what is not there yet; says of each that fails what was tried."""
-    return Peers(
-        go_car=_have("go-car", folder / "gocar" / "gocar", "go", _build_go_car),
-        ipfs_car=_have(
-            "ipfs-car", folder / "npm" / "node_modules" / ".bin" / "ipfs-car", "npm", _install_ipfs_car
-        ),
-        ratarmount=_have(
-            "ratarmount", folder / "ratarmount" / "bin" / "ratarmount", sys.executable, _install_ratarmount
-        ),
-    )
+    for name, (needs, make) in MAKERS.items():
+        _have(name, folder / PROGRAMS[name], needs, make)
+    return found(folder)
 
 
-def _have(name: str, program: Path, needs: str, make: Callable[[Path], None]) -> Path | None:
+def _have(name: str, program: Path, needs: str, make: Callable[[Path], None]) -> None:
     if program.exists():
-        return program
+        return
     if shutil.which(needs) is None:
         print(f"{name}: left out, there is no {needs} here")
-        return None
+        return
     try:
         make(program)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"{name}: left out, it could not be installed: {_reason(error)}")
-        return None
-    return program
 
 
 def _build_go_car(program: Path) -> None:
@@ -61,6 +61,12 @@ def _build_go_car(program: Path) -> None:
     shutil.copytree(source, program.parent, dirs_exist_ok=True)
     _run(["go", "mod", "tidy"], program.parent)
     _run(["go", "build", "-o", program.name, "."], program.parent)
+
+
+def _build_kubo(program: Path) -> None:
+    """As `go install`, which would ask for more of the module than a proxy needs to have."""
+    shutil.copytree(Path(__file__).with_name("kubo"), program.parent, dirs_exist_ok=True)
+    _run(["go", "build", "-o", program.name, "github.com/ipfs/kubo/cmd/ipfs"], program.parent)
 
 
 def _install_ipfs_car(program: Path) -> None:
@@ -89,3 +95,21 @@ def _reason(error: Exception) -> str:
     """The last line that the installer said."""
     said = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
     return said[-1] if said else str(error)
+
+
+PROGRAMS = {
+    "go_car": "gocar/gocar",
+    "ipfs_car": "npm/node_modules/.bin/ipfs-car",
+    "ratarmount": "ratarmount/bin/ratarmount",
+    "kubo": "kubo/ipfs",
+}
+MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "go_car": ("go", _build_go_car),
+    "ipfs_car": ("npm", _install_ipfs_car),
+    "ratarmount": (sys.executable, _install_ratarmount),
+    "kubo": ("go", _build_kubo),
+}
+"""What a program needs to be installed, and what installs it."""
+
+if __name__ == "__main__":
+    install(Path(".bench").resolve())

@@ -1,0 +1,59 @@
+"""The other programs that tests compare with: found where `make peers` puts them, never installed by a test.
+
+A test that needs one that is absent skips and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.bench import peers
+from tests.fixtures import REPOSITORY
+
+FOLDER = Path(os.environ.get("CARFS_PEERS") or REPOSITORY / ".bench")
+_TIMEOUT_S = 120
+
+
+def program(name: str) -> Path:
+    """The program of that name among `tests.bench.peers.PROGRAMS`; skips the calling test where it is absent."""
+    path: Path | None = getattr(peers.found(FOLDER), name)
+    if path is None:
+        pytest.skip(f"no {name} below {FOLDER} (make peers)")
+    return path
+
+
+def run(command: Sequence[str | Path], *, stdin: bytes = b"", **environment: str) -> str:
+    """What `command` prints; fails the test with what it says where it fails."""
+    done = subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=_TIMEOUT_S,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout.decode()
+
+
+class Kubo:
+    """`ipfs` with a repository of its own and no network."""
+
+    def __init__(self, folder: Path) -> None:
+        """An empty repository in `folder`."""
+        self._program = program("kubo")
+        self._environment = {"IPFS_PATH": str(folder), "IPFS_TELEMETRY": "off"}
+        self("init", "--empty-repo", "--profile=test,autoconf-off")
+
+    def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> str:
+        command = [self._program, *arguments, "--offline"]
+        return run(command, stdin=stdin, **self._environment).strip()
+
+    def add(self, path: Path, *options: str) -> str:
+        """The root CID that `ipfs add` gives for `path`; nothing is stored."""
+        return self("add", "-Q", "--only-hash", *options, path)
