@@ -11,6 +11,17 @@ from agent.cli.command import CommandTable, command, example, group, json_option
 from agent.cli.exits import CommandFailed, Exit
 from agent.cli.output import emit_json, emit_table
 
+
+def _text_key(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("a shard key must be Unicode text") from None
+    return value
+
+
+_key_argument = click.argument("key", callback=_text_key)
+
 COMMANDS: CommandTable = {
     "register-shard": ("agent.cli.dagstore:register_shard", "Take a CAR in as a shard, and index it."),
     "list-shards": ("agent.cli.dagstore:list_shards", "List all shards and their states."),
@@ -33,7 +44,7 @@ def dagstore() -> None:
         "carfs dagstore register-shard --lazy piece file:///srv/pieces/a%20b.car",
     )
 )
-@click.argument("key")
+@_key_argument
 @click.argument("url")
 @click.option("--lazy", is_flag=True, help="Index it when it is first used, not now.")
 @click.option("--no-wait", is_flag=True, help="Return when it is registered, not when it is indexed.")
@@ -83,7 +94,7 @@ def list_shards(as_json: bool) -> None:
 
 
 @command(epilog=example("carfs dagstore initialize-shard photos"))
-@click.argument("key")
+@_key_argument
 @quiet_option
 def initialize_shard(key: str, quiet: bool) -> None:
     """Index the shard KEY, which was registered lazily and not used yet; returns when it is available."""
@@ -91,7 +102,7 @@ def initialize_shard(key: str, quiet: bool) -> None:
 
 
 @command(epilog=example("carfs dagstore recover-shard photos"))
-@click.argument("key")
+@_key_argument
 @quiet_option
 def recover_shard(key: str, quiet: bool) -> None:
     """Index the errored shard KEY again; returns when it is available."""
@@ -99,7 +110,7 @@ def recover_shard(key: str, quiet: bool) -> None:
 
 
 @command(epilog=example("carfs dagstore destroy-shard photos"))
-@click.argument("key")
+@_key_argument
 def destroy_shard(key: str) -> None:
     """Forget the shard KEY and remove its index; the CAR stays. Refused while a mount uses the shard."""
     call("Carfs.DestroyShard", {"Key": key})

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.exits import EXIT_BY_RPC_CLASS
+from agent.dagstore.failures import ErrorClass
 from tests.agent.cars import write_broken_car, write_car
 from tests.agent.processes import AgentProcess
 from tests.fixtures import REPOSITORY
@@ -81,7 +83,7 @@ def test_no_shards_print_nothing(carfs: Shell) -> None:
         (["register-shard", "x", "cut.car"], 5, "cut.car: offset"),
         (["register-shard", "x", "gopher://host/x"], 2, "no mount for the scheme 'gopher'"),
         (["register-shard", "", "ok.car"], 2, "a shard key has 1 to 1024 bytes"),
-        (["register-shard", b"\xff", "ok.car"], 2, "parse error"),
+        (["register-shard", b"\xff", "ok.car"], 2, "a shard key must be Unicode text"),
         (["destroy-shard", "none"], 3, "shard not found: 'none'"),
         (["register-shard", "there", "ok.car"], 4, "exists already"),
         (["recover-shard", "there"], 4, "expected state ShardStateErrored, was: ShardStateAvailable"),
@@ -130,3 +132,17 @@ def test_help_has_an_example_and_is_quick_to_import(command: list[str], tmp_path
     code, out, _ = Shell(tmp_path, tmp_path)(*command, "--help")
     assert code == 0
     assert f"$ carfs {' '.join(command)}" in out
+
+
+@pytest.mark.parametrize("key", ["/", "..", "-", "ü", "a\nb", "\x1b[31m", "k" * 300])
+def test_any_text_can_be_a_key_and_none_steers_the_terminal(carfs: Shell, tmp_path: Path, key: str) -> None:
+    write_car(tmp_path / "x.car")
+    code, out, _ = carfs("dagstore", "register-shard", "--lazy", "--", key, "x.car")
+    assert (code, out.count("\n"), "\x1b" in out) == (0, 1, False)
+    assert "\x1b" not in carfs("dagstore", "list-shards")[1]
+    code, _, error = carfs("dagstore", "register-shard", "--", key, "x.car")
+    assert (code, error.count("\n"), "\x1b" in error) == (4, 1, False)
+
+
+def test_every_class_of_error_has_its_exit_code() -> None:
+    assert EXIT_BY_RPC_CLASS.keys() == set(ErrorClass)
