@@ -18,8 +18,6 @@ from tests.agent.cars import write_car
 from tests.agent.processes import AgentProcess, until
 from tests.fixtures import REPOSITORY
 
-BIG = 6_000_000  # blocks: a few seconds of indexing
-
 
 def test_ready_means_that_it_answers_and_stopping_is_said(tmp_path: Path) -> None:
     with AgentProcess(tmp_path / "a") as agent:
@@ -64,10 +62,11 @@ def answers(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_in_order_in_the_middle_of_indexing(tmp_path: Path, number: signal.Signals) -> None:
-    write_car(tmp_path / "big.car", blocks=BIG)
+def test_it_stops_in_order_in_the_middle_of_indexing(
+    tmp_path: Path, big_car: Path, number: signal.Signals
+) -> None:
     with AgentProcess(tmp_path / "a") as agent:
-        agent.register("big", tmp_path / "big.car", wait=False)
+        agent.register("big", big_car, wait=False)
         until(lambda: any(one["Done"] for one in agent.client.call("Carfs.Status")["Indexing"]))
         (worker,) = agent.workers()
         started = time.monotonic()
@@ -80,13 +79,12 @@ def test_it_stops_in_order_in_the_middle_of_indexing(tmp_path: Path, number: sig
         assert agent.states() == {"big": "Initializing"}
 
 
-def test_whoever_waits_when_it_stops_is_told(tmp_path: Path) -> None:
-    write_car(tmp_path / "big.car", blocks=BIG)
+def test_whoever_waits_when_it_stops_is_told(tmp_path: Path, big_car: Path) -> None:
     errors: list[AgentError] = []
 
     def register() -> None:
         try:
-            agent.register("big", tmp_path / "big.car")
+            agent.register("big", big_car)
         except AgentError as error:
             errors.append(error)
 
@@ -208,12 +206,11 @@ def test_idle_workers_go_after_the_configured_time(tmp_path: Path) -> None:
         until(lambda: agent.workers() == [])
 
 
-def test_it_answers_while_it_indexes(tmp_path: Path) -> None:
+def test_it_answers_while_it_indexes(tmp_path: Path, big_car: Path) -> None:
     """Heavy work is never done in the event loop: an RPC takes milliseconds while all workers are busy."""
     with AgentProcess(tmp_path / "a") as agent:
         for number in range(3):
-            path = write_car(tmp_path / f"{number}.car", blocks=BIG // 2)
-            agent.register(str(number), path, wait=False)
+            agent.register(str(number), big_car, wait=False)
         until(lambda: any(one["Done"] for one in agent.client.call("Carfs.Status")["Indexing"]))
         took = []
         for _ in range(30):

@@ -23,8 +23,6 @@ from tests.agent.cars import write_broken_car, write_car
 from tests.conftest import ExpectWarning
 from tests.fixtures import REPOSITORY
 
-BIG = 3_000_000  # blocks: a second or more of work
-
 
 def task(tmp_path: Path, path: Path) -> dict[str, Any]:
     return {"path": str(path), "scratch": str(tmp_path / "scratch"), "out": str(tmp_path / "out.idx")}
@@ -75,11 +73,10 @@ async def test_an_unknown_kind_is_a_bug_and_not_a_hang() -> None:
 
 
 async def test_a_killed_worker_is_replaced_once_and_then_an_error_with_its_signal(
-    tmp_path: Path, expect_warning: ExpectWarning
+    tmp_path: Path, big_car: Path, expect_warning: ExpectWarning
 ) -> None:
     """The kernel's OOM killer sends SIGKILL: a task that is killed twice is too big for this machine at the moment."""
     expect_warning(r"was killed by SIGKILL in the middle of the task 'index'; trying once more")
-    path = write_car(tmp_path / "big.car", blocks=BIG)
     killed: set[int] = set()
     async with open_pool(limit=1) as pool:
 
@@ -90,7 +87,7 @@ async def test_a_killed_worker_is_replaced_once_and_then_an_error_with_its_signa
         with pytest.raises(
             WorkerDied, match=r"was killed by SIGKILL .* perhaps for want of memory"
         ) as raised:
-            await pool.run("index", task(tmp_path, path), kill)
+            await pool.run("index", task(tmp_path, big_car), kill)
         assert (raised.value.returncode, raised.value.error_class) == (-9, ErrorClass.BUSY)
         assert len(killed) == 2
         assert not (tmp_path / "out.idx").exists()
@@ -98,12 +95,13 @@ async def test_a_killed_worker_is_replaced_once_and_then_an_error_with_its_signa
         await pool.run("index", task(tmp_path, write_car(tmp_path / "x.car")))
 
 
-async def test_a_worker_that_crashes_is_not_tried_again(tmp_path: Path) -> None:
-    path = write_car(tmp_path / "big.car", blocks=BIG)
+async def test_a_worker_that_crashes_is_not_tried_again(tmp_path: Path, big_car: Path) -> None:
     async with open_pool(limit=1) as pool:
         with pytest.raises(WorkerDied, match="was killed by SIGSEGV") as raised:
             await pool.run(
-                "index", task(tmp_path, path), lambda *_: os.kill(pool.statistics().pids[0], signal.SIGSEGV)
+                "index",
+                task(tmp_path, big_car),
+                lambda *_: os.kill(pool.statistics().pids[0], signal.SIGSEGV),
             )
         assert raised.value.error_class is ErrorClass.BUG
 
@@ -128,8 +126,7 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_system(
         assert raised.value.error_class is ErrorClass.BUG
 
 
-async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path) -> None:
-    path = write_car(tmp_path / "big.car", blocks=BIG)
+async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path, big_car: Path) -> None:
     seen: list[tuple[int, int]] = []
     async with open_pool(limit=1) as pool, trio.open_nursery() as nursery:
         pids: list[int] = []
@@ -139,10 +136,10 @@ async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path) ->
             pids.extend(pool.statistics().pids)
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(pool.run, "index", task(tmp_path, path), cancel)
+        nursery.start_soon(pool.run, "index", task(tmp_path, big_car), cancel)
     assert not is_running(pids[0])
     assert not (tmp_path / "out.idx").exists()
-    assert 0 < seen[0][0] <= seen[0][1] == path.stat().st_size
+    assert 0 < seen[0][0] <= seen[0][1] == big_car.stat().st_size
 
 
 async def test_no_more_tasks_than_the_limit_run_at_once(tmp_path: Path) -> None:
@@ -168,8 +165,7 @@ async def test_idle_workers_end_after_a_while(tmp_path: Path, mock_clock: trio.t
         assert pool.statistics().idle == 0
 
 
-def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Path) -> None:
-    path = write_car(tmp_path / "big.car", blocks=BIG)
+def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Path, big_car: Path) -> None:
     worker = subprocess.Popen(
         [sys.executable, "-m", "agent.workers.process"],
         cwd=REPOSITORY,
@@ -178,7 +174,7 @@ def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Pat
     )
     assert worker.stdin is not None and worker.stdout is not None
     with worker.stdout:
-        worker.stdin.write(encode({"task": "index", "params": task(tmp_path, path)}))
+        worker.stdin.write(encode({"task": "index", "params": task(tmp_path, big_car)}))
         worker.stdin.flush()
         assert "progress" in decode(worker.stdout.readline())
         started = time.monotonic()
