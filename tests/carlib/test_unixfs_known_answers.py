@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,49 +12,13 @@ from carlib import multihash
 from carlib.blockstore import MemoryBlocks
 from carlib.cid import Cid
 from carlib.unixfs.builder import Builder
-from carlib.unixfs.hashing import Built
 from carlib.unixfs.profile import PROFILES, Layout, Profile
+from tests.carlib.building import built_directory, built_file, numbered
 from tests.carlib.keystream import keystream, pieces
 
 V0, V1 = PROFILES["unixfs-v0-2015"], PROFILES["unixfs-v1-2025"]
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz01234567890-_"
 MIB = 1 << 20
-
-
-class Nowhere:
-    """A sink that keeps nothing."""
-
-    def put(self, cid: Cid, data: bytes, /) -> None:
-        pass
-
-
-def recut(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in chunks of `size`."""
-    waiting = b""
-    for part in parts:
-        waiting += part
-        while len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
-    if waiting:
-        yield waiting
-
-
-def built_file(profile: Profile, parts: Iterable[bytes]) -> str:
-    with ThreadPoolExecutor(2) as threads:
-        builder = Builder(Nowhere(), profile, threads)
-        built = builder.file(recut(parts, profile.chunk_size))
-        builder.flush()
-    return str(built.cid)
-
-
-def built_directory(profile: Profile, files: Iterable[tuple[bytes, bytes]]) -> str:
-    builder = Builder(Nowhere(), profile)
-    known: dict[bytes, Built] = {}
-    for _, content in (entries := list(files)):
-        if content not in known:
-            known[content] = builder.file([content])
-    return str(builder.directory([(name, known[content]) for name, content in entries]).cid)
 
 
 def variant(profile: Profile, **changes: Any) -> Profile:
@@ -67,10 +30,6 @@ def kubo_names(seed: str, count: int, length: int, last_length: int) -> Iterator
     for index in range(count):
         start, size = index * length, length if index < count - 1 else last_length
         yield bytes(ALPHABET[byte % 39] for byte in stream[start : start + size]), b"x"
-
-
-def numbered(count: int) -> Iterator[tuple[bytes, bytes]]:
-    return ((b"file%d" % number, b"%d\n" % number) for number in range(1, count + 1))
 
 
 @pytest.mark.parametrize(
