@@ -15,6 +15,9 @@ import click
 CommandTable = Mapping[str, tuple[str, str]]
 """Name of a command -> ("module:attribute", help in one line), in the order in which help shows them."""
 
+Aliases = Mapping[str, str]
+"""Another name of a command -> its name."""
+
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -22,14 +25,18 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are looked up, not when they are listed."""
 
-    def __init__(self, *args: Any, table: CommandTable, **kwargs: Any) -> None:  # click's own loose signature
+    def __init__(
+        self, *args: Any, table: CommandTable, aliases: Aliases | None = None, **kwargs: Any
+    ) -> None:  # click's own loose signature
         super().__init__(*args, **kwargs)
         self.table = table
+        self.aliases = aliases or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = self.aliases.get(cmd_name, cmd_name)
         if cmd_name not in self.table:
             return None
         module, _, attribute = self.table[cmd_name][0].partition(":")
@@ -40,23 +47,52 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in self.table.items()])
+            formatter.write_dl([(self._names(name), summary) for name, (_, summary) in self.table.items()])
+
+    def _names(self, name: str) -> str:
+        return ", ".join([name, *(alias for alias, of in self.aliases.items() if of == name)])
 
 
-def group(table: CommandTable, *, epilog: str) -> Callable[[Callable[[], None]], click.Group]:
+class CommandWithActions(click.Command):
+    """A command that does something else where its first argument is the name of one of its `actions`.
+
+    go-car's tool has two such: `index CAR` and `index create CAR`.
+    """
+
+    def __init__(self, *args: Any, actions: Mapping[str, click.Command], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.actions = actions
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and (action := self.actions.get(args[0])):
+            return action.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def group(
+    table: CommandTable, *, epilog: str, aliases: Aliases | None = None
+) -> Callable[[Callable[[], None]], click.Group]:
     """Decorator: a lazy group over `table`, named and described by the function below it."""
 
     def decorate(function: Callable[[], None]) -> click.Group:
-        made = click.group(cls=LazyGroup, table=table, epilog=epilog, context_settings=SETTINGS)(function)
+        made = click.group(
+            cls=LazyGroup, table=table, aliases=aliases, epilog=epilog, context_settings=SETTINGS
+        )(function)
         assert isinstance(made, click.Group)
         return made
 
     return decorate
 
 
-def command(*, epilog: str) -> Callable[[Callable[..., object]], click.Command]:
+def command(
+    *, epilog: str, actions: Mapping[str, click.Command] | None = None
+) -> Callable[[Callable[..., object]], click.Command]:
     """Decorator: a command of ours; `epilog` comes from `example`, since every command shows one."""
-    return click.command(epilog=epilog, context_settings=SETTINGS)
+    if actions is None:
+        return click.command(epilog=epilog, context_settings=SETTINGS)
+    return click.command(cls=CommandWithActions, actions=actions, epilog=epilog, context_settings=SETTINGS)
 
 
 def example(*lines: str) -> str:
