@@ -145,13 +145,17 @@ def root_like(profile: Profile) -> Cid:
 
 @dataclass(slots=True)
 class _Folder:
-    """A directory being packed: what is left of its listing, last name first, and the links so far."""
+    """A directory being packed: what is left of its listing, last name first, and the links so far.
+
+    An item of the listing is a name, a zero byte and the kind of file in digits, and sorts as the name does: 100,000
+    tuples would take 6 MB more.
+    """
 
     path: bytes
     name: bytes
     identity: tuple[int, int]
     attributes: dict[str, int]
-    listing: list[tuple[bytes, int]]
+    listing: list[bytes]
     links: Links = field(default_factory=Links)
 
 
@@ -239,7 +243,8 @@ class Packer:
         """Pack the entries of the last of ``folders`` up to its next directory, which is entered; None at the end."""
         folder = folders[-1]
         while folder.listing:
-            name, kind = folder.listing.pop()
+            name, _, kind_digits = folder.listing.pop().partition(b"\0")
+            kind = int(kind_digits)
             path, found = os.path.join(folder.path, name), None  # noqa: PTH118
             if kind == stat.S_IFLNK and self._profile.symlinks is Symlinks.FOLLOW:
                 found = self._follow(path, folders)
@@ -272,7 +277,8 @@ class Packer:
 
     def _enter(self, path: bytes, name: bytes, found: os.stat_result) -> _Folder:
         identity = _identity(found)
-        own, hidden, listing = identity == self._out_folder, self._profile.hidden, []
+        own, hidden = identity == self._out_folder, self._profile.hidden
+        listing: list[bytes] = []
         with os.scandir(path) as entries:
             for entry in entries:
                 if own and entry.name.startswith(TEMPORARY_PREFIX.encode()):
@@ -280,7 +286,7 @@ class Packer:
                 if own and entry.name == self._out_name:
                     self._skip(entry.path, "is the CAR being written")
                 elif hidden or not entry.name.startswith(b"."):
-                    listing.append((entry.name, _kind(entry)))
+                    listing.append(b"%b\0%d" % (entry.name, _kind(entry)))
         listing.sort(reverse=True)
         return _Folder(path, name, identity, self._attributes(found), listing)
 

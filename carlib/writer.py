@@ -89,6 +89,7 @@ class CarWriter:
         where the roots do not take the room that was kept for them.
         """
         options, out = self._options, self._out
+        self._seen = None  # what it takes is needed to sort the index
         if roots is not None:
             encoded = V1Header(tuple(roots)).encode()
             if len(encoded) != self._room:

@@ -277,7 +277,7 @@ def peak_mib(source: Path, out: Path) -> int:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
-    """512 MiB of distinct data, and 100,000 files in one directory, in under 100 MiB each."""
+    """512 MiB of distinct data, and 100,000 files in one directory, in under 100 and 90 MiB."""
     (tmp_path / "many").mkdir()
     for number in range(100_000):
         (tmp_path / "many" / f"file-{number:06}").write_bytes(b"%d" % number)
@@ -285,4 +285,4 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
         for number in range(512):
             file.write(number.to_bytes(4, "big") * (CARFS.chunk_size // 4))
     assert peak_mib(tmp_path / "large", tmp_path / "large.car") < 100
-    assert peak_mib(tmp_path / "many", tmp_path / "many.car") < 100
+    assert peak_mib(tmp_path / "many", tmp_path / "many.car") < 90
