@@ -69,8 +69,9 @@ _to_json = msgspec.json.Encoder().encode
 class Catalogue:
     """`Store` over one SQLite file, used by one process at a time (the lock is the repository's)."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
+        self._name = name  # for messages
 
     @classmethod
     def open(cls, path: Path) -> Catalogue:
@@ -85,13 +86,13 @@ class Catalogue:
             except BaseException:
                 connection.close()
                 raise
-        return cls(connection)
+        return cls(connection, str(path))
 
     def close(self) -> None:
         self._connection.close()
 
     def shards(self) -> list[ShardRow]:
-        with _errors_named("catalogue"):
+        with _errors_named(self._name):
             return [
                 _read_row(columns)
                 for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
@@ -111,7 +112,7 @@ class Catalogue:
             connection.execute("DELETE FROM shards WHERE key = ?", (key,))
 
     def history(self, key: str) -> tuple[Transition, ...]:
-        with _errors_named("catalogue"):
+        with _errors_named(self._name):
             lines = self._connection.execute(
                 "SELECT line FROM transitions WHERE key = ? ORDER BY number", (key,)
             )
@@ -119,7 +120,7 @@ class Catalogue:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _errors_named("catalogue"):
+        with _errors_named(self._name):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -203,7 +204,10 @@ _CLASS_OF_SQLITE_CODE = {
 }
 
 
-_REPAIR_HINT = "; restore it from a backup, or move it away and register the CARs anew: they are untouched"
+_HINTS = {
+    ErrorClass.CORRUPT: "; restore it from a backup, or move it away and register the CARs anew: they are untouched",
+    ErrorClass.NO_SPACE: "; make room on its file system and try again (destroying a shard needs a little, too)",
+}
 
 
 @contextmanager
@@ -214,7 +218,6 @@ def _errors_named(what: str) -> Iterator[None]:
     except sqlite3.Error as error:
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         error_class = _CLASS_OF_SQLITE_CODE.get(primary, ErrorClass.BUG)
-        hint = _REPAIR_HINT if error_class is ErrorClass.CORRUPT else ""
-        raise ShardError(error_class, f"{what}: {error}{hint}") from error
+        raise ShardError(error_class, f"{what}: {error}{_HINTS.get(error_class, '')}") from error
     except ShardError as error:
         raise ShardError(error.error_class, f"{what}: {error}", key=error.key) from error

@@ -6,6 +6,7 @@ in the folder `scratch` and appears as `out` complete and on disk, or not at all
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def build_index(params: Params, progress: Progress) -> Params:
         report = indexing.build(mount.path, scratch / out.name, progress=progress)
     except CarError:
         _refuse_if_changed(mount, before)  # a file that is still being copied is not a damaged one
+        raise
+    except OSError as error:
+        if (
+            error.filename is None
+        ):  # of a read or a write; the first is about the data, a full disk about the index
+            error.filename = str(out.parent if error.errno in (errno.ENOSPC, errno.EDQUOT) else mount.path)
         raise
     _refuse_if_changed(mount, before)
     (scratch / out.name).rename(out)

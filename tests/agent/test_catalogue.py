@@ -129,7 +129,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
         (pages,) = catalogue._connection.execute("PRAGMA page_count").fetchone()
         catalogue._connection.execute(f"PRAGMA max_page_count = {pages}")
         big = ShardRow("big", "file:///" + "x" * 100_000, ShardState.NEW, False, "t")
-        with pytest.raises(ShardError) as raised:
+        with pytest.raises(ShardError, match=r"/db: database or disk is full; make room") as raised:
             catalogue.put(big, line(1))
         assert raised.value.error_class is ErrorClass.NO_SPACE
         assert catalogue.shards() == [INDEXED]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,20 @@ def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Pat
         patch.setattr(FileMount, "probe", probe)
         build_index(task(tmp_path, path), lambda _done, _total: None)
     assert raised.value.error_class is ErrorClass.BUSY
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, "indices"), (errno.EIO, "x.car")])
+def test_an_error_of_the_system_names_the_file_system_that_it_is_about(
+    tmp_path: Path, number: int, named: str
+) -> None:
+    def fail(_done: int, _total: int) -> None:
+        raise OSError(number, os.strerror(number))  # as write(2) and read(2) do
+
+    (tmp_path / "indices").mkdir()
+    params = task(tmp_path, write_car(tmp_path / "x.car")) | {"out": str(tmp_path / "indices" / "out.idx")}
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as raised:
+        build_index(params, fail)
+    assert raised.value.filename == str(tmp_path / named)
 
 
 def test_a_damaged_file_gives_no_index(tmp_path: Path) -> None:
