@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +23,12 @@ ExpectWarning = Callable[[str], None]
 
 
 def pytest_report_header() -> list[str]:
-    """Two lines at the top of a run: what of the surroundings is there."""
+    """Lines at the top of a run: what of the surroundings is there."""
     samples = (
         fixtures.FOLDER if fixtures.PRESENT else f"absent at {fixtures.FOLDER}: tests that read them skip"
     )
-    return [f"sample CARs: {samples}", f"FUSE: {fixtures.why_no_fuse() or 'available'}"]
+    curl = shutil.which("curl") or "absent: what docs/agent.md does with it is not run"
+    return [f"sample CARs: {samples}", f"FUSE: {fixtures.why_no_fuse() or 'available'}", f"curl: {curl}"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

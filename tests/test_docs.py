@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.shown import Shown, commands, disagreements
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
-KINDS = {""} if why_no_fuse() else {"", "fuse"}
+KINDS = {""} | (set() if why_no_fuse() else {"fuse"}) | ({"curl"} if shutil.which("curl") else set())
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
