@@ -20,7 +20,7 @@ from tests.agent.processes import AgentProcess, until
 from tests.agent.stores import dagstore_at, register
 from tests.conftest import ExpectWarning
 
-ROUNDS = 8
+ROUNDS = 6
 SHARDS = (
     40  # a round at most: what is being indexed when the kill comes is begun again in each round that follows
 )
