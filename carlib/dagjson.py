@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 from collections.abc import Iterator
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from carlib.cid import Cid
 from carlib.errors import CarError, Malformed
 from carlib.limits import MAX_NODE_DEPTH
 from carlib.varint import Buffer
+
+_ESCAPED: Final = re.compile('[\x00-\x1f"\\\\\u2028\u2029]')
+"""Control characters, quotes, and what JavaScript takes for the end of a line."""
+_SHORT: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def render(value: Any, *, indent: int | None = 2) -> str:
@@ -23,6 +30,16 @@ def render(value: Any, *, indent: int | None = 2) -> str:
     Text that was not UTF-8 is shown with replacement characters: this is for reading, not for hashing.
     """
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def encode(value: Any, *, tabs: bool = False) -> bytes:
+    """``value`` as dag-json, keys sorted and without white space: its one form, for hashing.
+
+    ``tabs``: an item a line instead, indented by tabs, as go-car's ``debug`` writes it.  TypeError or ValueError for
+    what dag-json cannot hold, text that is not UTF-8 among it.
+    """
+    text = "".join(_emitted(_spelled(value), "\n" if tabs else ""))
+    return (text + "\n" if tabs and isinstance(value, Cid | bytes | dict | list) else text).encode()
 
 
 def decode(block: Buffer) -> Any:
@@ -53,6 +70,55 @@ def _plain(value: Any) -> Any:
         case list() | tuple():
             return [_plain(item) for item in value]
     return value
+
+
+def _spelled(value: Any) -> Any:
+    """Links and bytes as the maps that stand for them."""
+    match value:
+        case Cid():
+            return {"/": str(value)}
+        case bytes():
+            return {"/": {"bytes": base64.b64encode(value).decode("ascii").rstrip("=")}}
+    return value
+
+
+def _emitted(value: Any, line: str) -> Iterator[str]:
+    """The text of ``value``; ``line`` is what its lines begin with, or nothing for no lines at all."""
+    match value:
+        case dict() | list():
+            inner = line + "\t" if line else ""
+            opening, closing = "{}" if isinstance(value, dict) else "[]"
+            yield opening
+            for number, item in enumerate(sorted(value) if isinstance(value, dict) else value):
+                yield f",{inner}" if number else inner
+                if isinstance(value, dict):
+                    yield _quoted(item) + (": " if line else ":")
+                    item = value[item]
+                yield from _emitted(_spelled(item), inner)
+            yield line + closing if value else closing
+        case str():
+            yield _quoted(value)
+        case float():
+            yield _number(value)
+        case None | bool() | int():
+            yield json.dumps(value)
+        case _:
+            raise TypeError(f"dag-json cannot hold {type(value).__name__}")
+
+
+def _quoted(text: str) -> str:
+    escaped = _ESCAPED.sub(lambda match: _SHORT.get(match[0]) or f"\\u{ord(match[0]):04x}", text)
+    return f'"{escaped}"'
+
+
+def _number(value: float) -> str:
+    """Digits alone from 1e-6 to 1e21, as ECMAScript has it, but with a point: 1 would be an integer."""
+    if not math.isfinite(value):
+        raise ValueError("dag-json holds finite floats only")
+    if value == 0 or 1e-6 <= abs(value) < 1e21:
+        text = format(Decimal(repr(value)), "f")
+        return text if "." in text else text + ".0"
+    return repr(value).replace("e-0", "e-")
 
 
 def _typed(value: Any, depth: int) -> Any:
