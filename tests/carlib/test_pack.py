@@ -18,7 +18,9 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import RAW, Cid
 from carlib.pack import PackReport, Preserve, Skipped, SourceChanged, pack
 from carlib.unixfs import Directory, File, Kind, Stat, resolve, stat
-from carlib.unixfs.profile import CARFS, PROFILES
+from carlib.unixfs.profile import CARFS, PROFILES, Symlinks
+from carlib.verify import verify
+from tests.carlib.keystream import keystream
 
 Tree = dict[bytes, "Tree | bytes"]
 
@@ -154,6 +156,115 @@ def test_hidden_files_are_packed_unless_told_otherwise(tmp_path: Path) -> None:
     (source / ".hidden").touch()
     assert packed(source)[0].files == 1
     assert str(packed(source, hidden=False)[0].root) == EMPTY_DIRECTORY
+
+
+def names(out: Path) -> set[bytes]:
+    with ReadOnlyBlockstore.open(out) as blocks:
+        return {entry.name for entry in Directory.open(blocks, blocks.roots[0])}
+
+
+def test_whether_hidden_files_are_packed_is_up_to_the_profile_and_then_to_the_caller(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / ".hidden").touch()
+    packed_by = {name: packed(source, profile=profile)[0].files for name, profile in PROFILES.items()}
+    assert {name for name, files in packed_by.items() if files} == {"carfs", "lotus", "go-car"}
+    assert packed(source, profile=PROFILES["ipfs-car"], hidden=True)[0].files == 1
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder with symlinks to a file, to a folder, to nothing, to itself and to the folder that they are in."""
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "file").write_bytes(b"content")
+    for name, target in (("to-file", "folder/file"), ("to-folder", "folder"), ("nowhere", "none")):
+        (source / name).symlink_to(target)
+    (source / "folder" / "up").symlink_to("..")
+    (source / "self").symlink_to("self")
+    return source
+
+
+def test_symlinks_that_are_followed_become_what_they_point_to(linked: Path) -> None:
+    report, out = packed(linked, profile=dataclasses.replace(CARFS, symlinks=Symlinks.FOLLOW))
+    folder = {b"file": b"content"}
+    with ReadOnlyBlockstore.open(out) as blocks:
+        assert listed(blocks, report.root) == {
+            b"folder": folder,
+            b"to-file": b"content",
+            b"to-folder": folder,
+        }
+    assert (report.symlinks, {(skipped.path.name, skipped.reason) for skipped in report.skipped}) == (
+        0,
+        {
+            ("nowhere", "is a symlink to nothing (No such file or directory)"),
+            ("self", "is a symlink to nothing (Too many levels of symbolic links)"),
+            ("up", "is a symlink to a folder that it is in"),
+        },
+    )
+
+
+def test_symlinks_that_are_not_wanted_are_left_out_and_reported(linked: Path) -> None:
+    report, out = packed(linked, profile=PROFILES["ipfs-car"])
+    assert names(out) == {b"folder"}
+    assert {skipped.reason for skipped in report.skipped} == {"is a symlink"}
+
+
+def test_directories_without_a_file_may_be_left_out_but_for_the_root(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "empty" / "empty").mkdir(parents=True)
+    profile = dataclasses.replace(CARFS, empty_directories=False)
+    assert str(packed(source, profile=profile)[0].root) == EMPTY_DIRECTORY
+    (source / "full" / "er").mkdir(parents=True)
+    (source / "full" / "er" / "file").touch()
+    report, out = packed(source, profile=profile)
+    assert (names(out), report.directories) == ({b"full"}, 3)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "inlined"),
+    [(0, True), (126, True), (127, False), (CARFS.chunk_size + 1, True), (3 * CARFS.chunk_size, False)],
+)
+def test_a_root_may_be_inlined_and_of_any_length(
+    tmp_path: Path, version: int, size: int, inlined: bool
+) -> None:
+    """The header has room for a root of the usual length, and Lotus fails on another."""
+    data = b"".join(bytes((number,)) * CARFS.chunk_size for number in range(3))[:size]
+    (tmp_path / "file").write_bytes(data)
+    report, out = packed(tmp_path / "file", profile=PROFILES["lotus"], version=version)
+    assert report.root.is_identity == inlined
+    assert verify(out).good
+    with ReadOnlyBlockstore.open(out) as blocks:
+        assert blocks.roots == (report.root,)
+        assert listed(blocks, report.root) == data
+        assert not any(cid.is_identity for cid, _ in blocks.cids())
+
+
+@pytest.mark.parametrize("chunker", ["rabin-64-256-1000", "buzhash", "size-300"])
+def test_a_chunker_cuts_files_as_they_are_read(tmp_path: Path, chunker: str) -> None:
+    (tmp_path / "file").write_bytes(data := keystream("pack", 600_000))
+    report, out = packed(tmp_path / "file", profile=CARFS.with_chunker(chunker))
+    with ReadOnlyBlockstore.open(out) as blocks:
+        assert listed(blocks, report.root) == data
+    assert report.blocks > 2
+
+
+@pytest.mark.parametrize(
+    ("preserve", "kept"),
+    [(Preserve.MODE, (0o640, None)), (Preserve.MTIME, (None, 7)), (Preserve.ALL, (0o640, 7))],
+)
+def test_mode_and_mtime_can_be_kept_apart(
+    tmp_path: Path, preserve: Preserve, kept: tuple[int | None, int | None]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    path.chmod(0o640)
+    os.utime(path, ns=(0, 7))
+    report, out = packed(path, preserve=preserve)
+    with ReadOnlyBlockstore.open(out) as blocks:
+        found = stat(blocks, report.root)
+    assert (found.mode, found.mtime_ns) == kept
 
 
 def test_special_files_are_left_out_and_reported(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from carlib.references.packing import pack_references
 from carlib.references.table import ReferenceTable, TableWriter
 from carlib.source import FileSource, MemorySource
 from carlib.traversal import Traversal
-from carlib.unixfs.profile import UNIXFS_V0_2015
+from carlib.unixfs.profile import CARFS, PROFILES, UNIXFS_V0_2015, Symlinks
 from carlib.verify import verify
 from tests.carlib.cars import HELLO
 from tests.fixtures import fixture
@@ -104,6 +105,23 @@ def test_small_files_with_attributes_are_whole_in_the_car_and_shift_no_reference
         assert extract(store, dense.root, tmp_path / "out").is_complete
     for path in ("large", "deep/small", "z"):
         assert (tmp_path / "out" / path).read_bytes() == (tree / path).read_bytes()
+
+
+def test_a_followed_symlink_that_leads_out_of_the_folder_is_refused(tmp_path: Path, tree: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"outside")
+    (tree / "out").symlink_to(tmp_path / "outside")
+    profile = dataclasses.replace(CARFS, symlinks=Symlinks.FOLLOW)
+    with pytest.raises(ValueError, match="outside is not below"):
+        pack_references(tree, tmp_path / "ref.car", folder=tree, profile=profile)
+    assert pack_references(tree, tmp_path / "ref.car", folder=tmp_path, profile=profile).symlinks == 0
+
+
+@pytest.mark.parametrize("name", ["lotus", "ipfs-car"])
+def test_references_by_other_profiles(tmp_path: Path, tree: Path, name: str) -> None:
+    report = pack_references(tree, tmp_path / "ref.car", folder=tmp_path, profile=PROFILES[name])
+    assert report.root == pack(tree, tmp_path / "dense.car", profile=PROFILES[name]).root
+    with ReferenceBlockstore.open(tmp_path / "ref.car", tmp_path) as store:
+        assert extract(store, report.root, tmp_path / "out").is_complete
 
 
 def test_standard_readers_see_a_whole_valid_car(tmp_path: Path, ref_car: Path) -> None:

@@ -19,6 +19,7 @@ from carlib.pack import pack
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.links import Link
 from carlib.writer import creating
+from tests.carlib.keystream import keystream
 
 Capture = pytest.CaptureFixture[str]
 
@@ -79,6 +80,53 @@ def test_create_as_json_counts(tree: Path, tmp_path: Path, capsys: Capture) -> N
     assert main(["car", "create", "--json", str(tree), "-o", str(tmp_path / "a.car")]) == Exit.DONE
     packed = json.loads(capsys.readouterr().out)
     assert (packed["files"], packed["directories"], packed["symlinks"]) == (3, 3, 1)
+
+
+def created(tree: Path, tmp_path: Path, capsys: Capture, *options: str) -> str:
+    """The root that `create` prints."""
+    assert main(["car", "create", str(tree), "-o", str(tmp_path / "a.car"), *options]) == Exit.DONE
+    return capsys.readouterr().out.strip()
+
+
+def test_create_takes_a_chunker_a_layout_and_what_to_preserve(tmp_path: Path, capsys: Capture) -> None:
+    """As given by Kubo 0.43.0 with the same choices."""
+    file = tmp_path / "file"
+    file.write_bytes(keystream("chunker-seed", 3 << 20))
+    chosen = ("--profile", "legacy-cid-v0", "--chunker", "rabin-65536", "--layout", "trickle")
+    assert created(file, tmp_path, capsys, *chosen) == "QmNPCZxgFqH822gQy9AmjxEJThLBSztyrikDd1Fa3QYKdX"
+    file.write_bytes(b"hello world")
+    file.chmod(0o4751)
+    os.utime(file, ns=(0, 1_700_000_000_123_456_789))
+    both = created(file, tmp_path, capsys, "--profile", "unixfs-v0-2015", "--preserve")
+    assert both == "QmaDqdvRKJF7K52bXEgdcUf8xqdnZe1yjBQtx7FEgxCnfx"
+    one, other = (created(file, tmp_path, capsys, f"--preserve-{what}") for what in ("mode", "mtime"))
+    assert len({one, other, both}) == 3
+
+
+def test_create_overrides_what_the_profile_packs(tmp_path: Path, capsys: Capture) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / ".hidden").touch()
+    (tree / "link").symlink_to(".hidden")
+
+    def paths(*options: str) -> list[str]:
+        created(tree, tmp_path, capsys, *options)
+        assert main(["car", "ls", "--unixfs", str(tmp_path / "a.car")]) == Exit.DONE
+        return capsys.readouterr().out.split()[1:]  # after the root
+
+    assert paths() == [".hidden", "link"]
+    assert paths("--no-hidden") == ["link"]
+    assert paths("--profile", "ipfs-car") == []
+    assert paths("--profile", "ipfs-car", "--hidden", "--symlinks", "follow") == [".hidden", "link"]
+
+
+@pytest.mark.parametrize("chunker", ["size-0", "rabin-47", "fastcdc"])
+def test_create_refuses_a_chunker_that_is_none(
+    tree: Path, tmp_path: Path, capsys: Capture, chunker: str
+) -> None:
+    arguments = ["car", "create", str(tree), "-o", str(tmp_path / "a.car"), "--chunker", chunker]
+    assert main(arguments) == Exit.USAGE
+    assert chunker.split("-")[0] in capsys.readouterr().err
 
 
 def test_create_of_nothing_is_not_found(tmp_path: Path, capsys: Capture) -> None:
