@@ -6,20 +6,23 @@ place of its source.  Source: go-car v2 ``WrapV1``, ``ExtractV1File``, ``AttachI
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from carlib import durable, indexing
 from carlib.cid import Cid
 from carlib.container import Container, read_container
-from carlib.errors import CarError, Malformed
+from carlib.errors import CarError, LimitExceeded, Malformed
 from carlib.header import PRAGMA, V1Header
 from carlib.index import Index
-from carlib.limits import MIB
+from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES, MIB
 from carlib.options import DEFAULT, WriteOptions
+from carlib.section import Sections, encode_head
 from carlib.source import ByteSource, FileSource
 
 Progress = Callable[[int, int], None]
@@ -32,7 +35,7 @@ class AlreadyV1(CarError):
 
 def wrap(
     source: Path,
-    out: Path,
+    out: Path | BinaryIO,
     options: WriteOptions = DEFAULT,
     *,
     index: Path | None = None,
@@ -40,25 +43,25 @@ def wrap(
 ) -> None:
     """The payload of ``source`` (either version) in a CARv2 of ``options`` at ``out``, which may be ``source`` itself.
 
-    The index is made from the sections, or copied from the detached index file ``index`` after it was read through.
-    Raises CarError, OSError.
+    ``out`` may be a stream too, a pipe for instance: all sizes are known before the first byte.  The index is made
+    from the sections, or copied from the detached index file ``index`` after it was read through.  Raises CarError,
+    OSError.
     """
-    with FileSource(source) as car, durable.replacing(out) as file:
+    with FileSource(source) as car, _opened(out) as file:
         container = read_container(car)
-        file.write(PRAGMA + bytes(options.base - len(PRAGMA)))
+        header = PRAGMA + options.header(container.data_size).encode()
+        file.write(header.ljust(options.base, b"\0"))
         _copy(car, container.data_offset, container.data_size, file, progress)
         if options.indexed:
             file.write(bytes(options.index_padding))
             if index is None:
-                _write_index(source, file, out.parent, options)
+                _write_index(source, file, options)
             else:
                 _copy_index(index, container, file)
-        file.seek(len(PRAGMA))
-        file.write(options.header(container.data_size).encode())
 
 
-def extract_v1(source: Path, out: Path, *, progress: Progress | None = None) -> None:
-    """The CARv1 inside the CARv2 ``source`` at ``out``, which may be ``source`` itself.
+def extract_v1(source: Path, out: Path | BinaryIO, *, progress: Progress | None = None) -> None:
+    """The CARv1 inside the CARv2 ``source`` at ``out``, which may be ``source`` itself, or a stream.
 
     Raises AlreadyV1 where there is nothing to take off, other CarErrors, OSError.
     """
@@ -66,12 +69,12 @@ def extract_v1(source: Path, out: Path, *, progress: Progress | None = None) -> 
         container = read_container(car)
         if container.version == 1:
             raise AlreadyV1("this is a CARv1 already", source=car.name)
-        with durable.replacing(out) as file:
+        with _opened(out) as file:
             _copy(car, container.data_offset, container.data_size, file, progress)
 
 
-def detach_index(source: Path, out: Path) -> int:
-    """Write the index that the CARv2 ``source`` carries to ``out``; how many entries it has.
+def detach_index(source: Path, out: Path | BinaryIO) -> int:
+    """Write the index that the CARv2 ``source`` carries to ``out``, a file or a stream; how many entries it has.
 
     Raises Malformed where it carries none, CarError where that cannot be read, OSError.
     """
@@ -80,7 +83,7 @@ def detach_index(source: Path, out: Path) -> int:
         if not container.index_offset:
             raise Malformed("there is no index in this CAR", source=car.name)
         index = Index.open(car, container.index_offset)
-        with durable.replacing(out) as file:
+        with _opened(out) as file:
             _copy(car, container.index_offset, index.end - container.index_offset, file, None)
         return len(index)
 
@@ -108,11 +111,52 @@ def replace_roots(path: Path, roots: Sequence[Cid], *, rewrite: bool = False) ->
             finally:
                 os.close(fd)
             return
-        _rewrite(car, path, container, encoded)
+        _rewrite(car, path, container, encoded, container.data_end)
 
 
-def _rewrite(car: ByteSource, path: Path, container: Container, header: bytes) -> None:
-    """The same sections behind another header; an index of the codec that was there is made anew."""
+def append(path: Path, blocks: Sequence[tuple[Cid, bytes]]) -> int:
+    """Put ``blocks`` behind those that the CAR at ``path`` has, but those that are there; how many were put.
+
+    The file is replaced when the new one is complete: it is never open for writing, as go-car's would be.  Padding
+    behind the payload goes.  The caller vouches for the hashes; identity CIDs are stored where the CAR says that it
+    has them.  Raises CarError where the CAR is damaged, LimitExceeded, OSError.
+    """
+    with FileSource(path) as car:
+        container = read_container(car)
+        sections = Sections(car, container.first_section, container.data_end, zero_is_end=True)
+        new = {
+            cid.multihash: (cid, data)
+            for cid, data in blocks
+            if container.fully_indexed or not cid.is_identity
+        }
+        for raw, *_ in sections:
+            new.pop(Cid(raw).multihash, None)
+        if not new:
+            return 0
+        for cid, data in new.values():
+            if len(data) > MAX_BLOCK_BYTES:
+                raise LimitExceeded("block length", len(data), MAX_BLOCK_BYTES)
+            if len(cid.raw) > MAX_CID_BYTES:
+                raise LimitExceeded("CID length", len(cid.raw), MAX_CID_BYTES)
+        header = car.pread(container.data_offset, container.first_section - container.data_offset)
+        more = b"".join(encode_head(cid.raw, len(data)) + data for cid, data in new.values())
+        _rewrite(car, path, container, header, sections.position, more)
+    return len(new)
+
+
+@contextlib.contextmanager
+def _opened(out: Path | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(out, Path):
+        with durable.replacing(out) as file:
+            yield file
+    else:
+        yield out
+
+
+def _rewrite(
+    car: ByteSource, path: Path, container: Container, header: bytes, end: int, more: bytes = b""
+) -> None:
+    """The sections up to ``end`` and ``more`` behind another header; an index like the one there was is made anew."""
     options = WriteOptions(version=container.version, index_codec=None)
     if container.version == 2:
         options = WriteOptions(
@@ -120,20 +164,21 @@ def _rewrite(car: ByteSource, path: Path, container: Container, header: bytes) -
             identity=container.fully_indexed,
             data_padding=container.data_offset - WriteOptions().base,
         )
-    sections = container.data_end - container.first_section
+    sections = end - container.first_section
     with durable.replacing(path) as file:
         if container.version == 2:
             file.write(PRAGMA + bytes(options.base - len(PRAGMA)))
         file.write(header)
         _copy(car, container.first_section, sections, file, None)
+        file.write(more)
         if container.version == 2:
-            size = len(header) + sections
+            size = len(header) + sections + len(more)
             file.seek(len(PRAGMA))
             file.write(options.header(size).encode())
             file.seek(options.base + size)
             if options.indexed:
                 file.flush()
-                _write_index(Path(file.name), file, path.parent, options)
+                _write_index(Path(file.name), file, options)
 
 
 def _codec(car: ByteSource, container: Container) -> int | None:
@@ -145,16 +190,14 @@ def _codec(car: ByteSource, container: Container) -> int | None:
         return DEFAULT.index_codec
 
 
-def _write_index(car: Path, file: BinaryIO, folder: Path, options: WriteOptions) -> None:
+def _write_index(car: Path, file: BinaryIO, options: WriteOptions) -> None:
     """Append the index of the sections in ``car``."""
     assert options.index_codec is not None
-    temporary = folder / f"{durable.TEMPORARY_PREFIX}{os.getpid()}.index"
-    try:
+    with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
+        temporary = Path(folder) / "index"
         indexing.build(car, temporary, codec=options.index_codec, identity=options.identity)
         with temporary.open("rb") as index:
             shutil.copyfileobj(index, file, _COPY_BYTES)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy_index(index: Path, container: Container, file: BinaryIO) -> None:

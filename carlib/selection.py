@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from carlib import varint
 from carlib.checked import CheckedBlocks
@@ -26,7 +27,7 @@ _PROGRESS_EVERY = 1 << 22
 
 def concat(
     sources: Sequence[Path],
-    out: Path,
+    out: Path | BinaryIO,
     options: WriteOptions = DEFAULT,
     *,
     roots: Sequence[Cid] | None = None,
@@ -34,7 +35,7 @@ def concat(
 ) -> int:
     """The blocks of all ``sources`` in one CAR at ``out``, with their roots in order and once each, or with ``roots``.
 
-    How many blocks were written.  Raises CarError, OSError.
+    ``out`` may be a stream for a CARv1.  How many blocks were written.  Raises CarError, OSError.
     """
     if roots is None:
         roots = list(dict.fromkeys(root for source in sources for root in _roots(source)))
@@ -47,7 +48,7 @@ def concat(
 
 def filtered(
     source: Path,
-    out: Path,
+    out: Path | BinaryIO,
     cids: Container[bytes],
     options: WriteOptions = DEFAULT,
     *,
@@ -59,13 +60,14 @@ def filtered(
     """The blocks of ``source`` whose binary CIDs are in ``cids`` (``inverse``: are not) as a CAR at ``out``.
 
     ``roots`` are those of the source if None; absent ones are allowed.  ``append`` puts them behind the blocks that
-    ``out`` has already.  How many blocks were written in all.
+    ``out``, a file then, has already.  How many blocks were written in all.
     """
+    before = [out] if append and isinstance(out, Path) else []
     if roots is None:
-        roots = _roots(out if append else source)
+        roots = _roots(before[0] if before else source)
     with creating(out, options, roots=roots) as writer:
-        if append:
-            for cid, data in _blocks([out], None):
+        if before:
+            for cid, data in _blocks(before, None):
                 writer.put(cid, data)
         for cid, data in _blocks([source], progress):
             if (cid.raw in cids) != inverse:

@@ -118,17 +118,23 @@ class CarWriter:
 
 @contextlib.contextmanager
 def creating(
-    path: Path,
+    out: Path | BinaryIO,
     options: WriteOptions = DEFAULT,
     *,
     roots: Sequence[Cid] = (USUAL_ROOT,),
 ) -> Iterator[CarWriter]:
-    """A :class:`CarWriter` whose file becomes ``path`` when the block ends, and is gone if it raises.
+    """A :class:`CarWriter` whose file becomes ``out`` when the block ends, and is gone if it raises.
 
     ``roots``: the roots, or as many of the same lengths where they are known only at the end (``finish(roots)``).
+    A CARv1 whose roots are known may go to a stream that cannot seek; else ValueError.
     """
-    with durable.replacing(path) as out:
-        writer = CarWriter(out, path.parent, roots, options)
+    if not isinstance(out, Path):
+        if options.version != 1:
+            raise ValueError("the header of a CARv2 is written last, which a stream cannot do")
+        yield CarWriter(out, Path(), roots, options)
+        return
+    with durable.replacing(out) as file:
+        writer = CarWriter(file, out.parent, roots, options)
         try:
             yield writer
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,42 @@ def test_a_damaged_source_leaves_everything_as_it_was(tmp_path: Path) -> None:
         frame.wrap(path, path)
     assert path.read_bytes() == car_v1(BLOCKS)[:-2]
     assert only_file(tmp_path) == path
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_stream_gets_what_a_file_gets(options: WriteOptions, tmp_path: Path) -> None:
+    source, stream = write_car(tmp_path / "a.car"), io.BytesIO()
+    frame.wrap(source, tmp_path / "b.car", options)
+    frame.wrap(source, stream, options)
+    assert stream.getvalue() == (tmp_path / "b.car").read_bytes()
+
+
+@pytest.mark.parametrize("options", [WriteOptions(version=1), *OPTIONS])
+def test_appended_blocks_stand_behind_the_others_and_in_the_index(
+    options: WriteOptions, tmp_path: Path
+) -> None:
+    path, blocks = write_car(tmp_path / "a.car", many_blocks(3)), many_blocks(5)
+    if options.version == 2:
+        frame.wrap(path, path, options)
+    assert frame.append(path, [*blocks, blocks[4]]) == 2
+    with ReadOnlyBlockstore.open(path) as car:
+        assert ([cid for cid, _ in car.cids()], car.roots) == ([cid for cid, _ in blocks], (HELLO,))
+        assert car.container.data_offset == options.base
+    report = verify(path)
+    assert (report.good, report.index_state) == (True, "good" if options.indexed else "none")
+
+
+def test_appending_what_is_there_changes_nothing(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "a.car", many_blocks(3))
+    before = path.stat()
+    assert frame.append(path, many_blocks(2)) == 0
+    assert path.stat() == before
+
+
+def test_nothing_is_appended_to_a_damaged_car(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "a.car", many_blocks(3))
+    path.write_bytes(path.read_bytes()[:-1])
+    before = path.read_bytes()
+    with pytest.raises(Truncated):
+        frame.append(path, many_blocks(5))
+    assert (path.read_bytes(), only_file(tmp_path)) == (before, path)

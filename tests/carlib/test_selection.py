@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,11 @@ def test_a_corrupt_block_stops_the_work_and_leaves_nothing(tmp_path: Path) -> No
         with pytest.raises(HashMismatch):
             work(tmp_path / "out.car")
     assert [each.name for each in tmp_path.iterdir()] == ["a.car"]
+
+
+def test_a_v1_goes_to_a_stream_as_to_a_file_and_a_v2_does_not(tmp_path: Path) -> None:
+    path, stream = write_car(tmp_path / "a.car", many_blocks(4)), io.BytesIO()
+    assert selection.concat([path], stream, WriteOptions(version=1)) == 4
+    assert stream.getvalue() == path.read_bytes()
+    with pytest.raises(ValueError, match="stream"):
+        selection.concat([path], io.BytesIO())
