@@ -219,11 +219,15 @@ class ReadOnlyBlockstore:
             return Location(-1, 0, 0, len(cid.digest))
         return self._lookup(cid)[1]
 
-    def cids(self, *, zero_is_end: bool = True) -> Iterator[tuple[Cid, Location]]:
-        """Every section in file order, no data read; ordinals are -1.  Raises CarError where the CAR is damaged."""
+    def cids(self, *, end: int | None = None, zero_is_end: bool = True) -> Iterator[tuple[Cid, Location]]:
+        """Every section in file order up to the offset ``end``, no data read; ordinals are -1.
+
+        Raises CarError where the CAR is damaged before ``end`` (the end of the payload if None).
+        """
         container = self.container
+        stop = container.data_end if end is None else min(end, container.data_end)
         for cid, offset, data_offset, size in Sections(
-            self.source, container.first_section, container.data_end, zero_is_end=zero_is_end
+            self.source, container.first_section, stop, zero_is_end=zero_is_end
         ):
             yield Cid(cid), Location(-1, offset, data_offset, size)
 

@@ -1,96 +1,97 @@
-"""Builds an index in a process of its own: the mount stays small, and Ctrl-C and progress work meanwhile."""
+"""Builds an index in a process of its own: the mount stays small, and Ctrl-C and progress work meanwhile.
+
+`python -m fusefs.index_worker CAR INDEX` writes one JSON object a line: `{"progress": [done, total]}`, then
+`{"result": …}` or `{"error": …}`.  A plain child and not one of `multiprocessing`, whose resource tracker would stay
+for as long as the mount does, and hold the terminal open behind a mount that has left it.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from carlib import errors
 
-_CONTEXT = multiprocessing.get_context("spawn")
+
+def build(car: Path, index: Path, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Indexes `car` into `index` as far as it is whole, and gives the facts of a shard's record.
+
+    Raises CarError, OSError.
+    """
+    command: list[str | Path] = [sys.executable, "-m", __name__, car, index]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                match json.loads(line):
+                    case {"progress": [done, total]}:
+                        progress(done, total)
+                    case {"result": dict(facts)}:
+                        return facts
+                    case {"error": dict(failed)}:
+                        raise _error(failed)
+        finally:
+            process.kill()
+    raise OSError(f"the process that indexed {car} ended without a result")
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltIndex:
-    """What indexing found, in types that cross a pipe; `damage` says why it ended early."""
-
-    version: int
-    roots: tuple[str, ...]
-    data_offset: int
-    data_size: int
-    block_count: int
-    index_size: int
-    damage: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A CarError or OSError of the worker."""
-
-    name: str
-    message: str
-    source: str | None
-    offset: int | None
-
-
-def build(car: Path, index: Path, progress: Callable[[int, int], None]) -> BuiltIndex:
-    """Indexes `car` into `index` as far as it is whole; raises CarError, OSError."""
-    mine, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_work, args=(car, index, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        while True:
-            message = mine.recv()
-            if isinstance(message, tuple):
-                progress(*message)
-            elif isinstance(message, Failed):
-                raise _error(message)
-            else:
-                assert isinstance(message, BuiltIndex)
-                return message
-    except EOFError:
-        raise OSError(f"the process that indexed {car} ended without a result") from None
-    finally:
-        if process.is_alive():
-            process.terminate()
-        process.join()
-        mine.close()
-
-
-def _work(car: Path, index: Path, out: Connection) -> None:
+def main(car: str, index: str) -> None:
+    """The worker's side."""
     from carlib.indexing import build as build_index  # here: numpy stays out of the mount
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has the same Ctrl-C, and ends us
     try:
-        report = build_index(car, index, salvage=True, progress=lambda done, total: out.send((done, total)))
+        report = build_index(
+            Path(car), Path(index), salvage=True, progress=lambda *step: _say({"progress": step})
+        )
     except errors.CarError as error:
-        out.send(Failed(type(error).__name__, error.message, error.source, error.offset))
+        _say(
+            {
+                "error": {
+                    "name": type(error).__name__,
+                    "message": error.message,
+                    "source": error.source,
+                    "offset": error.offset,
+                }
+            }
+        )
     except OSError as error:
-        out.send(Failed("OSError", str(error), None, None))
+        _say({"error": {"name": "OSError", "message": str(error)}})
     else:
-        out.send(
-            BuiltIndex(
-                version=report.version,
-                roots=tuple(map(str, report.roots)),
-                data_offset=report.data_offset,
-                data_size=report.data_size,
-                block_count=report.block_count,
-                index_size=report.index_size,
-                damage="" if report.damage is None else str(report.damage),
-            )
+        _say(
+            {
+                "result": {
+                    "Version": report.version,
+                    "DataOffset": report.data_offset,
+                    "DataSize": report.data_size,
+                    "IndexCodec": report.index_codec,
+                    "IndexSize": report.index_size,
+                    "Blocks": report.block_count,
+                    "Roots": [str(root) for root in report.roots],
+                    "Error": "" if report.damage is None else str(report.damage),
+                }
+            }
         )
 
 
-def _error(failed: Failed) -> Exception:
+def _say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _error(failed: dict[str, Any]) -> Exception:
     """The worker's error as one of the same class."""
-    kind = getattr(errors, failed.name, None)
+    kind = getattr(errors, failed["name"], None)
     if not (isinstance(kind, type) and issubclass(kind, errors.CarError)):
-        return OSError(failed.message)
+        return OSError(failed["message"])
     error = kind.__new__(kind)
-    errors.CarError.__init__(error, failed.message, source=failed.source, offset=failed.offset)
+    errors.CarError.__init__(error, failed["message"], source=failed["source"], offset=failed["offset"])
     return error
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

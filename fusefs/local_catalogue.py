@@ -19,7 +19,6 @@ import trio
 
 from carlib.blockstore import own_index
 from carlib.container import read_container
-from carlib.index import MULTIHASH_INDEX_SORTED
 from carlib.source import FileSource
 from fusefs import index_worker
 from fusefs.catalogue import Change, ShardRecord
@@ -122,18 +121,9 @@ def _cached_index(car: Path, stamp: str, cache: Path, progress: Step) -> tuple[P
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         for old in cache.glob(f"{stem}-*"):
             old.unlink(missing_ok=True)
-        report = index_worker.build(car, index, progress)
-        facts = {
-            "Version": report.version,
-            "DataOffset": report.data_offset,
-            "DataSize": report.data_size,
-            "IndexCodec": MULTIHASH_INDEX_SORTED,
-            "Blocks": report.block_count,
-            "Roots": [str(root) for root in report.roots],
-            "Error": report.damage or "",
-        }
+        facts = index_worker.build(car, index, progress)
         beside = index.with_suffix(".tmp")
-        beside.write_text(json.dumps({"IndexSize": report.index_size, "Facts": facts}))
+        beside.write_text(json.dumps(facts))
         beside.replace(index.with_suffix(".json"))  # no fsync: a cache that is lost is made again
     return index, facts
 
@@ -141,8 +131,7 @@ def _cached_index(car: Path, stamp: str, cache: Path, progress: Step) -> tuple[P
 def _read_facts(index: Path) -> dict[str, Any] | None:
     try:
         beside = json.loads(index.with_suffix(".json").read_text())
-        whole = index.stat().st_size == beside["IndexSize"]
-        return dict(beside["Facts"]) if whole else None
+        return dict(beside) if index.stat().st_size == beside["IndexSize"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

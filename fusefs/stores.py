@@ -42,7 +42,7 @@ class OpenShard:
         self.holders = 0
         self.idle_since = 0.0
         self._fds: list[int] = []
-        self.blocks = ReadOnlyBlockstore.open(record.path, index=record.index_path)
+        self.blocks = ReadOnlyBlockstore.open(record.path, index=record.index_path, salvage=True)
         try:
             self._fd = self._open(record.path)
             self._index_fd = None if record.index_path is None else self._open(record.index_path)

@@ -56,7 +56,9 @@ class BlocksFolder:
     def children(self, known: Known) -> Iterator[Entry]:
         shard = self._shard
         with shard.use() as opened:
-            for cid, location in opened.blocks.cids():
+            # Of a damaged CAR only what is whole is a shard: its record says how far that goes.
+            whole = shard.record.data_offset + shard.record.data_size
+            for cid, location in opened.blocks.cids(end=whole):
                 if not cid.is_identity:
                     found = opened.blocks.locate(cid)
                     if found is None or found.section_offset != location.section_offset:
