@@ -108,6 +108,18 @@ class Index:
                     )
                     yield Entry(bucket.first_ordinal + first + number, bucket.hash_code, digest, offset)
 
+    def at(self, ordinal: int) -> Entry:
+        """The entry with that place among all; IndexError past the last."""
+        for bucket in self.buckets:
+            number = ordinal - bucket.first_ordinal
+            if 0 <= number < bucket.count:
+                entry = self._source.pread(bucket.start + number * bucket.width, bucket.width)
+                digest = entry[: bucket.digest_bytes]
+                return Entry(
+                    ordinal, bucket.hash_code, digest, int.from_bytes(entry[len(digest) :], "little")
+                )
+        raise IndexError(ordinal)
+
     def find(self, hash_code: int, digest: bytes) -> Iterator[tuple[int, int]]:
         """``(ordinal, offset)`` of every entry of that digest; the same digest may stand there several times."""
         code = None if self.codec == INDEX_SORTED else hash_code

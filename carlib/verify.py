@@ -1,26 +1,42 @@
-"""Is this CAR what it says: every block's hash, the roots, and the index against the data both ways.
+"""Is this CAR what it says: its structure, the index against the data both ways, every block's hash, every link.
 
 Nothing of what the CAR claims is believed; what is wrong is counted, and the first problems are kept with their
-offsets.
+offsets.  How deep to look is the caller's choice (:class:`Depth`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from carlib import index_check
+from carlib import index_check, index_sample
 from carlib.checked import CheckedBlocks
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Malformed, Truncated
 from carlib.index import Index
+from carlib.reachability import Reach, reach
+from carlib.section import Sections
 from carlib.source import ByteSource, FileSource
 
 MAX_PROBLEMS: Final = 100
 """Problems kept in full; the rest are only counted."""
+
+
+class Depth(IntEnum):
+    """How much is looked at; each is more than the one before."""
+
+    STRUCTURE = 1
+    """Frame, sections and padding; whether the roots are here and the index can be read.  No data is read."""
+    INDEX = 2
+    """The index against the sections, both ways, or a sample of it."""
+    BLOCKS = 3
+    """Every block's hash."""
+    FULL = 4
+    """Every link: what is reached from the roots, what dangles, what nothing leads to."""
 
 
 @dataclass(slots=True)
@@ -37,14 +53,23 @@ class Report:
     padding: int = 0
     missing_roots: list[Cid] = field(default_factory=list)
     index_state: str = "none"
-    """``none``, ``good``, ``unusable`` or ``wrong``."""
+    """``none``, ``good``, ``unusable`` or ``wrong``; ``readable`` where it was not compared."""
+    index_sampled: int = 0
+    """Entries that were looked at, where not all were."""
+    links: Reach | None = None
+    """For :attr:`Depth.FULL` alone."""
     problems: list[CarError] = field(default_factory=list)
     problem_count: int = 0
 
     @property
     def good(self) -> bool:
-        """No problem with a block, the container or the index; a root that is absent is allowed by the format."""
+        """No problem with a block, the container or the index; roots and links to absent blocks the format allows."""
         return not self.problem_count
+
+    @property
+    def complete(self) -> bool:
+        """Whether every root is here and, as far as links were followed, every block that they lead to."""
+        return not self.missing_roots and (self.links is None or self.links.is_complete)
 
     def add(self, problem: CarError) -> None:
         self.problem_count += 1
@@ -53,10 +78,18 @@ class Report:
 
 
 def verify(
-    path: Path, *, index: Path | None = None, progress: Callable[[int, int], None] | None = None
+    path: Path,
+    *,
+    index: Path | None = None,
+    depth: Depth = Depth.BLOCKS,
+    sample: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Check the CAR at ``path`` and its own or the detached ``index``; CarErrors end up in the report, OSError is
-    raised."""
+    """Check the CAR at ``path`` and its own or the detached ``index``.
+
+    ``sample``: look at so many entries of the index, chosen by chance, instead of all.  CarErrors end up in the
+    report, OSError is raised.
+    """
     report = Report(path)
     with FileSource(path) as source:
         try:
@@ -65,7 +98,7 @@ def verify(
             report.add(error)
             return report
         report.version, report.roots = container.version, container.roots
-        _check_blocks(source, container, report, progress)
+        _check_blocks(source, container, report, depth, progress)
         if container.missing:
             report.add(
                 Truncated(
@@ -74,15 +107,22 @@ def verify(
                     offset=source.size,
                 )
             )
-        _check_index(path, source, container, index, report)
+        _check_index(path, source, container, index, report, depth, sample)
+    if depth is Depth.FULL and report.whole_until:
+        report.links = reach(path)
     return report
 
 
 def _check_blocks(
-    source: ByteSource, container: Container, report: Report, progress: Callable[[int, int], None] | None
+    source: ByteSource,
+    container: Container,
+    report: Report,
+    depth: Depth,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     roots = {root.multihash: root for root in container.roots if not root.is_identity}
-    absent, blocks = set(roots), CheckedBlocks(source, container)
+    absent: set[bytes] = set(roots)
+    blocks = (CheckedBlocks if depth >= Depth.BLOCKS else _UncheckedBlocks)(source, container)
     start, total = container.first_section, container.data_end - container.first_section
     tell = None if progress is None else lambda offset: progress(offset - start, total)
     try:
@@ -112,16 +152,52 @@ def _check_padding(source: ByteSource, start: int, end: int, report: Report) -> 
             return
 
 
+class _UncheckedBlocks:
+    """What :class:`CheckedBlocks` counts, with no data read."""
+
+    def __init__(self, source: ByteSource, container: Container) -> None:
+        self.blocks = self.data_bytes = 0
+        self._sections = Sections(source, container.first_section, container.data_end, zero_is_end=True)
+
+    @property
+    def position(self) -> int:
+        return self._sections.position
+
+    def problems(self, absent: set[bytes], tell: Callable[[int], None] | None = None) -> Iterator[CarError]:
+        for number, (cid, offset, _, size) in enumerate(self._sections, 1):
+            self.blocks = number
+            self.data_bytes += size
+            if absent:
+                absent.discard(Cid(cid).multihash)
+            if tell is not None and not number & 0xFFFF:
+                tell(offset)
+        yield from ()
+
+
 def _check_index(
-    path: Path, source: ByteSource, container: Container, detached: Path | None, report: Report
+    path: Path,
+    source: ByteSource,
+    container: Container,
+    detached: Path | None,
+    report: Report,
+    depth: Depth,
+    sample: int | None,
 ) -> None:
     if detached is None and not container.index_offset:
         return
     index_source = source if detached is None else FileSource(detached)
     try:
         index = Index.open(index_source, container.index_offset if detached is None else 0)
+        if depth is Depth.STRUCTURE:
+            report.index_state = "readable"
+            return
         before = report.problem_count
-        for problem in index_check.problems(path, index, index_source.name):
+        if sample is None:
+            found = index_check.problems(path, index, index_source.name)
+        else:
+            report.index_sampled = min(sample, len(index))
+            found = index_sample.problems(source, container, index, index_source.name, sample)
+        for problem in found:
             report.add(problem)
         report.index_state = "good" if report.problem_count == before else "wrong"
     except CarError as error:
