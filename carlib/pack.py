@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Flag
@@ -81,7 +81,7 @@ class PackReport:
 
 
 def pack(
-    source: Path,
+    source: Path | Sequence[Path],
     out: Path,
     *,
     profile: Profile = CARFS,
@@ -92,8 +92,9 @@ def pack(
 ) -> PackReport:
     """Write ``source`` into a CAR at ``out``, which appears when it is complete.
 
-    ``hidden`` overrides the profile.  Raises OSError that names the file which could not be read, SourceChanged,
-    ValueError for a source that is neither a file nor a directory.
+    Several sources are wrapped in a directory, under their last names.  ``hidden`` overrides the profile.  Raises
+    OSError that names the file which could not be read, SourceChanged, ValueError for a source that is neither a file
+    nor a directory.
     """
     if hidden is not None:
         profile = replace(profile, hidden=hidden)
@@ -104,7 +105,9 @@ def pack(
             writer.creating(out, WriteOptions(version=version), roots=[room]) as car,
         ):
             packer = Packer(Builder(car, profile, threads), out, progress, preserve=preserve)
-            root = packer.pack(source, room)
+            root = (
+                packer.pack(source, room) if isinstance(source, Path) else packer.pack_wrapped(source, room)
+            )
             car.finish([root])
         return packer.report(root, car)
 
@@ -196,7 +199,23 @@ class Packer:
 
     def pack(self, source: Path, room: Cid) -> Cid:
         """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
-        built = self._pack(os.fsencode(source))
+        return self._rooted(self._pack(os.fsencode(source)), room)
+
+    def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
+        """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
+        links, names = Links(), set[bytes]()
+        for source in sorted(sources, key=_last_name):
+            name = _last_name(source)
+            if not name or name in names:
+                raise ValueError(
+                    f"{source} has no name" if not name else f"two sources are called {source.name}"
+                )
+            names.add(name)
+            links.add(name, self._pack(os.fsencode(source)))
+        self.directories += 1
+        return self._rooted(self._builder.directory(links), room)
+
+    def _rooted(self, built: Built, room: Cid) -> Cid:
         self._builder.flush()
         root = built.cid
         if len(root.raw) != len(room.raw):
@@ -359,6 +378,11 @@ class Packer:
         if done - self._reported >= _PROGRESS_BYTES:
             self._reported = done
             self._progress(done, self._total)
+
+
+def _last_name(source: Path) -> bytes:
+    """Also of ``.`` and ``..``, those that they have in their folders."""
+    return os.path.basename(os.path.abspath(os.fsencode(source)))  # noqa: PTH100, PTH119
 
 
 def _kind(entry: os.DirEntry[bytes]) -> int:

@@ -397,3 +397,21 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
             file.write(number.to_bytes(4, "big") * (CARFS.chunk_size // 4))
     assert peak_mib(tmp_path / "large", tmp_path / "large.car") < 100
     assert peak_mib(tmp_path / "many", tmp_path / "many.car") < 90
+
+
+def test_several_sources_are_wrapped_in_a_directory_in_the_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    for name in ("b", "a", "c"):
+        (tmp_path / "all" / name).write_text(name)
+    whole = pack(tmp_path / "all", tmp_path / "whole.car")
+    sources = [tmp_path / "all" / name for name in ("c", "a", "b")]
+    wrapped = pack(sources, tmp_path / "wrapped.car")
+    assert (wrapped.root, wrapped.files, wrapped.directories) == (whole.root, 3, 1)
+    assert (tmp_path / "wrapped.car").read_bytes() == (tmp_path / "whole.car").read_bytes()
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(ValueError, match="two sources are called x"):
+        pack([tmp_path / "x", tmp_path / "." / "x"], tmp_path / "x.car")
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
