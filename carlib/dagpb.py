@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from carlib.cid import Cid, read_cid
 from carlib.errors import CarError, LimitExceeded, Malformed, Truncated
 from carlib.limits import MAX_BLOCK_BYTES, MAX_LINKS
-from carlib.protobuf import encode_bytes, encode_uint, encode_varint, varint
+from carlib.protobuf import encode_bytes, encode_uint, encode_varint, repeats, varint
 from carlib.varint import Buffer
 
 _DATA: Final = 0x0A  # field 1 of a node, bytes
@@ -165,9 +165,10 @@ def _read_links(
         if after > stop:
             raise Truncated("a link ends inside its Hash", offset=start)
         cid = buffer[position:after]
-        if cid[:-32] not in _USUAL_CIDS:
+        usual = cid[:-32] in _USUAL_CIDS
+        if not usual:
             _check_cid(cid, start)
-        position = after
+        position = cid_end = after
 
         name = tsize = None
         if position < stop and buffer[position] == _NAME:
@@ -192,7 +193,31 @@ def _read_links(
         cids.append(cid)
         names.append(name)
         tsizes.append(tsize)
+        size = stop - start
+        if (
+            usual
+            and not name
+            and buffer[start : cid_end - 32] == buffer[stop : cid_end - 32 + size]
+            and buffer[cid_end:stop] == buffer[cid_end + size : stop + size]
+        ):
+            position = _read_alike(buffer, start, stop, cid_end, end, cids)
+            more = (position - stop) // size
+            names += [name] * more
+            tsizes += [tsize] * more
     return position
+
+
+def _read_alike(buffer: bytes, start: int, stop: int, cid_end: int, end: int, cids: list[bytes]) -> int:
+    """Append the CIDs of the links that differ from the one before ``stop`` in nothing but their digests.
+
+    Links to the full chunks of a file do; the position after the last is given.
+    """
+    size, first = stop - start, len(cids[-1])
+    digest = range(cid_end - 32 - start, cid_end - start)
+    count = min(repeats(buffer, start, size, end, digest), MAX_LINKS - len(cids) + 1)
+    ends = range(cid_end + size, cid_end + count * size, size)
+    cids += [buffer[position - first : position] for position in ends]
+    return start + count * size
 
 
 def _check_cid(cid: bytes, offset: int) -> None:

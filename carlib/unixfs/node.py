@@ -68,22 +68,29 @@ class Data:
         found: dict[str, int] = {}
         data: Buffer | None = None
         blocksizes: list[int] = []
-        for field in protobuf.fields(message, 0, len(message)):
-            name, wire = _FIELDS.get(field.number, ("", -1))
-            if name == "blocksizes":
-                _add_blocksizes(blocksizes, field, message)
-                continue
-            if not name:
-                continue
-            if field.wire != wire:
-                raise Malformed(f"wire type {field.wire} of {name}", offset=field.start)
-            if name in found:
-                raise Malformed(f"a second {name}", offset=field.start)
-            found[name] = field.value
-            if name == "data":
-                data = message[field.start : field.stop]
-            elif name == "mtime":
-                found[name] = _parse_mtime(message, field)
+        position, end = 0, len(message)
+        while position < end:
+            for field in protobuf.fields(message, position, end):
+                position = field.stop
+                name, wire = _FIELDS.get(field.number, ("", -1))
+                if name == "blocksizes":
+                    _add_blocksizes(blocksizes, field, message)
+                    size = field.stop - field.start
+                    if message[field.start : field.stop] == message[field.stop : field.stop + size]:
+                        position = _repeat_blocksize(blocksizes, field, message)
+                        break  # and on from there
+                    continue
+                if not name:
+                    continue
+                if field.wire != wire:
+                    raise Malformed(f"wire type {field.wire} of {name}", offset=field.start)
+                if name in found:
+                    raise Malformed(f"a second {name}", offset=field.start)
+                found[name] = field.value
+                if name == "data":
+                    data = message[field.start : field.stop]
+                elif name == "mtime":
+                    found[name] = _parse_mtime(message, field)
         return cls._checked(found, data, tuple(blocksizes))
 
     @classmethod
@@ -162,6 +169,18 @@ def _add_blocksizes(sizes: list[int], field: Field, message: Buffer) -> None:
         raise Malformed(f"wire type {field.wire} of blocksizes", offset=field.start)
     if len(sizes) > MAX_LINKS:
         raise LimitExceeded("number of blocksizes", len(sizes), MAX_LINKS, offset=field.start)
+
+
+def _repeat_blocksize(sizes: list[int], field: Field, message: Buffer) -> int:
+    """Append the last size as often as its field is repeated; the position after the last of these."""
+    if field.wire != VARINT:
+        return field.stop  # packed: start and stop are not those of the whole field
+    size = field.stop - field.start
+    more = protobuf.repeats(message, field.start, size, len(message)) - 1
+    if len(sizes) + more > MAX_LINKS:
+        raise LimitExceeded("number of blocksizes", len(sizes) + more, MAX_LINKS, offset=field.start)
+    sizes += sizes[-1:] * more
+    return field.stop + more * size
 
 
 def _parse_mtime(message: Buffer, mtime: Field) -> int:

@@ -13,6 +13,8 @@ from carlib import dagpb, limits
 from carlib.cid import DAG_PB, Cid
 from carlib.dagpb import PBLink, PBNode
 from carlib.errors import CarError, LimitExceeded, Malformed, Truncated
+from carlib.limits import MAX_BLOCK_BYTES, MAX_LINKS
+from carlib.protobuf import repeats
 from tests.fixtures import fixture
 
 A = Cid.parse("bafkqabiaaebagba")  # identity, 00 01 02 03 04
@@ -161,3 +163,49 @@ def test_more_links_than_the_maximum_are_refused(monkeypatch: pytest.MonkeyPatch
     node: Any = PBNode((PBLink(A),) * 3)
     with pytest.raises(LimitExceeded):
         dagpb.decode(dagpb.encode(node))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 300), st.sampled_from([b"", b"x"])), max_size=12),
+    st.booleans(),
+)
+def test_runs_of_links_that_differ_in_their_digests_alone_are_read_as_any_others(
+    runs: list[tuple[int, int, bytes]], with_data: bool
+) -> None:
+    numbers = iter(range(1000))
+    links = tuple(
+        PBLink(Cid.of(next(numbers).to_bytes(4, "big")), name, tsize)
+        for count, tsize, name in runs
+        for _ in range(count)
+    )
+    node = PBNode(links, b"data" if with_data else None)
+    assert dagpb.decode(dagpb.encode(node)) == node
+    if links:
+        with pytest.raises((Truncated, Malformed)):
+            dagpb.decode(dagpb.encode(PBNode(links))[:-1])
+
+
+@given(st.binary(min_size=1, max_size=6), st.integers(1, 700), st.binary(max_size=20))
+def test_repeats_are_counted_to_where_they_end(unit: bytes, count: int, rest: bytes) -> None:
+    buffer = b"before" + unit * count + rest
+    expected = count
+    while buffer[6 + expected * len(unit) :].startswith(unit):
+        expected += 1
+    assert repeats(buffer, 6, len(unit), len(buffer)) == expected
+    assert repeats(memoryview(buffer), 6, len(unit), 6 + len(unit)) == 1
+
+
+def test_as_many_links_as_are_allowed_are_read_and_one_more_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    links = tuple(PBLink(Cid.of(bytes((number,))), b"", 1) for number in range(20))
+    monkeypatch.setattr(dagpb, "MAX_LINKS", 20)
+    assert len(dagpb.decode(dagpb.encode(PBNode(links))).links) == 20
+    monkeypatch.setattr(dagpb, "MAX_LINKS", 19)
+    with pytest.raises(LimitExceeded, match="number of links"):
+        dagpb.decode(dagpb.encode(PBNode(links)))
+
+
+def test_the_largest_block_holds_fewer_links_with_hashes_than_are_allowed() -> None:
+    smallest = dagpb.link_size(len(Cid.of(b"").multihash), 0, 0) - 4  # neither name nor size
+    assert MAX_BLOCK_BYTES // smallest < MAX_LINKS

@@ -186,3 +186,18 @@ def test_a_path_of_the_lotus_fixture() -> None:
     with ReadOnlyBlockstore.open(fixture("filecoin-project+lotus/itests/fixtures/adl_test.car")) as blocks:
         found = resolve(blocks, blocks.roots[0], [b"Links", b"0", b"Hash"])
         assert File.open(blocks, found).read(0, 100) == b"ADL"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(1, 100)), max_size=12))
+def test_runs_of_equal_blocksizes_are_read_as_any_others(runs: list[tuple[int, int]]) -> None:
+    sizes = tuple(size for size, count in runs for _ in range(count))
+    data = Data(DataType.FILE, None, sum(sizes), sizes, mode=0o644)
+    assert Data.parse(data.encode()) == data
+    assert Data.parse(memoryview(data.encode())) == data
+
+
+def test_a_run_of_too_many_blocksizes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "MAX_LINKS", 20)
+    assert len(Data.parse(Data(DataType.FILE, None, None, (1,) * 20).encode()).blocksizes) == 20
+    with pytest.raises(LimitExceeded, match="number of blocksizes"):
+        Data.parse(Data(DataType.FILE, None, None, (1,) * 21).encode())
