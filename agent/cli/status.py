@@ -33,7 +33,7 @@ def _lines(found: dict[str, Any]) -> list[str]:  # Any: JSON, as Carfs.Status do
         f"indexing  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
         for one in found["Indexing"]
     ]
-    lines += [f"client    {one['Client']}: {one['Leases']} leases" for one in found["Clients"]]
+    lines += [f"client    {one['Client']}: leases {one['Leases']}" for one in found["Clients"]]
     return lines
 
 
