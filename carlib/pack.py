@@ -8,76 +8,23 @@ Sockets, FIFOs and devices are left out and reported, and so is the CAR being wr
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from enum import Flag
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from carlib import writer
 from carlib.cid import RAW, Cid
-from carlib.durable import TEMPORARY_PREFIX
-from carlib.errors import CarError
-from carlib.limits import KIB, MIB
 from carlib.options import WriteOptions
-from carlib.unixfs import chunking
+from carlib.packer import Packer, PackReport, Preserve, Progress, RootOfOtherLength, Skipped, SourceChanged
 from carlib.unixfs.builder import Builder
-from carlib.unixfs.hashing import Built
-from carlib.unixfs.links import Links
-from carlib.unixfs.profile import CARFS, Profile, Symlinks
+from carlib.unixfs.profile import CARFS, Profile
 
-Progress = Callable[[int, int], None]
-"""Takes bytes done and bytes in all, 0 where that is not known."""
+__all__ = ["PackReport", "Packer", "Preserve", "Progress", "Skipped", "SourceChanged", "pack", "rooted"]
 
 MAX_HASHING_THREADS: Final = 4
 """Reading and writing cannot feed more."""
-_PROGRESS_BYTES: Final = MIB
-_CONFIRM_BYTES: Final = 64 * KIB
-"""Asked for where the end is believed to be."""
-_SPECIAL: Final = {
-    stat.S_IFSOCK: "socket",
-    stat.S_IFIFO: "FIFO",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
-
-
-class Preserve(Flag):
-    """What is stored of a file's attributes, which changes CIDs."""
-
-    NOTHING = 0
-    MODE = 1
-    MTIME = 2
-    ALL = 3
-
-
-class SourceChanged(CarError):
-    """A file was written to while it was read, twice over: pack it when it rests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Something in the source that is not in the CAR."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PackReport:
-    """What was packed: ``bytes`` of files' data; ``blocks`` and ``block_bytes`` that were written, each block once."""
-
-    root: Cid
-    files: int
-    directories: int
-    symlinks: int
-    bytes: int
-    blocks: int
-    block_bytes: int
-    duplicates: int
-    skipped: tuple[Skipped, ...]
 
 
 def pack(
@@ -119,11 +66,6 @@ def hashing_threads() -> int:
     return min(MAX_HASHING_THREADS, os.cpu_count() or 1)
 
 
-class _RootOfOtherLength(Exception):
-    def __init__(self, root: Cid) -> None:
-        self.root = root
-
-
 def rooted(profile: Profile, attempt: Callable[[Cid], PackReport]) -> PackReport:
     """What ``attempt`` gives: it is told a CID as long as the root will be, for which a CAR's header needs room.
 
@@ -132,11 +74,11 @@ def rooted(profile: Profile, attempt: Callable[[Cid], PackReport]) -> PackReport
     """
     try:
         return attempt(root_like(profile))
-    except _RootOfOtherLength as other:
+    except RootOfOtherLength as other:
         room = other.root
     try:
         return attempt(room)
-    except _RootOfOtherLength:
+    except RootOfOtherLength:
         raise SourceChanged("changed while it was packed") from None
 
 
@@ -144,257 +86,3 @@ def root_like(profile: Profile) -> Cid:
     """A CID as long as the root will be."""
     cid = Cid.of(b"", RAW, profile.hash_code)
     return cid if profile.cid_version else Cid(cid.multihash)
-
-
-@dataclass(slots=True)
-class _Folder:
-    """A directory being packed: what is left of its listing, last name first, and the links so far.
-
-    An item of the listing is a name, a zero byte and the kind of file in digits, and sorts as the name does: 100,000
-    tuples would take 6 MB more.
-    """
-
-    path: bytes
-    name: bytes
-    identity: tuple[int, int]
-    attributes: dict[str, int]
-    listing: list[bytes]
-    links: Links = field(default_factory=Links)
-
-
-class Watcher(Protocol):
-    """Is told what is read of which file, in the order in which leaves are put."""
-
-    def chunk(self, path: bytes, size: int) -> None:
-        """The next ``size`` bytes of ``path`` were read."""
-
-    def file(self, path: bytes, found: os.stat_result) -> None:
-        """``path`` is read from its beginning (again, if it changed meanwhile)."""
-
-
-class Packer:
-    """One walk over a source, children first, into the sink of ``builder``."""
-
-    def __init__(
-        self,
-        builder: Builder,
-        out: Path,
-        progress: Progress | None = None,
-        *,
-        preserve: Preserve = Preserve.NOTHING,
-        watcher: Watcher | None = None,
-    ) -> None:
-        """``out`` is the CAR being written, which is not packed where it lies in the source."""
-        self.files = self.directories = self.symlinks = self.bytes = 0
-        self.skipped: list[Skipped] = []
-        self._builder = builder
-        self._progress = progress or (lambda _done, _total: None)
-        self._watcher = watcher
-        self._profile = builder.profile
-        self._preserve = preserve
-        self._total = 0
-        self._reported = 0
-        self._out_name = os.fsencode(out.name)
-        self._out_folder = _identity(out.parent.stat())
-
-    def pack(self, source: Path, room: Cid) -> Cid:
-        """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
-        return self._rooted(self._pack(os.fsencode(source)), room)
-
-    def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
-        """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
-        links, names = Links(), set[bytes]()
-        for source in sorted(sources, key=_last_name):
-            name = _last_name(source)
-            if not name or name in names:
-                raise ValueError(
-                    f"{source} has no name" if not name else f"two sources are called {source.name}"
-                )
-            names.add(name)
-            links.add(name, self._pack(os.fsencode(source)))
-        self.directories += 1
-        return self._rooted(self._builder.directory(links), room)
-
-    def _rooted(self, built: Built, room: Cid) -> Cid:
-        self._builder.flush()
-        root = built.cid
-        if len(root.raw) != len(room.raw):
-            raise _RootOfOtherLength(root)
-        return root
-
-    def report(self, root: Cid, car: writer.CarWriter) -> PackReport:
-        """What was packed into ``car``."""
-        return PackReport(
-            root,
-            self.files,
-            self.directories,
-            self.symlinks,
-            self.bytes,
-            car.blocks,
-            car.data_bytes,
-            car.duplicates,
-            tuple(self.skipped),
-        )
-
-    def _pack(self, source: bytes) -> Built:
-        found = os.stat(source)  # noqa: PTH116  names are bytes here
-        if stat.S_ISREG(found.st_mode):
-            self._total = found.st_size
-            return self._pack_file(os.path.realpath(source))
-        if not stat.S_ISDIR(found.st_mode):
-            raise ValueError(f"{os.fsdecode(source)} is a {_SPECIAL[stat.S_IFMT(found.st_mode)]}")
-        folders = [self._enter(source, b"", found)]
-        while True:
-            entered = self._pack_entries(folders)
-            if entered is not None:
-                folders.append(entered)
-                continue
-            folder = folders.pop()
-            if folders and not folder.links and not self._profile.empty_directories:
-                continue
-            built = self._builder.directory(folder.links, **folder.attributes)
-            self.directories += 1
-            if not folders:
-                return built
-            folders[-1].links.add(folder.name, built)
-
-    def _pack_entries(self, folders: list[_Folder]) -> _Folder | None:
-        """Pack the entries of the last of ``folders`` up to its next directory, which is entered; None at the end."""
-        folder = folders[-1]
-        while folder.listing:
-            name, _, kind_digits = folder.listing.pop().partition(b"\0")
-            kind = int(kind_digits)
-            path, found = os.path.join(folder.path, name), None  # noqa: PTH118
-            if kind == stat.S_IFLNK and self._profile.symlinks is Symlinks.FOLLOW:
-                found = self._follow(path, folders)
-                if found is None:
-                    continue
-                kind = stat.S_IFMT(found.st_mode)
-            if kind == stat.S_IFDIR:
-                return self._enter(path, name, found or os.lstat(path))
-            if kind == stat.S_IFREG:
-                folder.links.add(name, self._pack_file(path if found is None else os.path.realpath(path)))
-            elif kind != stat.S_IFLNK:
-                self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
-            elif self._profile.symlinks is Symlinks.KEEP:
-                folder.links.add(name, self._pack_symlink(path))
-            else:
-                self._skip(path, "is a symlink")
-        return None
-
-    def _follow(self, path: bytes, folders: list[_Folder]) -> os.stat_result | None:
-        """What the symlink at ``path`` leads to; None, and it is left out, where that is nothing or has no end."""
-        try:
-            found = os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            self._skip(path, f"is a symlink to nothing ({error.strerror})")
-            return None
-        if _identity(found) in (folder.identity for folder in folders):
-            self._skip(path, "is a symlink to a folder that it is in")
-            return None
-        return found
-
-    def _enter(self, path: bytes, name: bytes, found: os.stat_result) -> _Folder:
-        identity = _identity(found)
-        own, hidden = identity == self._out_folder, self._profile.hidden
-        listing: list[bytes] = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if own and entry.name.startswith(TEMPORARY_PREFIX.encode()):
-                    continue  # our own output on its way
-                if own and entry.name == self._out_name:
-                    self._skip(entry.path, "is the CAR being written")
-                elif hidden or not entry.name.startswith(b"."):
-                    listing.append(b"%b\0%d" % (entry.name, _kind(entry)))
-        listing.sort(reverse=True)
-        return _Folder(path, name, identity, self._attributes(found), listing)
-
-    def _pack_file(self, path: bytes) -> Built:
-        """The file at ``path``, read anew once if it changed meanwhile."""
-        for _ in range(2):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                before = os.fstat(fd)
-                if self._watcher is not None:
-                    self._watcher.file(path, before)
-                built = self._builder.file(self._chunks(fd, path, before.st_size), **self._attributes(before))
-                after = os.fstat(fd)
-            finally:
-                os.close(fd)
-            if built.size == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
-                self.files += 1
-                self.bytes += built.size
-                self._report(self.bytes)
-                return built
-        raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
-
-    def _chunks(self, fd: int, path: bytes, expected: int) -> Iterator[bytes]:
-        """The file as the profile cuts it.
-
-        ``expected`` bytes and one are asked for first: a buffer of a whole chunk costs more than reading a small file.
-        """
-        profile, start, left = self._profile, self.bytes, expected
-
-        def read(size: int) -> bytes:
-            nonlocal left
-            data = os.read(fd, min(size, left + 1 if left > 0 else _CONFIRM_BYTES))
-            left -= len(data)
-            return data
-
-        if profile.chunker is None:
-            chunks = chunking.fixed(read, profile.chunk_size)
-        else:
-            chunks = chunking.by_content(read, profile.chunker)
-        try:
-            done = 0
-            for chunk in chunks:
-                if self._watcher is not None:
-                    self._watcher.chunk(path, len(chunk))
-                yield chunk
-                done += len(chunk)
-                self._report(start + done)
-        except OSError as error:
-            error.filename = os.fsdecode(path)
-            raise
-
-    def _pack_symlink(self, path: bytes) -> Built:
-        attributes = self._attributes(os.lstat(path))
-        attributes.pop("mode", None)  # a symlink's is always 0777, and kubo stores none
-        self.symlinks += 1
-        return self._builder.symlink(os.readlink(path), **attributes)  # noqa: PTH115
-
-    def _attributes(self, found: os.stat_result) -> dict[str, int]:
-        attributes = {}
-        if self._preserve & Preserve.MODE:
-            attributes["mode"] = stat.S_IMODE(found.st_mode)
-        if self._preserve & Preserve.MTIME:
-            attributes["mtime_ns"] = found.st_mtime_ns
-        return attributes
-
-    def _skip(self, path: bytes, reason: str) -> None:
-        self.skipped.append(Skipped(Path(os.fsdecode(path)), reason))
-
-    def _report(self, done: int) -> None:
-        if done - self._reported >= _PROGRESS_BYTES:
-            self._reported = done
-            self._progress(done, self._total)
-
-
-def _last_name(source: Path) -> bytes:
-    """Also of ``.`` and ``..``, those that they have in their folders."""
-    return os.path.basename(os.path.abspath(os.fsencode(source)))  # noqa: PTH100, PTH119
-
-
-def _kind(entry: os.DirEntry[bytes]) -> int:
-    """The file type of ``entry``, without a system call for all that is usual."""
-    if entry.is_symlink():
-        return stat.S_IFLNK
-    if entry.is_file(follow_symlinks=False):
-        return stat.S_IFREG
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
