@@ -41,9 +41,9 @@ class FileSource:
     """A :class:`ByteSource` over a local file."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``; raises OSError."""
+        """Open ``path``; raises OSError.  Never waits, as opening a FIFO would: reading that gives nothing."""
         self.name = os.fsdecode(path)
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     @property
     def size(self) -> int:

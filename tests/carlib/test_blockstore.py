@@ -192,6 +192,12 @@ def test_what_cannot_be_opened_leaves_no_descriptor(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_a_fifo_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(CarError):
+        ReadOnlyBlockstore.open(tmp_path / "fifo")
+
+
 def test_memory_blocks_keep_the_same_promises() -> None:
     blocks = MemoryBlocks()
     for cid, data in BLOCKS:
