@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,12 @@ TEMPORARY_PREFIX: Final = ".carfs-tmp-"
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A file to write and seek in that becomes ``path`` when the block ends, and is gone if the block raises.
 
-    Raises OSError; whatever stood at ``path`` stays until the new file is complete and on disk.
+    Raises OSError, also where a device, FIFO or directory stands at ``path``: renaming would put a file in the place of
+    ``/dev/null``.  A file that stood there stays until the new one is complete and on disk.
     """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(kind := path.lstat().st_mode) and not stat.S_ISLNK(kind):
+            raise OSError(errno.EINVAL, "not a regular file, so it cannot be replaced", str(path))
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
     temporary = Path(name)
     try:

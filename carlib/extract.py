@@ -88,17 +88,26 @@ class ExtractReport:
 
 
 def extract(
-    blocks: Blocks, root: Cid, dest: Path, *, progress: Progress | None = None, max_bytes: int | None = None
+    blocks: Blocks,
+    root: Cid,
+    dest: Path,
+    *,
+    progress: Progress | None = None,
+    tell: Callable[[bytes], object] | None = None,
+    max_bytes: int | None = None,
 ) -> ExtractReport:
     """Extract what ``root`` is to ``dest``.
 
     A directory's entries go into ``dest``, which is made if need be.  Anything else becomes ``dest``, or is put into it
     under its CID if ``dest`` is a directory.  Files and symlinks that are there are replaced, directories are filled.
-    Raises ExtractionLimit past ``max_bytes`` of files, the CarError of a ``root`` that cannot be read, and OSError
-    for what is wrong with the destination as a whole.
+    ``tell`` is given the path, below what ``root`` became, of each file and symlink that was written and each directory
+    that was entered.  Raises ExtractionLimit past ``max_bytes`` of files, the CarError of a ``root`` that cannot be
+    read, and OSError for what is wrong with the destination as a whole.
     """
     found = unixfs.stat(blocks, root)
-    extractor = _Extractor(blocks, progress or (lambda _done, _total: None), max_bytes)
+    extractor = _Extractor(
+        blocks, progress or (lambda _done, _total: None), tell or (lambda _path: None), max_bytes
+    )
     path = dest
     if found.kind is Kind.DIRECTORY:
         if dest.is_dir():
@@ -110,7 +119,9 @@ def extract(
         path = dest / str(root) if dest.is_dir() else dest
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            extractor.put(folder, os.fsencode(path.name), os.fsencode(path.name), root, found)
+            name = os.fsencode(path.name)
+            if extractor.put(folder, name, name, root, found) and tell is not None:
+                tell(b"")
         finally:
             os.close(folder)
     return ExtractReport(
@@ -136,11 +147,14 @@ class _Folder:
 class _Extractor:
     """One walk over a tree in a CAR, parents first."""
 
-    def __init__(self, blocks: Blocks, progress: Progress, max_bytes: int | None) -> None:
+    def __init__(
+        self, blocks: Blocks, progress: Progress, tell: Callable[[bytes], object], max_bytes: int | None
+    ) -> None:
         self.files = self.directories = self.symlinks = self.bytes = 0
         self.problems: list[Problem] = []
         self._blocks = blocks
         self._progress = progress
+        self._tell = tell
         self._max_bytes = max_bytes
         self._reported = 0
         self._suffix = secrets.token_hex(8)
@@ -165,8 +179,9 @@ class _Extractor:
             for folder in folders:
                 os.close(folder.fd)
 
-    def put(self, folder: int, name: bytes, path: bytes, cid: Cid, found: Stat) -> None:
-        """Extract one file or symlink as ``name`` in the directory open at ``folder``; what goes wrong is a problem."""
+    def put(self, folder: int, name: bytes, path: bytes, cid: Cid, found: Stat) -> bool:
+        """Extract one file or symlink as ``name`` in the directory open at ``folder``; whether it was: what goes wrong
+        is a problem."""
         temporary = f"{TEMPORARY_PREFIX}{self._suffix}".encode()
         try:
             try:
@@ -182,11 +197,12 @@ class _Extractor:
             raise
         except (CarError, OSError) as error:
             self._problem(path, error)
-            return
+            return False
         if found.kind is Kind.SYMLINK:
             self.symlinks += 1
         else:
             self.files += 1
+        return True
 
     def _extract(self, folders: list[_Folder], entry: Entry) -> None:
         parent, name = folders[-1], shown(entry.name)
@@ -204,7 +220,8 @@ class _Extractor:
         except (CarError, OSError) as error:
             self._problem(path, error)
             return
-        self.put(parent.fd, name, path, entry.cid, found)
+        if self.put(parent.fd, name, path, entry.cid, found):
+            self._tell(path)
 
     def _enter(self, folders: list[_Folder], fd: int, path: bytes, cid: Cid, found: Stat) -> None:
         """Go on with the directory ``cid``; ``fd`` is closed if it cannot be read."""
@@ -214,6 +231,8 @@ class _Extractor:
             os.close(fd)
             raise
         self.directories += 1
+        if path:
+            self._tell(path)
         folders.append(_Folder(fd, path, found, entries))
 
     def _put_file(self, folder: int, name: bytes, cid: Cid, found: Stat) -> None:

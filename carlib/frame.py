@@ -33,6 +33,10 @@ class AlreadyV1(CarError):
     """There is nothing to take off: the file is a CARv1."""
 
 
+class RootsOfOtherLength(Malformed):
+    """The new roots take more or less room in the header than there is."""
+
+
 def wrap(
     source: Path,
     out: Path | BinaryIO,
@@ -60,14 +64,17 @@ def wrap(
                 _copy_index(index, container, file)
 
 
-def extract_v1(source: Path, out: Path | BinaryIO, *, progress: Progress | None = None) -> None:
+def extract_v1(
+    source: Path, out: Path | BinaryIO, *, take_v1: bool = False, progress: Progress | None = None
+) -> None:
     """The CARv1 inside the CARv2 ``source`` at ``out``, which may be ``source`` itself, or a stream.
 
-    Raises AlreadyV1 where there is nothing to take off, other CarErrors, OSError.
+    Raises AlreadyV1 where there is nothing to take off, unless ``take_v1`` says that a copy will do; other CarErrors,
+    OSError.
     """
     with FileSource(source) as car:
         container = read_container(car)
-        if container.version == 1:
+        if container.version == 1 and not take_v1:
             raise AlreadyV1("this is a CARv1 already", source=car.name)
         with _opened(out) as file:
             _copy(car, container.data_offset, container.data_size, file, progress)
@@ -91,15 +98,16 @@ def detach_index(source: Path, out: Path | BinaryIO) -> int:
 def replace_roots(path: Path, roots: Sequence[Cid], *, rewrite: bool = False) -> None:
     """Put ``roots`` into the header of the CAR at ``path``, in place.
 
-    A CARv1 header has no room to spare: where the new one is longer or shorter, Malformed says both sizes, or with
-    ``rewrite`` the file is written anew (and its index made anew, since every offset moves).  Raises CarError, OSError.
+    A CARv1 header has no room to spare: where the new one is longer or shorter, RootsOfOtherLength says both sizes, or
+    with ``rewrite`` the file is written anew (and its index made anew, since every offset moves).  Raises CarError,
+    OSError.
     """
     encoded = V1Header(tuple(roots)).encode()
     with FileSource(path) as car:
         container = read_container(car, strict=False)
         room = container.first_section - container.data_offset
         if len(encoded) != room and not rewrite:
-            raise Malformed(
+            raise RootsOfOtherLength(
                 f"current header size ({room}) must match replacement header size ({len(encoded)})",
                 source=car.name,
             )

@@ -1,4 +1,4 @@
-"""CARs made of the blocks of other CARs: joined, filtered, without duplicates, cut into parts.
+"""CARs made of the blocks of other CARs: joined, without duplicates, filtered, cut into parts.
 
 Blocks are copied in the order they lie in, each checked against its CID on the way; a bad one stops the work.
 Every output appears complete and durable or not at all.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from carlib.container import read_container
 from carlib.errors import LimitExceeded
 from carlib.header import V1Header
 from carlib.options import DEFAULT, WriteOptions
+from carlib.section import Sections
 from carlib.source import FileSource
 from carlib.writer import CarWriter, creating
 
@@ -44,6 +46,37 @@ def concat(
             writer.put(cid, data)
         writer.finish()
     return writer.blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """What was written and what was left out; bytes are those of blocks' data."""
+
+    blocks: int
+    bytes: int
+    dropped: int
+    dropped_bytes: int
+
+
+def deduplicated(
+    source: Path,
+    out: Path | BinaryIO,
+    options: WriteOptions = DEFAULT,
+    *,
+    progress: Progress | None = None,
+) -> Deduplicated:
+    """The CAR at ``source`` with each block once, where it stands first; ``options`` say which blocks are the same.
+
+    ``out`` may be a stream for a CARv1.  Raises CarError, OSError.
+    """
+    dropped = dropped_bytes = 0
+    with creating(out, options, roots=_roots(source)) as writer:
+        for cid, data in _blocks([source], progress):
+            if not writer.put(cid, data):
+                dropped += 1
+                dropped_bytes += len(data)
+        writer.finish()
+    return Deduplicated(writer.blocks, writer.data_bytes, dropped, dropped_bytes)
 
 
 def filtered(
@@ -74,6 +107,17 @@ def filtered(
                 writer.put(cid, data)
         writer.finish()
     return writer.blocks
+
+
+def have_identity(sources: Sequence[Path]) -> bool:
+    """Whether a section of one of ``sources`` is under an identity CID; no data is read.  Raises CarError, OSError."""
+    for path in sources:
+        with FileSource(path) as source:
+            found = read_container(source)
+            sections = Sections(source, found.first_section, found.data_end, zero_is_end=True)
+            if any(raw[0] != 0x12 and Cid(raw).is_identity for raw, *_ in sections):
+                return True
+    return False
 
 
 def split(

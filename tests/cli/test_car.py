@@ -65,7 +65,7 @@ def contents(top: Path) -> dict[str, bytes | str | None]:
 def test_extract_gives_back_what_create_took(tree: Path, car: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["car", "extract", str(car), "-o", str(tmp_path / "out")]) == Exit.DONE
     assert contents(tmp_path / "out") == contents(tree)
-    assert capsys.readouterr().out == "3 files, 3 directories, 2.4 MiB\n"
+    assert capsys.readouterr().err == "extracted 4 file(s)\n"
 
 
 def test_create_prints_the_root_and_tells_what_it_left_out(
@@ -140,7 +140,7 @@ def test_create_of_nothing_is_not_found(tmp_path: Path, capsys: Capture) -> None
 def test_ls_shows_paths_with_names_that_cannot_steer_a_terminal(car: Path, capsys: Capture) -> None:
     assert main(["car", "ls", "--unixfs", str(car)]) == Exit.DONE
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(
-        [".", "caf\\xe9", "hello.txt", "sub", "sub/big.bin", "sub/empty", "sub/link"]
+        ["caf\\xe9", "hello.txt", "sub", "sub/big.bin", "sub/empty", "sub/link"]
     )
 
 
@@ -225,7 +225,7 @@ def test_extract_takes_single_paths(car: Path, tmp_path: Path) -> None:
         main(["car", "extract", str(car), "sub/big.bin", "sub/empty", "-o", str(tmp_path / "out")])
         == Exit.DONE
     )
-    assert sorted(contents(tmp_path / "out")) == ["big.bin", "empty"]
+    assert sorted(contents(tmp_path / "out")) == ["sub", "sub/big.bin", "sub/empty"]
 
 
 def test_extract_never_follows_a_symlink_that_it_made(tmp_path: Path, capsys: Capture) -> None:
@@ -236,11 +236,14 @@ def test_extract_never_follows_a_symlink_that_it_made(tmp_path: Path, capsys: Ca
         inner = builder.directory([(b"x", builder.file([b"data"]))])
         links: list[Link] = [
             (b"a", builder.symlink(os.fsencode(outside))),
-            (b"b", builder.directory([(b"a", inner)])),
+            (b"b", other := builder.directory([(b"a", inner)])),
         ]
         root = builder.directory(links)
         car.finish([root.cid])
-    assert main(["car", "extract", str(path), "a", "b/a", "-o", str(tmp_path / "out")]) == Exit.REFUSED
+    assert (
+        main(["car", "extract", str(path), "a", f"{other.cid}/a/x", "-o", str(tmp_path / "out")])
+        == Exit.REFUSED
+    )
     assert "symlink" in capsys.readouterr().err
     assert list(outside.iterdir()) == []
 
@@ -260,7 +263,7 @@ def test_several_roots_go_into_folders_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["car-index-sorted", "car-multihash-index-sorted"])
 def test_a_detached_index_fits_its_car(codec: str, car: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "a.idx"
-    assert main(["car", "index", str(car), "-o", str(out), "--codec", codec]) == Exit.DONE
+    assert main(["car", "index", "create", str(car), "-o", str(out), "--codec", codec]) == Exit.DONE
     assert main(["car", "verify", str(car), "--index", str(out)]) == Exit.DONE
     out.write_bytes(out.read_bytes()[:-1])
     assert main(["car", "verify", str(car), "--index", str(out)]) == Exit.CORRUPT
@@ -268,7 +271,7 @@ def test_a_detached_index_fits_its_car(codec: str, car: Path, tmp_path: Path, ca
 
 def test_an_indexed_car_made_of_its_own_payload_is_the_same(car: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.car"
-    assert main(["car", "index", "--car", str(car), "-o", str(again)]) == Exit.DONE
+    assert main(["car", "index", str(car), str(again)]) == Exit.DONE
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(car.read_bytes()).digest()
 
 

@@ -110,8 +110,8 @@ def test_get_gives_the_block_that_go_car_gave(capfdbinary: pytest.CaptureFixture
 
 def test_index_and_wrapped_car_are_byte_for_byte_go_cars(tmp_path: Path) -> None:
     source = str(fixture(f"{GO_CAR}/sample-v1.car"))
-    assert main(["car", "index", source, "-o", str(tmp_path / "idx")]) == Exit.DONE
-    assert main(["car", "index", "--car", source, "-o", str(tmp_path / "car")]) == Exit.DONE
+    assert main(["car", "index", "create", source, str(tmp_path / "idx")]) == Exit.DONE
+    assert main(["car", "index", source, str(tmp_path / "car")]) == Exit.DONE
     index = fixture(f"{GO_CAR}/sample-multihash-index-sorted.carindex")
     assert (tmp_path / "idx").read_bytes() == index.read_bytes()
     assert (tmp_path / "car").read_bytes() == fixture(f"{GO_CAR}/sample-wrapped-v2.car").read_bytes()
@@ -120,7 +120,9 @@ def test_index_and_wrapped_car_are_byte_for_byte_go_cars(tmp_path: Path) -> None
 def test_extract_tells_what_is_missing_and_takes_the_rest(tmp_path: Path, capsys: Capture) -> None:
     source = str(fixture(f"{TOOL}/simple-unixfs-missing-blocks.car"))
     assert main(["car", "extract", source, "-o", str(tmp_path)]) == Exit.NOT_FOUND
-    missing = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
+    *told, summary = capsys.readouterr().err.splitlines()
+    missing = [line.split(": ")[1] for line in told]
+    assert summary == "extracted 6 file(s)"
     assert missing == ["b/4", "b/5/E.txt", "b/6"]
     assert (tmp_path / "c/9/I.txt").exists()
 

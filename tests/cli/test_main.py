@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from agent.cli.command import LazyGroup
+from agent.cli.command import CommandWithActions, LazyGroup
 from agent.cli.exits import AgentRefused, AgentUnreachable, CommandFailed, Exit, run_to_exit_code
 from agent.cli.main import cli, main
 from carlib.errors import CarError
@@ -28,6 +28,9 @@ def walk(command: click.Command, name: str = "carfs") -> Iterator[tuple[str, cli
             found = command.get_command(click.Context(command), child)
             assert found is not None
             yield from walk(found, f"{name} {child}")
+    if isinstance(command, CommandWithActions):
+        for child, found in command.actions.items():
+            yield f"{name} {child}", found
 
 
 def raising(error: BaseException) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from agent.cli.car.result import STDOUT, version_option
 from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.exits import CommandFailed
 from agent.cli.output import emit_json
@@ -20,8 +21,12 @@ from carlib.unixfs.profile import CARFS, PROFILES, Layout, Profile, Symlinks
 @command(
     epilog=example("carfs car create photos -o photos.car", "carfs car create --preserve /etc -o etc.car")
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The CAR to write.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "-f", "--output", "--file", "output", metavar="FILE", required=True, help="The CAR to write."
+)
+@click.option("--wrap/--no-wrap", default=None,
+              help="Whether SOURCE is put into a directory, under its name; several always are.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), default=CARFS.name, show_default=True,
               help="Whose parameters, which decide the CIDs; each of them can be overridden.")  # fmt: skip
 @click.option("--chunker", metavar="CHUNKER",
@@ -36,31 +41,37 @@ from carlib.unixfs.profile import CARFS, PROFILES, Layout, Profile, Symlinks
 @click.option("--hidden/--no-hidden", default=None, help="Take or leave out names that begin with a dot.")
 @click.option("--symlinks", type=click.Choice([policy.value for policy in Symlinks]),
               help="Keep symlinks, pack what they point to, or leave them out.")  # fmt: skip
-@click.option(
-    "--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Version of the CAR."
-)
+@version_option(2)
 @json_option
 @quiet_option
 def create(
-    source: Path,
-    output: Path,
+    sources: tuple[Path, ...],
+    output: str,
+    wrap: bool | None,
     profile: str,
-    version: str,
+    version: int,
     as_json: bool,
     quiet: bool,
     **choices: Any,  # those of _chosen
 ) -> None:
-    """Pack the file or directory SOURCE into a CAR, in one pass, and print the root.
+    """Pack the file or directory SOURCE, or several in one directory, into a CAR, and print the root.
 
     The CAR is an indexed CARv2 with the root in its header; it appears under its name when it is complete. Sockets,
     FIFOs and devices are left out and named. What becomes of hidden files, symlinks and empty directories is up to
     the profile; ours packs them as they are.
     """
+    if wrap is False and len(sources) > 1:
+        raise click.UsageError("no-wrap cannot be set with multiple source locations")
+    if output == STDOUT:
+        raise click.UsageError(
+            "the root is known last and stands first, so a CAR cannot be packed into a pipe; name a file"
+        )
+    source = sources if wrap or len(sources) > 1 else sources[0]
     chosen, preserved = _chosen(PROFILES[profile], **choices)
     try:
-        with progress(f"packing {source}", quiet=quiet) as step:
+        with progress(f"packing {sources[0]}", quiet=quiet) as step:
             packed = pack(
-                source, output, profile=chosen, progress=step, preserve=preserved, version=int(version)
+                source, Path(output), profile=chosen, progress=step, preserve=preserved, version=version
             )
     except (SourceChanged, ValueError) as error:
         raise CommandFailed(str(error)) from error

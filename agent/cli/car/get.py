@@ -1,23 +1,21 @@
-"""`carfs car get`: one block, or the file at a path, as bytes."""
+"""`carfs car get` and `get-block`: one block, or the file at a path, as bytes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.cli.car.given import car_argument, car_path
+from agent.cli.car.result import STDOUT, only, opened, output_argument, output_option
 from agent.cli.car.target import Target
 from agent.cli.command import command, example
 from agent.cli.exits import CommandFailed, Exit
 from carlib import dagcbor, dagjson, dagpb
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
-from carlib.durable import replacing
-from carlib.errors import UnknownCodec
+from carlib.errors import Malformed, UnknownCodec
 from carlib.unixfs import File, Kind, stat
 
 PIECE_BYTES = 1 << 20
@@ -31,22 +29,45 @@ PIECE_BYTES = 1 << 20
 )
 @car_argument
 @click.argument("what", metavar="CID|PATH")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@output_option
 @click.option("--dag-json", is_flag=True, help="Show a dag-cbor, dag-json or dag-pb block as dag-json text.")
-def get(car: str, what: str, output: Path | None, dag_json: bool) -> None:
+def get(car: str, what: str, output: str | None, dag_json: bool) -> None:
     """Write one block of CAR, or the file at a path below its root; every block is checked against its CID.
 
     A bare CID gives that block as it is. CID/path, or /path below the only root, gives the bytes of a file.
     """
+    with (
+        car_path(car) as path,
+        ReadOnlyBlockstore.open(path) as blocks,
+        opened(output or STDOUT, text=True) as file,
+    ):
+        for piece in _pieces(blocks, what, dag_json):
+            file.write(piece)
+
+
+@command(
+    epilog=example(
+        "carfs car get-block backup.car bafkreieo2p3k22c3swpk24bckghbv53m3alpr2hmptg5uhwuaghi6ird7a block"
+    )
+)
+@car_argument
+@click.argument("cid", metavar="CID")
+@output_argument
+@output_option
+def get_block(car: str, cid: str, out: str | None, output: str | None) -> None:
+    """Write the block CID of CAR, checked, to a file or to standard output.
+
+    CAR may be - for standard input. `carfs car get` knows paths too, and shows what is in a block.
+    """
+    target = only(out, output, default=STDOUT)
+    try:
+        wanted = Cid.parse(cid)
+    except Malformed as error:
+        raise click.UsageError(error.message) from error
     with car_path(car) as path, ReadOnlyBlockstore.open(path) as blocks:
-        pieces = _pieces(blocks, what, dag_json)
-        if output is None:
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
-        else:
-            with replacing(output) as file:
-                for piece in pieces:
-                    file.write(piece)
+        block = blocks.get(wanted)
+        with opened(target, text=True) as file:
+            file.write(block)
 
 
 def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[bytes | memoryview]:

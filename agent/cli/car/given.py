@@ -23,6 +23,11 @@ def car_argument(function: _Function) -> _Function:
     return click.argument("car", metavar="CAR")(function)
 
 
+def optional_car_argument(function: _Function) -> _Function:
+    """The same, and standard input where it is left out, as go-car's tool has it."""
+    return click.argument("car", metavar="[CAR]", required=False, default=STDIN)(function)
+
+
 @contextmanager
 def car_path(car: str) -> Iterator[Path]:
     """The path to read the CAR from; what comes through a pipe lies in an unlinked temporary file meanwhile.
@@ -34,6 +39,8 @@ def car_path(car: str) -> Iterator[Path]:
     elif stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
         yield Path(f"/dev/fd/{sys.stdin.fileno()}")
     else:
+        if sys.stdin.isatty():
+            print("carfs: reading the CAR from the terminal; Ctrl-D ends it", file=sys.stderr)
         with tempfile.TemporaryFile(prefix="carfs-stdin-") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
             copy.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli.car.given import car_argument, car_path
+from agent.cli.car.given import car_path, optional_car_argument
 from agent.cli.command import command, example, json_option
 from agent.cli.output import emit_json
 from carlib.cid import codec_name
@@ -15,7 +15,7 @@ from carlib.multihash import NAMES
 
 
 @command(epilog=example("carfs car inspect backup.car", "carfs car inspect --full --json backup.car"))
-@car_argument
+@optional_car_argument
 @click.option(
     "--full", is_flag=True, help="Hash every block too, and fail at the first that does not match its CID."
 )

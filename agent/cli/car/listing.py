@@ -1,4 +1,4 @@
-"""`carfs car ls`: the blocks of a CAR in file order, or the paths below its roots."""
+"""`carfs car list`: the blocks of a CAR in file order, or the paths below its roots."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 import click
 
-from agent.cli.car.given import car_argument, car_path
+from agent.cli.car import nodes
+from agent.cli.car.given import car_path, optional_car_argument
+from agent.cli.car.result import STDOUT, only, output_argument, output_option, printing_to
 from agent.cli.car.tree import Found, walk
 from agent.cli.command import command, example, json_option
 from agent.cli.exits import Exit
 from agent.cli.output import emit_json_line, printable
 from carlib.blockstore import ReadOnlyBlockstore
+from carlib.checked import CheckedBlocks
 from carlib.cid import Cid, codec_name
 from carlib.container import read_container
 from carlib.section import Section, Sections
@@ -22,26 +25,41 @@ from carlib.source import FileSource
 
 @command(
     epilog=example(
-        "carfs car ls backup.car", "carfs car ls -v backup.car", "carfs car ls --unixfs backup.car"
+        "carfs car list backup.car", "carfs car ls --offsets backup.car", "carfs car ls --unixfs backup.car"
     )
 )
-@car_argument
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Add offset, size and codec; with --unixfs kind, size and CID."
-)
+@optional_car_argument
+@output_argument
+@output_option
+@click.option("-v", "--verbose", is_flag=True,
+              help="Show codec, and links and UnixFS type of nodes; with --unixfs kind, size and CID.")  # fmt: skip
+@click.option("--offsets", is_flag=True, help="Add the offset, the size of the data, and the codec.")
 @click.option("--unixfs", is_flag=True, help="List paths below the roots instead of blocks.")
+@click.option("--unixfs-blocks", is_flag=True, help="Likewise, with the CID before each path.")
 @json_option
-def ls(car: str, verbose: bool, unixfs: bool, as_json: bool) -> int:
+def list_(
+    car: str,
+    out: str | None,
+    output: str | None,
+    verbose: bool,
+    offsets: bool,
+    unixfs: bool,
+    unixfs_blocks: bool,
+    as_json: bool,
+) -> int:
     """List the CIDs of the blocks in CAR, in file order, without reading their data.
 
     CAR may be - for standard input. With --json, one object a line. With --unixfs the exit code is 3 when blocks
     were missing; what is there is listed all the same.
     """
-    with car_path(car) as path:
-        if unixfs:
-            return _list_paths(path, verbose, as_json)
+    with car_path(car) as path, printing_to(only(out, output, default=STDOUT)):
+        if unixfs or unixfs_blocks:
+            return _list_paths(path, verbose, unixfs_blocks, as_json)
+        if verbose and not as_json:
+            _list_nodes(path)
+            return Exit.DONE
         for section in _sections(path):
-            _print_block(section, verbose, as_json)
+            _print_block(section, offsets, as_json)
     return Exit.DONE
 
 
@@ -51,31 +69,40 @@ def _sections(path: Path) -> Iterator[Section]:
         yield from Sections(source, container.first_section, container.data_end, zero_is_end=True)
 
 
-def _print_block(section: Section, verbose: bool, as_json: bool) -> None:
+def _list_nodes(path: Path) -> None:
+    with FileSource(path) as source:
+        for block in CheckedBlocks(source, read_container(source)):
+            if block.problem is not None:
+                raise block.problem
+            for line in nodes.lines(block.cid, bytes(block.data)):
+                print(line)
+
+
+def _print_block(section: Section, offsets: bool, as_json: bool) -> None:
     cid, (_, offset, data_offset, size) = Cid(section[0]), section
     if as_json:
         codec = codec_name(cid.codec)
         emit_json_line(
             {"cid": str(cid), "codec": codec, "offset": offset, "dataOffset": data_offset, "size": size}
         )
-    elif verbose:
+    elif offsets:
         print(f"{offset:>12} {size:>9} {codec_name(cid.codec):<8} {cid}")
     else:
         print(cid)
 
 
-def _list_paths(path: Path, verbose: bool, as_json: bool) -> int:
+def _list_paths(path: Path, verbose: bool, with_cids: bool, as_json: bool) -> int:
     complete = True
     with ReadOnlyBlockstore.open(path) as blocks:
         for root in blocks.roots:
             above = f"{root}/" if len(blocks.roots) > 1 else ""
             for found in walk(blocks, root):
                 complete = complete and not found.problems
-                _print_path(found, above, verbose, as_json)
+                _print_path(found, above, verbose, with_cids, as_json)
     return Exit.DONE if complete else Exit.NOT_FOUND
 
 
-def _print_path(found: Found, above: str, verbose: bool, as_json: bool) -> None:
+def _print_path(found: Found, above: str, verbose: bool, with_cids: bool, as_json: bool) -> None:
     name = above + (printable(b"/".join(found.path)) or ".")
     kind, size = (found.stat.kind.value, found.stat.size) if found.stat else ("missing", 0)
     problems = [str(problem) for problem in found.problems]
@@ -83,7 +110,10 @@ def _print_path(found: Found, above: str, verbose: bool, as_json: bool) -> None:
         emit_json_line(
             {"path": name, "cid": str(found.cid), "kind": kind, "size": size, "problems": problems}
         )
-    else:
-        print(f"{kind:<9} {size:>12} {found.cid} {name}" if verbose else name)
-        for problem in problems:
-            print(f"carfs: {name}: {problem}", file=sys.stderr)
+        return
+    if verbose:
+        print(f"{kind:<9} {size:>12} {found.cid} {name}")
+    elif found.path:  # a root has no name
+        print(f"{found.cid} {name}" if with_cids else name)
+    for problem in problems:
+        print(f"carfs: {name}: {problem}", file=sys.stderr)
