@@ -125,6 +125,7 @@ def replace_roots(path: Path, roots: Sequence[Cid], *, rewrite: bool = False) ->
 def append(path: Path, blocks: Sequence[tuple[Cid, bytes]]) -> int:
     """Put ``blocks`` behind those that the CAR at ``path`` has, but those that are there; how many were put.
 
+    The same are blocks of one CID in a CARv1, of one multihash in a CARv2, whose index knows no more (as in go-car).
     The file is replaced when the new one is complete: it is never open for writing, as go-car's would be.  Padding
     behind the payload goes.  The caller vouches for the hashes; identity CIDs are stored where the CAR says that it
     has them.  Raises CarError where the CAR is damaged, LimitExceeded, OSError.
@@ -132,13 +133,12 @@ def append(path: Path, blocks: Sequence[tuple[Cid, bytes]]) -> int:
     with FileSource(path) as car:
         container = read_container(car)
         sections = Sections(car, container.first_section, container.data_end, zero_is_end=True)
+        same = WriteOptions(whole_cids=container.version == 1).key
         new = {
-            cid.multihash: (cid, data)
-            for cid, data in blocks
-            if container.fully_indexed or not cid.is_identity
+            same(cid): (cid, data) for cid, data in blocks if container.fully_indexed or not cid.is_identity
         }
         for raw, *_ in sections:
-            new.pop(Cid(raw).multihash, None)
+            new.pop(same(Cid(raw)), None)
         if not new:
             return 0
         for cid, data in new.values():

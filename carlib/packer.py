@@ -138,15 +138,17 @@ class Packer:
 
     def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
         """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
-        links, names = Links(), set[bytes]()
-        for source in sorted(sources, key=_last_name):
+        built: dict[bytes, Built] = {}
+        for source in sources:
             name = _last_name(source)
-            if not name or name in names:
+            if not name or name in built:
                 raise ValueError(
                     f"{source} has no name" if not name else f"two sources are called {source.name}"
                 )
-            names.add(name)
-            links.add(name, self._pack(os.fsencode(source)))
+            built[name] = self._pack(os.fsencode(source))
+        links = Links()
+        for name in sorted(built):
+            links.add(name, built[name])
         self.directories += 1
         return self._rooted(self._builder.directory(links), room)
 

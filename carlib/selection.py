@@ -109,13 +109,16 @@ def filtered(
     return writer.blocks
 
 
-def have_identity(sources: Sequence[Path]) -> bool:
-    """Whether a section of one of ``sources`` is under an identity CID; no data is read.  Raises CarError, OSError."""
+def have_identity(sources: Sequence[Path], keep: Callable[[bytes], bool] = bool) -> bool:
+    """Whether a section of one of ``sources`` is under an identity CID of which ``keep`` approves in binary.
+
+    No data is read.  Raises CarError, OSError.
+    """
     for path in sources:
         with FileSource(path) as source:
             found = read_container(source)
             sections = Sections(source, found.first_section, found.data_end, zero_is_end=True)
-            if any(raw[0] != 0x12 and Cid(raw).is_identity for raw, *_ in sections):
+            if any(raw[0] != 0x12 and Cid(raw).is_identity and keep(raw) for raw, *_ in sections):
                 return True
     return False
 

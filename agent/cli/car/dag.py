@@ -47,12 +47,15 @@ def get_dag(
 ) -> None:
     """Write the DAG below ROOT, by default the only root of CAR, as a CAR: depth first, each block once and checked.
 
-    With a selector, the blocks that its traversal reads. Missing blocks are told and left out. The size is known
-    before the first byte, so CARs of both versions may go to standard output (-).
+    With a selector, the blocks that its traversal reads. Missing blocks are told and left out. A CARv1 has identity
+    CIDs as blocks, a CARv2 has not, as go-car's tool does it. The size is known before the first byte, so both may go
+    to standard output (-).
     """
     root, name = _arguments(rest, output)
     with car_path(car) as path, ReadOnlyBlockstore.open(path) as blocks:
-        source = _source(blocks, _root(blocks, root), selector, strict)
+        source = _source(
+            blocks, _root(blocks, root), selector, Rules(skip_missing=not strict, identity=version == 1)
+        )
         export = Export.plan(source, version=version)
         done = 0
         with opened(name) as file, progress(f"reading {car}", quiet=quiet) as step:
@@ -88,10 +91,9 @@ def _root(blocks: ReadOnlyBlockstore, text: str | None) -> Cid:
     return blocks.roots[0]
 
 
-def _source(blocks: ReadOnlyBlockstore, root: Cid, selector: str | None, strict: bool) -> Walkable:
+def _source(blocks: ReadOnlyBlockstore, root: Cid, selector: str | None, rules: Rules) -> Walkable:
     if not root.is_identity:
         blocks.size(root)  # a missing root is an error whatever is left out below it
-    rules = Rules(skip_missing=not strict)
     if selector is None:
         return Traversal.of(blocks, root, rules=rules)
     try:

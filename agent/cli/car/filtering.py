@@ -69,9 +69,9 @@ def filter_(
         )
         if not roots:
             print("warning: no roots defined after filtering", file=sys.stderr)
-        options = WriteOptions(
-            version=version, whole_cids=True, identity=selection.have_identity([path, *before])
-        )
+        identity = selection.have_identity([path], lambda raw: (raw in wanted) != inverse)
+        identity = identity or selection.have_identity(before)
+        options = WriteOptions(version=version, whole_cids=True, identity=identity)
         selection.filtered(
             path, target, wanted, options, inverse=inverse, roots=roots, append=append, progress=step
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
@@ -118,4 +119,4 @@ def _tell(path: Path, start: int, as_json: bool) -> None:
             {"entries": len(found), "indexCodec": CODEC_NAMES[found.codec], "indexSize": found.end - start}
         )
     else:
-        print(f"{len(found)} entries, index of {size_text(found.end - start)}")
+        print(f"{len(found)} entries, index of {size_text(found.end - start)}", file=sys.stderr)
