@@ -22,7 +22,7 @@ from typing import BinaryIO, Final
 
 from carlib import varint
 from carlib.errors import LimitExceeded, Malformed, Truncated, UnknownCodec
-from carlib.limits import MAX_INDEX_BUCKETS, MAX_INDEX_WIDTH
+from carlib.limits import MAX_INDEX_BUCKETS, MAX_INDEX_WIDTH, MIB
 from carlib.source import ByteSource
 
 INDEX_SORTED: Final = 0x0400
@@ -65,9 +65,12 @@ class Entry:
 class Index:
     """An index in ``source``, searched in place: a look-up reads two or three small pieces, whatever its size."""
 
-    def __init__(self, source: ByteSource, codec: int, buckets: tuple[Bucket, ...], end: int) -> None:
+    def __init__(
+        self, source: ByteSource, codec: int, buckets: tuple[Bucket, ...], start: int, end: int
+    ) -> None:
         self.codec = codec
         self.buckets = buckets
+        self.start = start
         self.end = end
         self._source = source
         self._by_hash = {(bucket.hash_code, bucket.digest_bytes): bucket for bucket in buckets}
@@ -87,7 +90,7 @@ class Index:
                 reader.read_widths(reader.read_code())
         else:
             raise UnknownCodec(codec, "index codec", source=source.name, offset=start)
-        return cls(source, codec, tuple(reader.buckets), reader.cursor)
+        return cls(source, codec, tuple(reader.buckets), start, reader.cursor)
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -119,6 +122,15 @@ class Index:
                     ordinal, bucket.hash_code, digest, int.from_bytes(entry[len(digest) :], "little")
                 )
         raise IndexError(ordinal)
+
+    def has_bytes_of(self, other: Index) -> bool:
+        """Whether both are the same to the byte, codec included."""
+        length = self.end - self.start
+        return length == other.end - other.start and all(
+            self._source.peek(self.start + at, size) == other._source.peek(other.start + at, size)
+            for at in range(0, length, MIB)
+            if (size := min(MIB, length - at))
+        )
 
     def find(self, hash_code: int, digest: bytes) -> Iterator[tuple[int, int]]:
         """``(ordinal, offset)`` of every entry of that digest; the same digest may stand there several times."""
