@@ -1,0 +1,94 @@
+"""`carfs car debug`, `compile`, `index`, `detach-index`, `wrap`, `unwrap` and `commp`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.cli.exits import Exit
+from carlib.container import read_container
+from carlib.frame import wrap
+from carlib.source import FileSource
+from tests.carlib.cars import car_v1, write_car
+from tests.cli.cars import ALL, LEAVES, ROOT, piped, run
+
+Capture = pytest.CaptureFixture[str]
+Binary = pytest.CaptureFixture[bytes]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_debug_and_compile_are_each_others_inverse(version: int, small: Path) -> None:
+    write_car(small, ALL[:4], (ROOT,))
+    if version == 2:
+        wrap(small, small)
+    assert run("debug", small, "a.patch") == Exit.DONE
+    assert (
+        Path("a.patch")
+        .read_text()
+        .startswith(f"car compile {'--v2 ' if version == 2 else ''}a.car\nroot {ROOT}\n--- ")
+    )
+    assert run("compile", "a.patch", "again.car") == Exit.DONE
+    assert Path("again.car").read_bytes() == small.read_bytes()
+    code, written = piped("compile", stdin=Path("a.patch").read_bytes())
+    assert (code, written) == ((Exit.DONE, small.read_bytes()) if version == 1 else (Exit.USAGE, b""))
+
+
+def test_compile_of_what_is_no_patch_is_corrupt(small: Path, capsys: Capture) -> None:
+    Path("x.patch").write_text("hello\n")
+    assert run("compile", "x.patch", "x.car") == Exit.CORRUPT
+    assert not Path("x.car").exists()
+
+
+def test_index_to_a_pipe_is_index_to_a_file(small: Path, capsys: Capture) -> None:
+    for words in (["index"], ["index", "create"], ["index", "--codec", "none"], ["wrap"]):
+        assert run(*words, small, "out") == Exit.DONE
+        assert piped(*words, "-", "-", stdin=small.read_bytes()) == (Exit.DONE, Path("out").read_bytes())
+    assert run("index", "--version", "1", "out", "v1.car") == Exit.DONE
+    assert Path("v1.car").read_bytes() == small.read_bytes()
+    assert run("index", "--version", "1", "-c", "car-index-sorted", small, "x") == Exit.USAGE
+
+
+def test_a_detached_index_is_listed_by_multihash_and_offset(small: Path, capsys: Capture) -> None:
+    assert run("index", small, "v2.car") == Exit.DONE
+    assert run("detach-index", "v2.car", "a.idx") == Exit.DONE
+    assert run("detach-index", "list", "a.idx") == Exit.DONE
+    offset = len(car_v1([], (ROOT,)))
+    assert f"{LEAVES[0][0].multihash.hex()} {offset}" in capsys.readouterr().out.splitlines()
+    assert run("detach-index", "list", "--json", "a.idx") == Exit.DONE
+    assert len([json.loads(line)["multihash"] for line in capsys.readouterr().out.splitlines()]) == 4
+    assert run("index", "create", "-c", "car-index-sorted", small, "old.idx") == Exit.DONE
+    assert run("detach-index", "list", "old.idx") == Exit.DONE
+    assert f"{LEAVES[0][0].digest.hex()} {offset}" in capsys.readouterr().out.splitlines()
+    assert run("detach-index", small, "b.idx") == Exit.NOT_FOUND
+    assert "no index present" in capsys.readouterr().err
+
+
+def test_wrap_takes_padding_identity_and_a_detached_index(small: Path, capsys: Capture) -> None:
+    run("index", "create", small, "a.idx")
+    assert (
+        run("wrap", "--data-padding", "13", "--index-padding", "14", "--index", "a.idx", small, "v2.car")
+        == Exit.DONE
+    )
+    with FileSource(Path("v2.car")) as source:
+        found = read_container(source)
+    assert (found.data_offset, found.index_offset) == (64, 64 + small.stat().st_size + 14)
+    assert run("verify", "v2.car") == Exit.DONE
+    assert run("wrap", "--identity", small, small) == Exit.DONE
+    assert run("unwrap", "v2.car", "v2.car") == Exit.DONE
+    assert run("unwrap", small, "v1.car") == Exit.DONE
+    assert Path("v1.car").read_bytes() == Path("v2.car").read_bytes() == car_v1(ALL, (ROOT,))
+    assert run("unwrap", "v1.car", "x") == Exit.REFUSED
+
+
+def test_commp_of_a_file_and_of_a_pipe_are_known_answers(small: Path, capsys: Capture) -> None:
+    Path("zeros").write_bytes(bytes(127 * 8))
+    assert run("commp", "--json", "zeros") == Exit.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "pieceCid": "baga6ea4seaqb66wjlfkrbye6uqoemcyxmqylwmrm235uclwfpsyx3ge2imidoly",
+        "pieceCidV2": "bafkzcibcaacr66wjlfkrbye6uqoemcyxmqylwmrm235uclwfpsyx3ge2imidoly",
+        "pieceSize": 1024, "unpaddedPieceSize": 1016, "payloadSize": 1016,
+    }  # fmt: skip
+    assert json.loads(piped("commp", "--json", "-", stdin=bytes(127 * 8))[1]) == found
