@@ -96,18 +96,16 @@ def extract(
     tell: Callable[[bytes], object] | None = None,
     max_bytes: int | None = None,
 ) -> ExtractReport:
-    """Extract what ``root`` is to ``dest``.
+    """Extract what ``root`` is to ``dest``; ``tell`` is given each path below there when it was written or entered.
 
     A directory's entries go into ``dest``, which is made if need be.  Anything else becomes ``dest``, or is put into it
     under its CID if ``dest`` is a directory.  Files and symlinks that are there are replaced, directories are filled.
-    ``tell`` is given the path, below what ``root`` became, of each file and symlink that was written and each directory
-    that was entered.  Raises ExtractionLimit past ``max_bytes`` of files, the CarError of a ``root`` that cannot be
-    read, and OSError for what is wrong with the destination as a whole.
+    Raises ExtractionLimit past ``max_bytes`` of files, the CarError of a ``root`` that cannot be read, and OSError for
+    what is wrong with the destination as a whole.
     """
     found = unixfs.stat(blocks, root)
-    extractor = _Extractor(
-        blocks, progress or (lambda _done, _total: None), tell or (lambda _path: None), max_bytes
-    )
+    silent: Callable[..., None] = lambda *_: None  # noqa: E731
+    extractor = _Extractor(blocks, progress or silent, tell or silent, max_bytes)
     path = dest
     if found.kind is Kind.DIRECTORY:
         if dest.is_dir():
@@ -124,14 +122,7 @@ def extract(
                 tell(b"")
         finally:
             os.close(folder)
-    return ExtractReport(
-        path,
-        extractor.files,
-        extractor.directories,
-        extractor.symlinks,
-        extractor.bytes,
-        tuple(extractor.problems),
-    )
+    return extractor.report(path)
 
 
 @dataclass(slots=True)
@@ -203,6 +194,11 @@ class _Extractor:
         else:
             self.files += 1
         return True
+
+    def report(self, path: Path) -> ExtractReport:
+        """What was done, of all that ``path`` now is."""
+        counts = (self.files, self.directories, self.symlinks, self.bytes)
+        return ExtractReport(path, *counts, tuple(self.problems))
 
     def _extract(self, folders: list[_Folder], entry: Entry) -> None:
         parent, name = folders[-1], shown(entry.name)

@@ -90,12 +90,10 @@ def split(
     except BaseException:
         _remove(made)
         raise
-    parts = [{"path": str(path), "size": path.stat().st_size} for path in made]
     if as_json:
-        emit_json(parts)
+        emit_json([{"path": str(path), "size": path.stat().st_size} for path in made])
     else:
-        for path in made:
-            print(path)
+        print(*made, sep="\n")
 
 
 def _depth_first(blocks: ReadOnlyBlockstore, identity: bool) -> Iterator[tuple[Cid, bytes]]:
