@@ -5,15 +5,23 @@ Equal roots are equal all the way down, so only what differs is walked.  Blocks 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from pathlib import Path
 
+from carlib import indexing
 from carlib.blockstore import Blocks, ReadOnlyBlockstore
 from carlib.cid import Cid
-from carlib.errors import CarError, LimitExceeded
+from carlib.errors import CarError, LimitExceeded, Malformed
+from carlib.index import Entry, Index
 from carlib.limits import MAX_DAG_DEPTH
-from carlib.unixfs import Directory, Entry, Kind, stat
+from carlib.section import HEAD_BYTES, read_head
+from carlib.source import FileSource
+from carlib.unixfs import Directory, Kind, stat
 
 
 class Side(Enum):
@@ -64,12 +72,42 @@ def roots(left: ReadOnlyBlockstore, right: ReadOnlyBlockstore) -> Iterator[RootC
 
 def blocks(left: ReadOnlyBlockstore, right: ReadOnlyBlockstore) -> Iterator[BlockChange]:
     """Blocks of one CAR alone, those of ``left`` first; no data is read.  Raises CarError, OSError."""
-    for side, these, those in ((Side.LEFT, left, right), (Side.RIGHT, right, left)):
-        told: set[bytes] = set()
-        for cid, location in these.cids():
-            if not those.has(cid) and cid.multihash not in told:
-                told.add(cid.multihash)
-                yield BlockChange(side, cid, location.size)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="carfs-")))
+        indices = []
+        for number, store in enumerate((left, right)):
+            # Our own indices, never the CARs': what they say is to be believed, and both are sorted alike.
+            indexing.build(Path(store.source.name), folder / str(number))
+            indices.append(Index.open(stack.enter_context(FileSource(folder / str(number)))))
+        for side, store, (these, those) in ((Side.LEFT, left, indices), (Side.RIGHT, right, indices[::-1])):
+            for offset in sorted(_alone(these, those)):
+                cid, size = _section(store, offset)
+                yield BlockChange(side, cid, size)
+
+
+def _alone(these: Index, those: Index) -> Iterator[int]:
+    """The first offset of each multihash that only ``these`` have."""
+    others = map(_key, those)
+    other = next(others, None)
+    for key, entries in groupby(these, _key):
+        while other is not None and other < key:
+            other = next(others, None)
+        if other != key:
+            yield min(entry.offset for entry in entries)
+
+
+def _key(entry: Entry) -> tuple[int, int, bytes]:
+    """What an index is sorted by."""
+    return entry.hash_code or 0, len(entry.digest), entry.digest
+
+
+def _section(store: ReadOnlyBlockstore, offset: int) -> tuple[Cid, int]:
+    """CID and data size of the section at ``offset`` of the payload."""
+    piece = store.source.peek(store.container.data_offset + offset, HEAD_BYTES)
+    head = read_head(piece, 0, len(piece))
+    if head is None:
+        raise Malformed("section of length zero", source=store.source.name, offset=offset)
+    return Cid(piece[head.cid : head.data]), head.end - head.data
 
 
 def paths(left: Blocks, left_root: Cid, right: Blocks, right_root: Cid) -> Iterator[PathChange]:
@@ -107,5 +145,4 @@ def _children(
 
 
 def _entries(store: Blocks, cid: Cid) -> dict[bytes, Cid]:
-    entries: Iterator[Entry] = iter(Directory.open(store, cid))
-    return {entry.name: entry.cid for entry in entries}
+    return {entry.name: entry.cid for entry in Directory.open(store, cid)}

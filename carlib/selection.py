@@ -19,7 +19,7 @@ from carlib.container import read_container
 from carlib.errors import LimitExceeded
 from carlib.header import V1Header
 from carlib.options import DEFAULT, WriteOptions
-from carlib.section import Sections
+from carlib.section import SHA2_256_PREFIXES, Sections
 from carlib.source import FileSource
 from carlib.writer import CarWriter, creating
 
@@ -118,7 +118,8 @@ def have_identity(sources: Sequence[Path], keep: Callable[[bytes], bool] = bool)
         with FileSource(path) as source:
             found = read_container(source)
             sections = Sections(source, found.first_section, found.data_end, zero_is_end=True)
-            if any(raw[0] != 0x12 and Cid(raw).is_identity and keep(raw) for raw, *_ in sections):
+            others = (raw for raw, *_ in sections if raw[:4] not in SHA2_256_PREFIXES)
+            if any(Cid(raw).is_identity and keep(raw) for raw in others):
                 return True
     return False
 

@@ -109,7 +109,9 @@ def verify(
             )
         _check_index(path, source, container, index, report, depth, sample)
     if depth is Depth.FULL and report.whole_until:
-        report.links = reach(path)
+        total = report.data_bytes
+        tell = None if progress is None else lambda done, all_: progress(total * done // all_, total)
+        report.links = reach(path, progress=tell)
     return report
 
 
