@@ -1,7 +1,8 @@
 """The other tools, in versions that are pinned, installed below `.bench` only; one that cannot be had is said so.
 
-go-car's own `car` command cannot be installed by version (its module is not published), so it is built from a clone
-where GitHub can be reached, and a program of a page (`gocar/main.go`) calls the library behind it for speed.
+go-car's own `car` command is not published as a module of its own, so it is used where somebody has put it: at
+`.bench/go-car/car`, or as `car` in the path.  A program of a page (`gocar/main.go`) calls the library behind it for
+speed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GO_CAR = "v2.17.0"  # as in gocar/go.mod
-GO_CAR_TOOL = "d891b59c4c025eada3b4b6504daba49c3c5d0fd5"  # a commit of June 2026
 KUBO = "0.43.0"  # as in kubo/go.mod
 IPFS_CAR = "3.1.0"
 RATARMOUNT = "1.3.0"
@@ -36,6 +36,8 @@ class Peers:
 def found(folder: Path) -> Peers:
     """What is installed below `folder` already."""
     there = {name: folder / path if (folder / path).exists() else None for name, path in PROGRAMS.items()}
+    if there["go_car_tool"] is None and (tool := shutil.which("car")) is not None:
+        there["go_car_tool"] = Path(tool)
     return Peers(**there)
 
 
@@ -63,14 +65,6 @@ def _build_go_car(program: Path) -> None:
     shutil.copytree(source, program.parent, dirs_exist_ok=True)
     _run(["go", "mod", "tidy"], program.parent)
     _run(["go", "build", "-o", program.name, "."], program.parent)
-
-
-def _build_go_car_tool(program: Path) -> None:
-    folder = program.parent
-    _run(["git", "init", "--quiet", str(folder)], Path())
-    _run(["git", "fetch", "--quiet", "--depth=1", "https://github.com/ipld/go-car", GO_CAR_TOOL], folder)
-    _run(["git", "checkout", "--quiet", "FETCH_HEAD"], folder)
-    _run(["go", "build", "-o", str(program), "./car"], folder / "cmd")
 
 
 def _build_kubo(program: Path) -> None:
@@ -116,7 +110,6 @@ PROGRAMS = {
 }
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "go_car": ("go", _build_go_car),
-    "go_car_tool": ("go", _build_go_car_tool),
     "ipfs_car": ("npm", _install_ipfs_car),
     "ratarmount": (sys.executable, _install_ratarmount),
     "kubo": ("go", _build_kubo),
