@@ -26,6 +26,7 @@ from carlib.errors import CarError, Malformed
 from carlib.limits import MIB
 from carlib.unixfs import Leaf, leaf_payload
 from fusefs.errors import Overdue
+from fusefs.resident import MOST_BYTES, NotResident
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
 from fusefs.tree import Buffer
@@ -49,6 +50,8 @@ class LeafSource(Protocol):
     """Which blocks hold a file's bytes."""
 
     size: int
+    only_leaf: Leaf | None
+    """The leaf of a file that is one raw block."""
 
     def leaves(self, opened: OpenShard, start: int, stop: int) -> Iterator[Leaf]:
         """The leaves that hold the bytes from `start` to `stop`, in order; may block."""
@@ -59,7 +62,9 @@ class WholeBlock:
 
     def __init__(self, cid: Cid, size: int) -> None:
         self.size = size
-        self._leaf = Leaf(cid, 0, size, wrapped=False)
+        leaf = Leaf(cid, 0, size, wrapped=False)
+        self.only_leaf: Leaf | None = leaf
+        self._leaf = leaf
 
     def leaves(self, opened: OpenShard, start: int, stop: int) -> Iterator[Leaf]:
         yield self._leaf
@@ -70,6 +75,7 @@ class FileLeaves:
 
     def __init__(self, cid: Cid, size: int) -> None:
         self.size = size
+        self.only_leaf: Leaf | None = None
         self._cid = cid
         self._file: unixfs.File | None = None
 
@@ -154,11 +160,26 @@ class DagContent:
             except (CarError, OSError):
                 self._forget(piece)
                 return None  # reading says what is wrong
-        place = self._known.place(offset, stop)
-        if place is None or self._opened is None:
+        if self._opened is None:
             return None
+        place = self._known.place(offset, stop)
+        if place is None:
+            return self._small(offset, stop)
         self._next = stop
         return self._opened.peek(place, stop - offset)
+
+    def _small(self, offset: int, stop: int) -> Buffer | None:
+        """From a small file in memory: verified right here, for less than a thread costs."""
+        resident = None if self._opened is None else self._opened.resident
+        leaf = self._source.only_leaf
+        if leaf is None or resident is None or self._source.size > MOST_BYTES:
+            return None
+        try:
+            data = resident.get(leaf.cid)
+        except (NotResident, CarError):
+            return None  # the real store says what is wrong, or reads it
+        self._next = stop
+        return memoryview(data)[offset:stop] if len(data) == self._source.size else None
 
     async def read(self, offset: int, size: int) -> Buffer:
         stop = min(offset + size, self._source.size)
@@ -242,8 +263,12 @@ class DagContent:
             if end >= min(stop + PIECES_AHEAD * PIECE_BYTES, self._source.size):
                 return
             far = max(stop, end) + _PLAN_PIECES * PIECE_BYTES
-            job = await self._shard.waits.start(self._shard.lane, partial(self._pieces, end, far))
-            more = await job.wait()
+            leaf = self._source.only_leaf
+            if leaf is not None:
+                more = [Piece(leaf.start, leaf.stop, (leaf,))]
+            else:
+                job = await self._shard.waits.start(self._shard.lane, partial(self._pieces, end, far))
+                more = await job.wait()
             behind = bisect_right(self._plan, self._next - _NEAR_BYTES, key=_start)
             self._plan = self._plan[max(0, behind - 1) :] + more
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from carlib import names, unixfs
+from carlib.blockstore import Blocks
 from carlib.cid import RAW, Cid, codec_name
 from carlib.errors import CarError, Malformed
 from fusefs.attributes import FILE, Attributes, of_unixfs
 from fusefs.content import DagContent, FileLeaves, LeafSource, WholeBlock
 from fusefs.nearby import Nearby
+from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
 from fusefs.tree import Content, Entry, Known, Node
@@ -68,7 +70,24 @@ class DagFolder(DagNode):
     def child(self, name: bytes) -> Node | None:
         with self.shard.use() as opened:
             entry = self._find(opened.folder(self.cid), name)
-            return None if entry is None else node_at(self.shard, opened, entry.cid, entry.name, name)
+            return None if entry is None else node_at(self.shard, opened.blocks, entry.cid, entry.name, name)
+
+    def child_nowait(self, name: bytes) -> Node | None:
+        opened = self.shard.stores.hold_nowait(self.shard)
+        if opened is None:
+            raise NotResident
+        try:
+            folder, stored = opened.folder_nowait(self.cid), names.unshown(name)
+            if opened.resident is None or folder is None or folder.sharded or stored is None:
+                raise NotResident
+            entry = folder.lookup(stored)
+            if entry is None:
+                return None
+            return node_at(self.shard, opened.resident, entry.cid, stored, name)
+        except CarError:
+            raise NotResident from None  # the real store says what is wrong
+        finally:
+            self.shard.stores.drop(opened)
 
     def children(self, known: Known) -> Iterator[Entry]:
         shard = self.shard
@@ -80,7 +99,7 @@ class DagFolder(DagNode):
                 node = known(shown)
                 if node is None:
                     try:
-                        node = node_at(shard, opened, entry.cid, entry.name, shown, nearby)
+                        node = node_at(shard, opened.blocks, entry.cid, entry.name, shown, nearby)
                     except (CarError, OSError):
                         node = None
                 yield shown, node
@@ -145,14 +164,14 @@ class DagLink(DagNode):
 
 
 def node_at(
-    shard: Shard, opened: OpenShard, cid: Cid, stored: bytes, shown: bytes, nearby: Nearby | None = None
+    shard: Shard, blocks: Blocks, cid: Cid, stored: bytes, shown: bytes, nearby: Nearby | None = None
 ) -> Node:
     """The node for `cid`; reads one block if it is dag-pb, else asks for its size.  Raises CarError, OSError."""
     name = None if stored == shown else stored
     if cid.raw[:2] == _RAW_CID:
-        size = opened.blocks.size(cid) if nearby is None else nearby.size(cid)
+        size = blocks.size(cid) if nearby is None else nearby.size(cid)
         return DagFile(shard, cid, Attributes(FILE, size, shard.mtime_ns), name)
-    found = unixfs.stat(opened.blocks, cid)
+    found = unixfs.stat(blocks, cid)
     attributes = of_unixfs(found, shard.mtime_ns)
     if found.kind is unixfs.Kind.DIRECTORY:
         return DagFolder(shard, cid, attributes, name)

@@ -64,9 +64,12 @@ class InodeTable:
         except KeyError:
             raise StaleNode(f"inode {number} was forgotten") from None
 
-    def meet(self, parent: Inode, name: bytes, node: Node) -> Inode:
-        """The inode of `name` in `parent`, a new one if the kernel does not hold it; the caller counts the look-up."""
-        number = number_of(parent.number, name, node.version)
+    def meet(self, parent: Inode, name: bytes, node: Node, number: int = 0) -> Inode:
+        """The inode of `name` in `parent`, a new one if the kernel does not hold it; the caller counts the look-up.
+
+        `number`: what `number_of` gives, where the caller knows it.
+        """
+        number = number or number_of(parent.number, name, node.version)
         while (inode := self._inodes.get(number)) is not None:
             if _is(inode, parent, name):
                 return inode
@@ -74,12 +77,9 @@ class InodeTable:
         inode = self._inodes[number] = Inode(number, parent, name, node)
         return inode
 
-    def known(self, parent: int, name: bytes) -> Node | None:
-        """The lasting node that the kernel holds for `name`; safe in any thread."""
-        inode = self._inodes.get(number_of(parent, name, b""))
-        if inode is None or inode.name != name or inode.parent is None or inode.parent.number != parent:
-            return None
-        return inode.node if inode.node.lasting else None
+    def held(self, parent: Inode) -> Held:
+        """What the kernel holds of a directory."""
+        return Held(self._inodes, parent)
 
     def forget(self, number: int, count: int) -> None:
         """Takes back `count` look-ups; an inode without any is dropped."""
@@ -89,6 +89,37 @@ class InodeTable:
         inode.lookups -= count
         if inode.lookups <= 0:
             del self._inodes[number]
+
+
+class Held:
+    """Asked by name, gives the lasting node that the kernel holds in one directory, or None; safe in any thread."""
+
+    def __init__(self, inodes: dict[int, Inode], parent: Inode) -> None:
+        self._inodes = inodes
+        self._parent = parent
+        self._last = (b"", 0)
+
+    def __call__(self, name: bytes) -> Node | None:
+        number = number_of(self._parent.number, name, b"")
+        self._last = (
+            name,
+            number,
+        )  # hashing costs as much as all the rest of making an entry: once is enough
+        inode = self._inodes.get(number)
+        return (
+            inode.node
+            if inode is not None and inode.node.lasting and _is(inode, self._parent, name)
+            else None
+        )
+
+    def number(self, name: bytes, node: Node) -> int:
+        """The number of a name, known already if it was just asked for."""
+        last, number = self._last
+        return (
+            number
+            if last is name and not node.version
+            else number_of(self._parent.number, name, node.version)
+        )
 
 
 def _is(inode: Inode, parent: Inode, name: bytes) -> bool:

@@ -11,26 +11,29 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Final
 
-from fusefs.tree import Entry, Folder, Known
+from fusefs.inodes import Held
+from fusefs.tree import Entry, Folder, Node
 
 BATCH: Final = 512
+Numbered = tuple[bytes, Node | None, int]
+"""A name, its node if that can be read, and the number of its inode."""
 
 
 class Listing:
     """A directory being listed; `fetch` may block, the rest does not."""
 
-    def __init__(self, folder: Folder, known: Known) -> None:
+    def __init__(self, folder: Folder, held: Held) -> None:
         self.folder = folder
-        self._known = known
+        self._held = held
         self._children: Generator[Entry, None, None] | None = None
         self._fetching = threading.Lock()
         self._closed = False
-        self._batch: list[Entry] = []
+        self._batch: list[Numbered] = []
         self._first = 0
         self._error: Exception | None = None
         self._complete = False
 
-    def ready(self, position: int) -> Iterator[Entry] | None:
+    def ready(self, position: int) -> Iterator[Numbered] | None:
         """Entries from `position` on that are in memory; None if they must be fetched."""
         inside = position - self._first
         return islice(self._batch, inside, None) if 0 <= inside < len(self._batch) else None
@@ -54,13 +57,13 @@ class Listing:
             raise self._error
         if self._children is None or position < end:
             self._rewind()
-            self._children, end = _walk(self.folder, self._known), 0
+            self._children, end = _walk(self.folder, self._held), 0
         for _ in islice(self._children, position - end):
             pass
-        batch: list[Entry] = []
+        batch: list[Numbered] = []
         try:
-            for entry in islice(self._children, BATCH):
-                batch.append(entry)  # noqa: PERF402  # a list() would lose what came before an error
+            for name, node in islice(self._children, BATCH):
+                batch.append((name, node, 0 if node is None else self._held.number(name, node)))
         except Exception as error:
             if not batch:
                 raise
@@ -83,5 +86,5 @@ class Listing:
         self._batch, self._first, self._error, self._complete = [], 0, None, False
 
 
-def _walk(folder: Folder, known: Known) -> Generator[Entry, None, None]:
-    yield from folder.children(known)
+def _walk(folder: Folder, held: Held) -> Generator[Entry, None, None]:
+    yield from folder.children(held)

@@ -25,6 +25,7 @@ from fusefs.attributes import BLOCK_SIZE
 from fusefs.errors import FaultLog, NameTooLong, NoSuchName, ReadOnlyTree, WrongKind, errno_of
 from fusefs.inodes import ROOT, Inode, InodeTable, number_of
 from fusefs.listing import Listing
+from fusefs.resident import NotResident
 from fusefs.tree import Buffer, Content, File, Folder, Link, Node
 from fusefs.waits import Waits
 
@@ -71,6 +72,7 @@ class Tree(pyfuse3.Operations):
         self._open: dict[int, tuple[Inode, Content]] = {}
         self._listings: dict[int, tuple[Inode, Listing]] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
+        self._reused = self._blank()  # listing copies it at once: one for all
         self.usage: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Bytes and blocks in all shards, for `statfs`."""
 
@@ -88,11 +90,11 @@ class Tree(pyfuse3.Operations):
             inode.lookups += 1
             return self._entry(inode)
         folder = _folder(parent.node)
-        lane = folder.lane
-        if lane is None:
-            node = folder.child(name)
-        else:
-            node = await self._waits.call(lane, functools.partial(folder.child, name))
+        try:
+            node = folder.child_nowait(name)
+        except NotResident:
+            assert folder.lane is not None
+            node = await self._waits.call(folder.lane, functools.partial(folder.child, name))
         if node is None:
             return self._absent(folder)
         inode = self._inodes.meet(parent, name, node)
@@ -118,22 +120,29 @@ class Tree(pyfuse3.Operations):
         return self._entry(self._inodes[inode])
 
     def _entry(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        return self._fill(self._blank(), inode)
+
+    def _blank(self) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_uid = self._uid
+        entry.st_gid = self._gid
+        entry.st_blksize = BLOCK_SIZE
+        return entry
+
+    @staticmethod
+    def _fill(entry: pyfuse3.EntryAttributes, inode: Inode) -> pyfuse3.EntryAttributes:
+        """`entry` with all that differs between inodes."""
         node = inode.node
         found = node.attributes()
-        entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
         entry.st_mode = found.mode
         entry.st_nlink = found.links
-        entry.st_uid = self._uid
-        entry.st_gid = self._gid
         entry.st_size = found.size
         entry.st_blocks = found.sectors
-        entry.st_blksize = BLOCK_SIZE
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime_ns
         # A shard's directory is taken back by events (`invalidate`), so its entry may be kept although
         # shards come and go.
-        entry.entry_timeout = FOREVER_S if node.lasting else 0
-        entry.attr_timeout = FOREVER_S if node.lasting else 0
+        entry.entry_timeout = entry.attr_timeout = FOREVER_S if node.lasting else 0
         return entry
 
     @guarded
@@ -207,7 +216,7 @@ class Tree(pyfuse3.Operations):
         found = self._inodes[inode]
         handle = next(self._handles)
         folder = _folder(found.node)
-        self._listings[handle] = (found, Listing(folder, functools.partial(self._inodes.known, found.number)))
+        self._listings[handle] = (found, Listing(folder, self._inodes.held(found)))
         return handle
 
     @guarded
@@ -228,8 +237,8 @@ class Tree(pyfuse3.Operations):
                     return  # answer what there is: the rest is asked for next, and an error then
                 await self._fetch(listing, position)
                 continue
-            for name, node in batch:
-                if not self._reply(token, here, name, node, position + 3):
+            for name, node, number in batch:
+                if not self._reply(token, here, name, node, number, position + 3):
                     return
                 position += 1
                 added += 1
@@ -242,7 +251,13 @@ class Tree(pyfuse3.Operations):
             await self._waits.call(lane, functools.partial(listing.fetch, position))
 
     def _reply(
-        self, token: pyfuse3.ReaddirToken, here: Inode, name: bytes, node: Node | None, following: int
+        self,
+        token: pyfuse3.ReaddirToken,
+        here: Inode,
+        name: bytes,
+        node: Node | None,
+        number: int,
+        following: int,
     ) -> bool:
         if node is None:
             # No file type: the kernel lists the name and keeps nothing, so a look-up says what is wrong.
@@ -250,8 +265,8 @@ class Tree(pyfuse3.Operations):
             entry.st_ino = number_of(here.number, name, b"unreadable")
             entry.st_mode = 0
             return pyfuse3.readdir_reply(token, name, entry, following)
-        inode = self._inodes.meet(here, name, node)
-        if pyfuse3.readdir_reply(token, name, self._entry(inode), following):
+        inode = self._inodes.meet(here, name, node, number)
+        if pyfuse3.readdir_reply(token, name, self._fill(self._reused, inode), following):
             inode.lookups += 1
             return True
         if not inode.lookups:

@@ -22,6 +22,7 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from fusefs.catalogue import Catalogue, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
+from fusefs.resident import resident_blocks
 
 if TYPE_CHECKING:
     from fusefs.shard import Shard
@@ -48,6 +49,10 @@ class OpenShard:
             self._index_fd = None if record.index_path is None else self._open(record.index_path)
             self._check_fingerprint()
             self._stamp = self._current_stamp()
+            in_car = record.index_path is None
+            scanned = in_car and not self.blocks.container.index_offset
+            self.resident = None if scanned else resident_blocks(self.blocks, self._fd, self._index_fd)
+            """The same blocks as far as they are in memory (`resident.py`); None where that cannot be told."""
         except BaseException:
             self.close()
             raise
@@ -79,6 +84,10 @@ class OpenShard:
             while len(self._folders) > _FOLDERS_KEPT:
                 self._folders.popitem(last=False)
         return opened
+
+    def folder_nowait(self, cid: Cid) -> unixfs.Directory | None:
+        """The same if it is in memory."""
+        return self._folders.get(cid)
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes of the CAR file as they lie there, fewer at its end."""

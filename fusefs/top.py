@@ -37,7 +37,7 @@ def of_files(shards: Shards) -> Folder:
         if len(roots) != 1 or not opened.blocks.has(roots[0]):
             return everything
         try:
-            root = node_at(shard, opened, roots[0], b"", b"")
+            root = node_at(shard, opened.blocks, roots[0], b"", b"")
             if unixfs.stat(opened.blocks, roots[0]).kind is unixfs.Kind.DIRECTORY:
                 opened.folder(roots[0])
         except CarError:

@@ -82,6 +82,9 @@ class Folder(Node, Protocol):
     def child(self, name: bytes) -> Node | None:
         """The node with this shown name; None if there is none."""
 
+    def child_nowait(self, name: bytes) -> Node | None:
+        """The same from memory; raises NotResident where that cannot be."""
+
     def children(self, known: Known) -> Iterator[Entry]:
         """What a listing shows, in an order that is the same each time as long as nothing changes.
 
@@ -126,6 +129,8 @@ class StaticFolder:
     def child(self, name: bytes) -> Node | None:
         return self._entries().get(name)
 
+    child_nowait = child
+
     def children(self, known: Known) -> Iterator[Entry]:
         yield from self._entries().items()
 
@@ -150,6 +155,9 @@ class HiddenBeside:
 
     def child(self, name: bytes) -> Node | None:
         return self._shown.child(name) or self._hidden.get(name)
+
+    def child_nowait(self, name: bytes) -> Node | None:
+        return self._shown.child_nowait(name) or self._hidden.get(name)
 
     def children(self, known: Known) -> Iterator[Entry]:
         return self._shown.children(known)

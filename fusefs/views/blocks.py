@@ -13,6 +13,7 @@ from carlib.cid import Cid
 from carlib.errors import CarError
 from fusefs.attributes import FILE, Attributes, of_folder
 from fusefs.dag import DagFile, block_at
+from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
 from fusefs.waits import Lane
@@ -52,6 +53,9 @@ class BlocksFolder:
             return None
         with self._shard.use() as opened:
             return block_at(self._shard, opened, cid) if opened.blocks.has(cid) else None
+
+    def child_nowait(self, name: bytes) -> Node | None:
+        raise NotResident
 
     def children(self, known: Known) -> Iterator[Entry]:
         shard = self._shard

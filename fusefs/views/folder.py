@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fusefs.attributes import Attributes, of_folder
+from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
 from fusefs.views import VIEWS
@@ -39,6 +40,9 @@ class ShardFolder:
             if view.name == name:
                 return view.node(self.shard)
         return None
+
+    def child_nowait(self, name: bytes) -> Node | None:
+        raise NotResident
 
     def children(self, known: Known) -> Iterator[Entry]:
         for view in VIEWS:

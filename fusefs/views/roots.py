@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from carlib.errors import CarError
 from fusefs.attributes import Attributes, of_folder, of_link
 from fusefs.dag import node_at
+from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
 from fusefs.views.blocks import cid_of
@@ -85,7 +86,10 @@ class RootsFolder:
         with self._shard.use() as opened:
             if cid not in self._shard.roots(opened) or not opened.blocks.has(cid):
                 return None
-            return node_at(self._shard, opened, cid, name, name)
+            return node_at(self._shard, opened.blocks, cid, name, name)
+
+    def child_nowait(self, name: bytes) -> Node | None:
+        raise NotResident
 
     def children(self, known: Known) -> Iterator[Entry]:
         with self._shard.use() as opened:
@@ -94,6 +98,6 @@ class RootsFolder:
                     continue
                 name = str(cid).encode()
                 try:
-                    yield name, node_at(self._shard, opened, cid, name, name)
+                    yield name, node_at(self._shard, opened.blocks, cid, name, name)
                 except (CarError, OSError):
                     yield name, None

@@ -8,6 +8,7 @@ import pytest
 
 from carlib.errors import Truncated
 from fusefs.attributes import Attributes, of_folder
+from fusefs.inodes import InodeTable
 from fusefs.listing import BATCH, Listing
 from fusefs.tree import Entry, Known, Node
 
@@ -32,6 +33,9 @@ class Numbers:
     def child(self, name: bytes) -> Node | None:
         return None
 
+    def child_nowait(self, name: bytes) -> Node | None:
+        return None
+
     def children(self, known: Known) -> Iterator[Entry]:
         self.walks += 1
         self.open += 1
@@ -51,13 +55,14 @@ def names(listing: Listing, start: int = 0) -> Iterator[int]:
         if ready is None:
             listing.fetch(position)
             continue
-        for name, _ in ready:
+        for name, _, _ in ready:
             yield int(name)
             position += 1
 
 
 def listing_of(folder: Numbers) -> Listing:
-    return Listing(folder, lambda _: None)
+    table = InodeTable(folder)
+    return Listing(folder, table.held(table.root))
 
 
 @pytest.mark.parametrize("count", [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH + 7])
