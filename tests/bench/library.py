@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from carlib.blockstore import ReadOnlyBlockstore
+from carlib.cid import Cid
 from carlib.extract import extract
 from carlib.indexing import build
 from carlib.pack import pack
+from carlib.selection import filtered
 from carlib.verify import verify
 from tests.bench.data import SMALL_BLOCK_BYTES, Data, small_block, small_cid
 from tests.bench.peers import Peers
@@ -19,6 +22,7 @@ from tests.bench.table import Table, best_s, milliseconds, rate, seconds_text
 
 MB = 1e6
 MIB = 1 << 20
+_GETS = 20_000
 
 
 def measure(data: Data, peers: Peers) -> None:
@@ -26,6 +30,8 @@ def measure(data: Data, peers: Peers) -> None:
     _measure_open(data, peers)
     _measure_index(data, peers)
     _measure_verify(data, peers)
+    _measure_get(data, peers)
+    _measure_filter(data, peers)
     _measure_pack(data, peers)
 
 
@@ -81,6 +87,39 @@ def _measure_verify(data: Data, peers: Peers) -> None:
 def _hash(block: bytes, count: int) -> None:
     for _ in range(count):
         hashlib.sha256(block).digest()
+
+
+def _measure_get(data: Data, peers: Peers) -> None:
+    table = Table("Get blocks of 200 B at random", ("carfs", "go-car (unverified, index in memory)"))
+    table.begin()
+    count, listed = data.sizes.many_blocks, data.scratch("cids")
+    car = data.blocks(count)
+    numbers = random.Random(1).sample(range(count), min(count, _GETS))
+    cids = [small_cid(number) for number in numbers]
+    listed.write_text("\n".join(map(str, cids)))
+    with ReadOnlyBlockstore.open(car) as blocks:
+        ours = best_s(partial(_get, blocks, cids))
+    theirs = go_car(peers, "get", car, listed)
+    table.row(f"of {count:,} blocks", rate(len(cids), ours, "blocks"), rate(len(cids), theirs, "blocks"))
+
+
+def _get(blocks: ReadOnlyBlockstore, cids: Sequence[Cid]) -> None:
+    for cid in cids:
+        blocks.get(cid)
+
+
+def _measure_filter(data: Data, peers: Peers) -> None:
+    table = Table("Filter: every other block into a new CAR", ("carfs", "go-car's car"))
+    table.begin()
+    count, listed = data.sizes.few_blocks, data.scratch("cids")
+    car, cids = data.blocks(count), [small_cid(number) for number in range(0, count, 2)]
+    listed.write_text("\n".join(map(str, cids)))
+    wanted = {cid.raw for cid in cids}
+    ours = best_s(partial(filtered, car, data.scratch("ours.car"), wanted))
+    theirs = command_s(
+        peers.go_car_tool, "filter", "--cid-file", str(listed), str(car), str(data.scratch("theirs.car"))
+    )
+    table.row(f"{count:,} blocks", seconds_text(ours), seconds_text(theirs))
 
 
 def _measure_pack(data: Data, peers: Peers) -> None:
