@@ -1,8 +1,7 @@
 """`python -m tests.bench.commp`: speed of piece commitments and of fr32, each way there is on this CPU.
 
 Limits beside them: SHA-256 of one long stream, over the four blocks of 64 bytes that a commitment compresses for each
-64 bytes of its piece; and a copy in memory.  `stream-commp` (go-fil-commp-hashhash) is measured where it is in the
-path.
+64 bytes of its piece; and a copy in memory.  go-fil-commp-hashhash is measured where `make peers` could build it.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,6 +18,8 @@ from pathlib import Path
 
 from carlib.piece import fr32, kernel, portable
 from carlib.piece.commitment import CHUNK_BYTES, SPAN_BYTES, Commitment, commit_file
+from tests.bench.library import go_car
+from tests.bench.peers import Peers, found
 from tests.bench.table import Table, best_s, rate
 
 MB = 1e6
@@ -32,14 +31,14 @@ def main() -> None:
     arguments.add_argument(
         "--quick", action="store_true", help="little data: shows that it runs, measures nothing"
     )
-    measure(16 if arguments.parse_args().quick else 1024)
+    measure(16 if arguments.parse_args().quick else 1024, found(Path(".bench").resolve()))
 
 
-def measure(chunks: int) -> None:
+def measure(chunks: int, peers: Peers) -> None:
     """Prints the tables for a payload of so many chunks of 256 KiB (padded)."""
     data = os.urandom(chunks * CHUNK_BYTES)
     _measure_ways(data)
-    _measure_files(data)
+    _measure_files(data, peers)
     _measure_fr32(data[: SPAN_BYTES // 4])
 
 
@@ -55,13 +54,13 @@ def _measure_ways(data: bytes) -> None:
 
 def ways() -> list[tuple[str, kernel.Subtree]]:
     """Every way to hash a subtree, by name."""
-    found: list[tuple[str, kernel.Subtree]] = []
+    variants: list[tuple[str, kernel.Subtree]] = []
     if kernel.VARIANTS:
         from carlib.piece import _kernel
 
-        found = [(f"C, {name}", partial(_variant, number)) for number, name in enumerate(kernel.VARIANTS)]
-        assert found[0][1](bytes(127)) == _kernel.subtree(bytes(127))
-    return [*found, ("hashlib", portable.subtree)]
+        variants = [(f"C, {name}", partial(_variant, number)) for number, name in enumerate(kernel.VARIANTS)]
+        assert variants[0][1](bytes(127)) == _kernel.subtree(bytes(127))
+    return [*variants, ("hashlib", portable.subtree)]
 
 
 def _variant(number: int, data: bytes | bytearray | memoryview) -> bytes:
@@ -80,14 +79,15 @@ def _sha256(data: bytes) -> None:
     hashlib.sha256(data).digest()
 
 
-def _measure_files(data: bytes) -> None:
-    table = Table("CommP of a file in the page cache", ("carfs", "stream-commp"))
+def _measure_files(data: bytes, peers: Peers) -> None:
+    table = Table("CommP of a file in the page cache", ("carfs", "go-fil-commp-hashhash"))
     table.begin()
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         path = Path(file.name)
-        table.row("as it comes", _speed(data, partial(commit_file, path)), _stream_commp(path, data))
+        theirs = rate(len(data) / MB, go_car(peers, "commp", path), "MB")
+        table.row("as it comes", _speed(data, partial(commit_file, path)), theirs)
         pools: list[tuple[str, Executor]] = [
             ("two threads", ThreadPoolExecutor(2)),
             ("two processes", ProcessPoolExecutor(2, get_context("spawn"))),
@@ -95,19 +95,6 @@ def _measure_files(data: bytes) -> None:
         for name, pool in pools:
             with pool:
                 table.row(name, _speed(data, partial(commit_file, path, executor=pool)))
-
-
-def _stream_commp(path: Path, data: bytes) -> str | None:
-    """The other program's speed, its start-up included; None where it is not in the path."""
-    program = shutil.which("stream-commp")
-    if program is None:
-        return None
-
-    def run() -> None:
-        with path.open("rb") as file:
-            subprocess.run([program], stdin=file, capture_output=True, check=True)
-
-    return _speed(data, run)
 
 
 def _measure_fr32(data: bytes) -> None:

@@ -1,4 +1,5 @@
-// Measures go-car's library on one CAR: open, index, verify, or get the blocks whose CIDs a file lists.
+// Measures Go's libraries on one file: open, index or verify a CAR, get the blocks whose CIDs a file lists (go-car),
+// or compute a piece commitment (go-fil-commp-hashhash).
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	commp "github.com/filecoin-project/go-fil-commp-hashhash"
 	"github.com/ipfs/go-cid"
 	carv2 "github.com/ipld/go-car/v2"
 	"github.com/ipld/go-car/v2/blockstore"
@@ -45,10 +47,27 @@ func measure(what, path string) error {
 		_, err = reader.Inspect(true)
 		return err
 	}
+	if what == "commp" {
+		return commit(path)
+	}
 	if what == "get" {
 		return getBlocks(path, os.Args[3])
 	}
 	return fmt.Errorf("no such measurement: %s", what)
+}
+
+func commit(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	begun = time.Now()
+	calculator := &commp.Calc{}
+	if _, err := calculator.Write(data); err != nil {
+		return err
+	}
+	_, _, err = calculator.Digest()
+	return err
 }
 
 func getBlocks(path, list string) error {
