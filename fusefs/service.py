@@ -19,6 +19,8 @@ from fusefs.waits import Waits
 
 logger = logging.getLogger(__name__)
 
+DEADLINE_S = 30.0
+"""How long a request may wait for data, unless the command says otherwise."""
 _SWEEP_S = 2.0
 _STOP_GRACE_S = 2.0
 """What requests under way get to end by themselves when the mount is stopped."""
@@ -33,7 +35,7 @@ class Mount:
         mountpoint: Path,
         options: set[str],
         *,
-        deadline_s: float = 30.0,
+        deadline_s: float = DEADLINE_S,
         opener: Opener = OpenShard,
     ) -> None:
         self._catalogue = catalogue

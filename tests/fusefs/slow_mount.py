@@ -38,6 +38,7 @@ class DeadStorage(OpenShard):
             return read(cid, start, stop)
 
         if record.key == "slow":
+            self.resident = None  # nor is any of it in memory
             self.blocks.get, self.blocks.read = slow_get, slow_read  # type: ignore[method-assign]
 
 

@@ -1,41 +1,66 @@
-"""The table of errors that docs/semantics.md shows is the one that the mount answers by."""
+"""The tables of docs/semantics.md say what the code does."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import re
+from collections.abc import Iterator
 
-from fusefs import errors
+from carlib import names
+from fusefs.errors import ERRNO_BY_CLASS
+from fusefs.service import DEADLINE_S
+from fusefs.views import VIEWS
+from fusefs.waits import Waits
 from tests.fixtures import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "semantics.md").read_text()
 
 
-def shown() -> dict[str, set[str]]:
-    """What → errnos, of the table under "Errors"."""
-    section = PAGE.split("## Errors")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (?!what|---)(.+?) \| (.+?) \|$", section, re.MULTILINE)
-    return {what: set(re.findall(r"\bE[A-Z]{2,}\b", names)) for what, names in rows}
+def rows(heading: str) -> Iterator[tuple[str, ...]]:
+    """The cells of the first table below a heading."""
+    below = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in below.splitlines() if line.startswith("|")]
+    for line in lines[2:]:
+        yield tuple(cell.strip() for cell in line.strip("|").split("|"))
 
 
-def test_every_errno_of_the_code_is_shown_and_no_other() -> None:
-    answered = {errno.errorcode[number] for number in errors.ERRNO_BY_CLASS.values()}
-    passed_on = {errno.errorcode[number] for number in errors._PASSED_ON}
-    kinds = {"EISDIR", "ENOTDIR", "EINVAL"}
-    named = {name.replace("ENOTSUP", "EOPNOTSUPP") for name in answered | passed_on | kinds}
-    assert set.union(*shown().values()) == named
+def test_every_error_stands_in_the_row_of_its_errno() -> None:
+    shown = {
+        name: number
+        for numbers, when in rows("Errors")
+        for name in re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", when)
+        for number in [getattr(errno, numbers.split(",")[0])]
+    } | {"Malformed": errno.EIO, "Truncated": errno.EIO, "Overdue": errno.ETIMEDOUT}
+    real = {
+        kind.__name__: number
+        for kind, number in ERRNO_BY_CLASS.items()
+        if kind.__name__ not in ("NoSuchName", "CarError", "MemoryError")
+    }
+    assert shown == real
 
 
-def test_errors_are_shown_as_the_code_maps_them() -> None:
-    rows = shown()
-    for words, error in (
-        ("no such name", errors.NoSuchName()),
-        ("more than 255 bytes", errors.NameTooLong()),
-        ("destroyed or made anew", errors.StaleNode()),
-        ("extended attribute", errors.NoSuchFact()),
-        ("within the mount's deadline", errors.Overdue()),
-        ("the shard cannot be read", errors.ShardBroken()),
-        ("needs the agent", errors.AgentAway()),
-    ):
-        (row,) = (names for what, names in rows.items() if words in what)
-        assert row == {errno.errorcode[errors.errno_of(error) or 0]}
+def test_names_are_shown_as_the_page_says() -> None:
+    table = [(stored.strip("`"), as_name.strip("`")) for stored, as_name in rows("Names")]
+    stored_as = {"nothing": b"", "a NUL byte": b"\0"}
+    for stored, as_name in table[:-1]:
+        assert names.shown(stored_as.get(stored, stored.encode())) == as_name.encode()
+    long = b"x" * 256
+    assert names.shown(long) == b"x" * 190 + b"~" + hashlib.sha256(long).hexdigest().encode()
+
+
+def test_the_tree_shows_every_view() -> None:
+    shown = re.findall(r"^│   [├└]── ([\w.]+)", PAGE, re.MULTILINE)
+    assert shown == [view.name.decode() for view in VIEWS]
+
+
+async def test_the_numbers_of_waits_are_those_of_the_code() -> None:
+    waits = Waits()
+    assert f"(`--deadline`, {DEADLINE_S:g} s)" in PAGE
+    flat = " ".join(PAGE.split())
+    data, of_names = waits.data, waits.names
+    assert (
+        f"at most {data.per_lane} threads a shard and {data.threads.total_tokens} in all, "
+        f"and {data.most_waiting} requests may wait for data" in flat
+    )
+    assert f"{of_names.threads.total_tokens} threads and {of_names.most_waiting} places" in flat
