@@ -132,6 +132,10 @@ class AgentCatalogue:
                     raise
                 if self._session is not None:
                     logger.info("%s; what is known stays readable, connecting again until it is back", error)
+            except Exception:
+                if not begun:
+                    raise
+                logger.exception("bug in following the agent's events, connecting again")
             self._set_session(None)
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
@@ -189,10 +193,7 @@ class AgentCatalogue:
 
     def _put(self, record: ShardRecord, changed: Callable[[Change], None]) -> None:
         before = self._records.get(record.key)
-        if before is None:
-            self._records = dict(sorted([*self._records.items(), (record.key, record)]))
-        else:
-            self._records[record.key] = record
+        self._records[record.key] = record
         if before is None or before.document != record.document:
             changed(Change(record.key, before, record))
 

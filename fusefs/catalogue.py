@@ -94,7 +94,7 @@ class Catalogue(Protocol):
     """Shards, now and as they change; `records` and `status` never wait, whatever the agent does."""
 
     def records(self) -> Mapping[str, ShardRecord]:
-        """The last state that is known, by key, sorted."""
+        """The last state that is known, by key."""
 
     def status(self) -> bytes:
         """The text of `.carfs/status.json`."""

@@ -11,6 +11,9 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -150,21 +153,36 @@ def fuse_options(given: list[str], source: str) -> set[str]:
 def tune(mountpoint: Path) -> dict[str, bool]:
     """Lets the kernel ask for large pieces, and for many at once; gives which of its settings took it.
 
-    Only root may raise the read-ahead.  The requests at once belong to whoever mounted, where the kernel's control
-    file system for FUSE is mounted (systemd sees to that; as root we do).
+    Only root may raise the read-ahead.  The requests at once belong to whoever mounted, but stand in a file system
+    that somebody must have mounted: systemd does, and as root we look into one of our own where nobody has.
     """
     mount = mounted_at(mountpoint)
     if mount is None:
         return {}
-    if os.geteuid() == 0 and not any(_CONNECTIONS.iterdir()):
-        subprocess.run(["mount", "-t", "fusectl", "fusectl", _CONNECTIONS], capture_output=True, check=False)
-    connection = _CONNECTIONS / mount.device.partition(":")[2]
-    settings = {
-        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb"): READ_AHEAD_KIB,
-        connection / "max_background": REQUESTS_AHEAD,
-        connection / "congestion_threshold": REQUESTS_AHEAD * 3 // 4,
-    }
-    return {path.name: _set(path, value) for path, value in settings.items()}
+    took = {"read_ahead_kb": _set(Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb"), READ_AHEAD_KIB)}
+    with _connections() as connections:
+        connection = connections / mount.device.partition(":")[2]
+        took["max_background"] = _set(connection / "max_background", REQUESTS_AHEAD)
+        took["congestion_threshold"] = _set(connection / "congestion_threshold", REQUESTS_AHEAD * 3 // 4)
+    return took
+
+
+@contextmanager
+def _connections() -> Iterator[Path]:
+    """The kernel's folder of FUSE connections, which may be empty; leaves nothing mounted that was not."""
+    if os.geteuid() != 0 or any(
+        one.kind == "fusectl" and one.target == str(_CONNECTIONS) for one in mounts()
+    ):
+        yield _CONNECTIONS
+        return
+    with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
+        mounting = ["mount", "-t", "fusectl", "fusectl", folder]
+        done = subprocess.run(mounting, capture_output=True, check=False)
+        try:
+            yield Path(folder)
+        finally:
+            if done.returncode == 0:
+                subprocess.run(["umount", folder], capture_output=True, check=False)
 
 
 def _set(path: Path, value: int) -> bool:

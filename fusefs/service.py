@@ -51,9 +51,8 @@ class Mount:
 
         Raises mounting.Refused if the kernel or fusermount3 does not mount it.
         """
-        sys.setswitchinterval(
-            0.001
-        )  # parsing in a thread must not keep the loop from a request for the usual 5 ms
+        # Parsing in a thread must not keep the loop from a request for the usual 5 ms.
+        sys.setswitchinterval(0.001)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._catalogue.run, self._changed)
             shards = self._shards = Shards(self._catalogue, self._stores, self._waits)
@@ -92,12 +91,14 @@ class Mount:
                 nursery.cancel_scope.cancel()
 
     async def _announce(self, ready: Callable[[], None]) -> None:
-        await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
-        mounting.tune(self._mountpoint)
+        try:
+            await trio.to_thread.run_sync(self._mountpoint.stat, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(mounting.tune, self._mountpoint, abandon_on_cancel=True)
+        except OSError as error:  # unmounted already, or a /sys that is not there: no reason to end
+            logger.warning("%s: %s", self._mountpoint, error)
         ready()
-        logger.info(
-            "mounted on %s", self._mountpoint
-        )  # after it, when a background mount has left the terminal
+        # After it, since a background mount has left the terminal by then.
+        logger.info("mounted on %s", self._mountpoint)
 
     async def _sweep(self) -> None:
         while True:

@@ -20,12 +20,15 @@ class Shards:
         self._stores = stores
         self._waits = waits
         self._folders: dict[bytes, ShardFolder] = {}
+        self._sorted = True
         self.mtime_ns = 0
         for record in catalogue.records().values():
             self._add(record)
 
     def folders(self) -> Mapping[bytes, Node]:
         """Name → directory, sorted; keys that are no file names are escaped."""
+        if not self._sorted:
+            self._folders, self._sorted = dict(sorted(self._folders.items())), True
         return self._folders
 
     def all(self) -> list[Shard]:
@@ -52,8 +55,6 @@ class Shards:
 
     def _add(self, record: ShardRecord) -> None:
         name = names.shown(record.key.encode())
-        new = name not in self._folders
+        self._sorted = self._sorted and name in self._folders
         self._folders[name] = ShardFolder(Shard(record, self._stores, self._waits))
-        if new:  # sorted here, not in each listing
-            self._folders = dict(sorted(self._folders.items()))
         self.mtime_ns = max(self.mtime_ns, record.mtime_ns)

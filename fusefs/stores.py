@@ -223,12 +223,11 @@ class Stores:
             self._catalogue.release(shard.key)
 
     def close(self) -> None:
-        """Closes and releases everything; for the end of the mount."""
+        """Closes everything, for the end of the mount; leases end with the catalogue's session."""
         with self._lock:
             closing, self._open = self._open, OrderedDict()
-        for shard, opened in closing.items():
+        for opened in closing.values():
             opened.close()
-            self._catalogue.release(shard.key)
 
     def _acquire(self, shard: Shard) -> OpenShard:
         record = self._catalogue.acquire(shard.key)
