@@ -150,3 +150,19 @@ def test_a_scanner_refuses_food_after_its_end() -> None:
     scanner.feed_end()
     with pytest.raises(ValueError, match="after the end"):
         scanner.feed(b"x")
+
+
+def test_sections_are_found_wherever_windows_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every alignment of every kind of section to the end of a window, with the windows made small."""
+    monkeypatch.setattr("carlib.section._WIDE_WINDOW", 2600)
+    monkeypatch.setattr("carlib.section._NARROW_WINDOW", 2100)
+    monkeypatch.setattr("carlib.section._FAR", 300)
+    wide = Cid(b"\x01\x55\x13\x80\x08" + bytes(1024))
+    for filler in range(0, 2700, 3):
+        blocks = [(HELLO, bytes(filler)), *BLOCKS, (wide, b"wide"), (HELLO, bytes(5000)), *BLOCKS]
+        car = car_v1(blocks)
+        found, position, error = hop(car)
+        assert (position, error) == (len(car), None)
+        assert [(cid, car[data : data + size]) for cid, _, data, size in found] == [
+            (cid.raw, data) for cid, data in blocks
+        ]
