@@ -36,6 +36,9 @@ FOREVER_S: Final = 365 * 86400.0
 MAX_REQUESTS: Final = 512
 """Served at once: more than may wait for data (`Waits`), so that there is always somebody to answer `ls`."""
 _NAME_MAX: Final = 255
+_WITH_ATTRIBUTES: Final = 1 << 17
+"""Entries of one listing that come with attributes.  The kernel holds, and so must we (600 bytes each), all that do,
+until it is short of memory; of a longer listing the rest are names, looked up if somebody wants more."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -238,6 +241,8 @@ class Tree(pyfuse3.Operations):
                 await self._fetch(listing, position)
                 continue
             for name, node, number in batch:
+                if position >= _WITH_ATTRIBUTES:
+                    node = None
                 if not self._reply(token, here, name, node, number, position + 3):
                     return
                 position += 1

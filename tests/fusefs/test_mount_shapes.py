@@ -17,6 +17,8 @@ from carlib.dagpb import PBLink, PBNode
 from carlib.source import FileSource
 from carlib.unixfs.node import Data, DataType
 from fusefs import mounting
+from tests.carlib import cars as carlib_cars
+from tests.carlib.cars import many_blocks
 from tests.fixtures import fixture
 from tests.fusefs.mounts import contents, mounted, names_in, write_car
 
@@ -56,6 +58,16 @@ def test_a_shard_directory_has_an_entry_for_each_view(tmp_path: Path) -> None:
         assert contents(mount.path / "blocks") == {str(HELLO[0]): HELLO[1], str(CBOR[0]): CBOR[1]}
         assert (mount.path / "data.car").read_bytes() == car.read_bytes()
         assert (mount.path / "blocks" / CBOR[0].encode("base58btc")).read_bytes() == CBOR[1]
+
+
+def test_a_block_that_is_filed_often_is_listed_once(tmp_path: Path) -> None:
+    inline = (Cid.identity(b"in the CID"), b"in the CID")
+    blocks = [HELLO, CBOR, HELLO, inline, WORLD, HELLO, inline, *many_blocks(3000), CBOR]
+    car = carlib_cars.write_car(tmp_path / "a.car", blocks, (CBOR[0], HELLO[0]))
+    with mounted(tmp_path / "mnt", car) as mount:
+        assert names_in(mount.path / "blocks") == [
+            str(cid) for cid in dict.fromkeys(cid for cid, _ in blocks)
+        ]
 
 
 def test_several_cars_are_a_directory_each(tmp_path: Path) -> None:
