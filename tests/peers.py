@@ -49,6 +49,14 @@ class Kubo:
     def __call__(self, *arguments: str | Path) -> str:
         return run([self._program, *arguments, "--offline"], **self._environment).strip()
 
+    def export(self, root: str, out: Path) -> None:
+        """What `ipfs dag export` gives for `root`, into `out`."""
+        command: list[str | Path] = [self._program, "dag", "export", "--offline", "--progress=false", root]
+        with out.open("wb") as file:
+            subprocess.run(
+                command, stdout=file, check=True, timeout=_TIMEOUT_S, env=os.environ | self._environment
+            )
+
     def add(self, path: Path, *options: str) -> str:
         """The root CID that `ipfs add` gives for `path`.
 
