@@ -23,8 +23,9 @@ _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
 def environment() -> dict[str, str]:
-    """The caller's, with the `carfs` under test first in the path."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    """The caller's, with the `carfs` under test first in the path, and stdout and stderr in order as on a terminal."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def agree(shown: list[Shown], folder: Path) -> None:
