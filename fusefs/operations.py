@@ -93,21 +93,22 @@ class Tree(pyfuse3.Operations):
             inode.lookups += 1
             return self._entry(inode)
         folder = _folder(parent.node)
+        settled = folder.settled  # before it is asked: what it becomes while it is must not make its answer final
         try:
             node = folder.child_nowait(name)
         except NotResident:
             assert folder.lane is not None
             node = await self._waits.call(folder.lane, functools.partial(folder.child, name))
         if node is None:
-            return self._absent(folder)
+            return self._absent(settled)
         inode = self._inodes.meet(parent, name, node)
         inode.lookups += 1
         return self._entry(inode)
 
     @staticmethod
-    def _absent(folder: Folder) -> pyfuse3.EntryAttributes:
+    def _absent(settled: bool) -> pyfuse3.EntryAttributes:
         """ENOENT; that the name is not there is kept by the kernel where the directory never changes."""
-        if not folder.settled:
+        if not settled:
             raise NoSuchName
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = 0

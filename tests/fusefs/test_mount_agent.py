@@ -177,6 +177,6 @@ def test_up_starts_both_and_ctrl_c_ends_both(tmp_path: Path, greeting: Path) -> 
         assert mounting.mounted_at(tmp_path / "mnt") is None
         assert not Client().path.exists()
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        process.wait(30)
         process.stderr.close()
