@@ -93,7 +93,8 @@ class Tree(pyfuse3.Operations):
             inode.lookups += 1
             return self._entry(inode)
         folder = _folder(parent.node)
-        settled = folder.settled  # before it is asked: what it becomes while it is must not make its answer final
+        # Before it is asked: what it becomes while it is must not make its answer final.
+        settled = folder.settled
         try:
             node = folder.child_nowait(name)
         except NotResident:
