@@ -7,7 +7,6 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := carlib agent fusefs
 export PYTHON
 
 .PHONY: help install up test check peers bench fuzz lock clean
