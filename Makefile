@@ -46,7 +46,8 @@ lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	@compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade"; \
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; unset UV_FIND_LINKS PIP_FIND_LINKS; \
 	$$compile --group build --output-file requirements-build.lock; \
-	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock
+	$$compile --extra dev --constraint requirements-build.lock pyproject.toml --output-file requirements.lock; \
+	$$compile --group fuzz --output-file requirements-fuzz.lock
 
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/*/*.so

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from fusefs import mounting, operations, top
+from fusefs import memory, mounting, operations, top
 from fusefs.catalogue import Catalogue, Change
 from fusefs.shards import Shards
 from fusefs.stores import Opener, OpenShard, Stores
@@ -53,6 +53,7 @@ class Mount:
         """
         # Parsing in a thread must not keep the loop from a request for the usual 5 ms.
         sys.setswitchinterval(0.001)
+        memory.keep_buffers()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._catalogue.run, self._changed)
             shards = self._shards = Shards(self._catalogue, self._stores, self._waits)
