@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from agent.cli.exits import Exit
+from carlib import dagpb
+from carlib.cid import DAG_PB, Cid
 from carlib.container import read_container
 from carlib.frame import wrap
 from carlib.source import FileSource
+from carlib.unixfs.node import Data, DataType
 from tests.carlib.cars import car_v1, write_car
 from tests.cli.cars import ALL, LEAVES, ROOT, piped, run
 
@@ -92,3 +96,43 @@ def test_commp_of_a_file_and_of_a_pipe_are_known_answers(small: Path, capsys: Ca
         "pieceSize": 1024, "unpaddedPieceSize": 1016, "payloadSize": 1016,
     }  # fmt: skip
     assert json.loads(piped("commp", "--json", "-", stdin=bytes(127 * 8))[1]) == found
+
+
+def _directory(path: Path, *names: bytes) -> Cid:
+    """A CAR of a directory in which each name is the same file."""
+    leaf = Cid.of(b"data")
+    block = dagpb.encode(
+        dagpb.PBNode(tuple(dagpb.PBLink(leaf, name) for name in names), Data(DataType.DIRECTORY).encode())
+    )
+    write_car(path, [(root := Cid.of(block, DAG_PB), block), (leaf, b"data")], (root,))
+    return root
+
+
+@pytest.mark.parametrize("words", [["list", "--unixfs"], ["list", "-v"], ["tree"]])
+def test_names_are_shown_where_output_has_an_encoding_that_lacks_them(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _directory(tmp_path / "a.car", "Grüße ☃".encode())
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, shown = piped(*words, str(tmp_path / "a.car"))
+    assert (code, b"Gr\\xfc\\xdfe \\u2603" in shown) == (Exit.DONE, True)
+
+
+def test_json_is_json_whatever_encoding_output_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _directory(tmp_path / "a.car", "Grüße ☃ 𝄞".encode())
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, shown = piped("list", "--unixfs", "--json", str(tmp_path / "a.car"))
+    assert code == Exit.DONE
+    assert json.loads(shown.splitlines()[1])["path"] == "Grüße ☃ 𝄞"
+
+
+def test_names_of_files_that_are_no_text_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    car = tmp_path / os.fsdecode(b"\xff.car")
+    _directory(car, b"a")
+    code, shown = piped("split", "--size", "1000", str(car))
+    assert (code, shown) == (Exit.DONE, os.fsencode(tmp_path) + b"/\xff-0000.car\n")
+    code, shown = piped("split", "--size", "1000", "--json", "-o", str(car), str(car))
+    assert (code, json.loads(shown)[0]["size"]) == (Exit.DONE, (tmp_path / car).stat().st_size)
