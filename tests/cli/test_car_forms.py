@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,21 @@ def test_names_of_files_that_are_no_text_are_printed_as_they_are(
     assert (code, shown) == (Exit.DONE, os.fsencode(tmp_path) + b"/\xff-0000.car\n")
     code, shown = piped("split", "--size", "1000", "--json", "-o", str(car), str(car))
     assert (code, json.loads(shown)[0]["size"]) == (Exit.DONE, (tmp_path / car).stat().st_size)
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["commp"], ["get-dag", "--version", "1"]])
+def test_a_pipe_that_has_a_name_is_read_like_standard_input(words: list[str], small: Path) -> None:
+    os.mkfifo("fifo")
+    result = ["-"] if words[0] == "get-dag" else []
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(Path("fifo").write_bytes, small.read_bytes())
+        found = piped(*words, "fifo", *result)
+        writing.result()
+    assert found == piped(*words, "a.car", *result)
+    assert found[0] == Exit.DONE
+
+
+@pytest.mark.parametrize("words", [["list"], ["commp"], ["index", "create"]])
+def test_a_directory_is_named_in_the_error(words: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert run(*words, tmp_path) == Exit.FAILED
+    assert capsys.readouterr().err == f"carfs: {tmp_path}: Is a directory\n"
