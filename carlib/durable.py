@@ -36,8 +36,10 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
             _give_attributes(file.fileno(), found, mode)
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(given)  # no space, as a rule
         raise
     sync_folder(path.parent)
 

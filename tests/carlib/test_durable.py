@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -61,3 +62,14 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         _write(tmp_path / "absent" / "new.car")
     assert raised.value.filename == str(tmp_path / "absent" / "new.car")
+
+
+def test_no_space_names_the_file_that_it_was_to_become(tmp_path: Path) -> None:
+    def fail() -> None:
+        with replacing(tmp_path / "new.car"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as raised:
+        fail()
+    assert raised.value.filename == str(tmp_path / "new.car")
+    assert list(tmp_path.iterdir()) == []
