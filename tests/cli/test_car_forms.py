@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from carlib.frame import wrap
 from carlib.source import FileSource
 from carlib.unixfs.node import Data, DataType
 from tests.carlib.cars import car_v1, write_car
-from tests.cli.cars import ALL, LEAVES, ROOT, piped, run
+from tests.cli.cars import ALL, LEAVES, ROOT, names, piped, run
 
 Capture = pytest.CaptureFixture[str]
 Binary = pytest.CaptureFixture[bytes]
@@ -155,3 +158,29 @@ def test_a_pipe_that_has_a_name_is_read_like_standard_input(words: list[str], sm
 def test_a_directory_is_named_in_the_error(words: list[str], tmp_path: Path, capsys: Capture) -> None:
     assert run(*words, tmp_path) == Exit.FAILED
     assert capsys.readouterr().err == f"carfs: {tmp_path}: Is a directory\n"
+
+
+_STUCK = """
+import sys
+from agent.cli.main import main
+from carlib import selection
+blocks = selection._blocks
+def stuck(*arguments):
+    yield from blocks(*arguments)
+    print("now", flush=True)
+    sys.stdin.read()
+selection._blocks = stuck
+sys.exit(main(["car", "dedup", "a.car", "out.car"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_leaves_nothing_behind(number: signal.Signals, small: Path) -> None:
+    command = subprocess.Popen([sys.executable, "-c", _STUCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"now\n"
+        assert len(names()) == 2
+        command.send_signal(number)
+    assert command.returncode == 128 + number
+    assert names() == ["a.car"]
