@@ -19,26 +19,58 @@ TEMPORARY_PREFIX: Final = ".carfs-tmp-"
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A file to write and seek in that becomes ``path`` when the block ends, and is gone if the block raises.
 
+    A file that stood there stays until the new one is complete and on disk; its permissions stay for good, and its
+    owner where we may give files away.  Through a symlink the file that it leads to is replaced, and the symlink stays.
     Raises OSError, also where a device, FIFO or directory stands at ``path``: renaming would put a file in the place of
-    ``/dev/null``.  A file that stood there stays until the new one is complete and on disk.
+    ``/dev/null``.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(kind := path.lstat().st_mode) and not stat.S_ISLNK(kind):
-            raise OSError(errno.EINVAL, "not a regular file, so it cannot be replaced", str(path))
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+    found = _replaced(path)
+    given, path = path, Path(os.path.realpath(path))
+    fd, name = _temporary(path.parent, given)
     temporary = Path(name)
     try:
         os.close(fd)
         with temporary.open("w+b") as file:
             yield file
             file.flush()
-            os.fchmod(file.fileno(), mode & ~_umask())
+            _give_attributes(file.fileno(), found, mode)
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(given)  # no space, as a rule
         raise
     sync_folder(path.parent)
+
+
+def _replaced(path: Path) -> os.stat_result | None:
+    """The regular file that is to be replaced, or None where there is none yet; OSError for anything else."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file, so it cannot be replaced", str(path))
+    return found
+
+
+def _temporary(folder: Path, successor_of: Path) -> tuple[int, str]:
+    """A new file; errors name the one that it is to become, as nobody has heard of this one."""
+    try:
+        return tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
+    except OSError as error:
+        error.filename = str(successor_of)
+        raise
+
+
+def _give_attributes(fd: int, replaced: os.stat_result | None, mode: int) -> None:
+    if replaced is None:
+        os.fchmod(fd, mode & ~_umask())
+        return
+    with contextlib.suppress(PermissionError):
+        os.fchown(fd, replaced.st_uid, replaced.st_gid)
+    os.fchmod(fd, replaced.st_mode & 0o777)
 
 
 def sync_folder(folder: Path) -> None:

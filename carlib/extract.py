@@ -262,6 +262,8 @@ class _Extractor:
 
     def _problem(self, path: bytes, error: CarError | OSError) -> None:
         if isinstance(error, OSError) and error.errno not in _OF_THE_NAME:
+            if error.filename is None:
+                error.filename = os.fsdecode(path)
             raise error
         self.problems.append(Problem(path, error))
 

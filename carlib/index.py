@@ -271,11 +271,13 @@ def write(out: BinaryIO, codec: int, buckets: list[SortedBucket]) -> int:
     if codec == INDEX_SORTED:
         _write_widths(out, buckets)
     elif codec == MULTIHASH_INDEX_SORTED:
-        codes = sorted({bucket.hash_code for bucket in buckets})
-        out.write(_COUNT.pack(len(codes)))
-        for code in codes:
+        by_code: dict[int, list[SortedBucket]] = {}  # a CAR may make up as many codes as it has blocks
+        for bucket in buckets:
+            by_code.setdefault(bucket.hash_code, []).append(bucket)
+        out.write(_COUNT.pack(len(by_code)))
+        for code in sorted(by_code):
             out.write(_CODE.pack(code))
-            _write_widths(out, [bucket for bucket in buckets if bucket.hash_code == code])
+            _write_widths(out, by_code[code])
     else:
         raise UnknownCodec(codec, "index codec")
     return out.tell() - start

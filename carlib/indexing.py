@@ -1,6 +1,6 @@
 """Building an index: hop over the sections of a CAR, sort what they are, write it where it is complete or not there.
 
-Memory is bounded whatever the CAR's size: entries are sorted in runs of :data:`RUN_ENTRIES`, runs lie in an unlinked
+Memory is bounded whatever the CAR's size: entries are sorted in runs of :data:`RUN_BYTES`, runs lie in an unlinked
 temporary file beside the output, and are merged range by range of the digest.  Meant for a worker process.
 """
 
@@ -25,12 +25,12 @@ from carlib.multihash import SHA2_256
 from carlib.section import SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections, Window
 from carlib.source import ByteSource, FileSource
 
-RUN_ENTRIES: Final = 1 << 18
-"""Entries sorted at once: about 10 MB each time they are copied."""
+RUN_BYTES: Final = 10 << 20
+"""Entries sorted at once, each time they are copied: 262,144 of the usual 40 bytes."""
 _MANY: Final = 64
 """Sections in a window from which on numpy is faster than one look at each."""
-_BATCH: Final = 1 << 14
-"""Single entries gathered as Python objects before numpy takes them."""
+_BATCH_BYTES: Final = 640 << 10
+"""Single entries gathered as Python objects before numpy takes them: 16,384 of the usual 40 bytes."""
 _USUAL_PREFIXES: Final = np.array(
     [np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)]
 )
@@ -183,8 +183,10 @@ class SortedRuns:
         # All by hash code (0 where the codec keeps none) and digest size.
         self._pending: dict[tuple[int, int], list[Bytes2D]] = {}
         self._single: dict[tuple[int, int], tuple[list[bytes], list[int]]] = {}
-        self._runs: dict[tuple[int, int], list[Bytes2D]] = {}
-        self._count = self._singles = 0
+        self._runs: dict[
+            tuple[int, int], list[tuple[int, tuple[int, ...]]]
+        ] = {}  # where in the file, and shape
+        self._bytes = self._singles = 0
 
     def __enter__(self) -> SortedRuns:
         return self
@@ -203,8 +205,8 @@ class SortedRuns:
             return
         key = (hash_code if self._by_code else 0, entries.shape[1] - OFFSET_BYTES)
         self._pending.setdefault(key, []).append(entries)
-        self._count += len(entries)
-        if self._count >= RUN_ENTRIES:
+        self._bytes += entries.nbytes
+        if self._bytes >= RUN_BYTES:
             self._flush()
 
     def add_one(self, hash_code: int, digest: bytes, offset: int) -> None:
@@ -212,17 +214,29 @@ class SortedRuns:
         digests, offsets = self._single.setdefault((hash_code, len(digest)), ([], []))
         digests.append(digest)
         offsets.append(offset)
-        self._singles += 1
-        if self._singles >= _BATCH:
+        self._singles += len(digest) + OFFSET_BYTES
+        if self._singles >= _BATCH_BYTES:
             self._gather()
 
     def buckets(self) -> list[SortedBucket]:
         """Everything added, in the form that :func:`carlib.index.write` takes; once."""
         self._gather()
         self._flush()
+        if not self._runs:
+            return []
+        # One map of all: the file is ours alone and unlinked, so nobody can cut it short.  A map for each run would
+        # take a descriptor each, and whoever makes a CAR chooses how many hash functions and widths there are.
+        mapped = np.memmap(self._file, np.uint8, "r")
         return [
-            SortedBucket(code, size, sum(map(len, runs)), _merged(runs))
-            for (code, size), runs in self._runs.items()
+            SortedBucket(
+                code,
+                size,
+                sum(shape[0] for _, shape in places),
+                _merged(
+                    [mapped[at : at + rows * width].reshape(rows, width) for at, (rows, width) in places]
+                ),
+            )
+            for (code, size), places in self._runs.items()
         ]
 
     def _gather(self) -> None:
@@ -235,14 +249,14 @@ class SortedRuns:
         for key, parts in self._pending.items():
             self._runs.setdefault(key, []).append(self._keep(_sorted(np.concatenate(parts))))
         self._pending.clear()
-        self._count = 0
+        self._bytes = 0
 
-    def _keep(self, run: Bytes2D) -> Bytes2D:
-        """``run`` on disk, mapped: the file is ours alone and unlinked, nobody can cut it short."""
+    def _keep(self, run: Bytes2D) -> tuple[int, tuple[int, ...]]:
+        """``run`` on disk: where, and its shape."""
         start = self._file.seek(0, os.SEEK_END)
         self._file.write(run.data)
         self._file.flush()
-        return np.memmap(self._file, np.uint8, "r", start, run.shape)
+        return start, run.shape
 
 
 def entry_rows(digests: Bytes2D, offsets: npt.NDArray[np.int64]) -> Bytes2D:
@@ -276,13 +290,13 @@ def _sorted(entries: Bytes2D) -> Bytes2D:
 
 
 def _merged(runs: list[Bytes2D]) -> Iterator[bytes]:
-    """The entries of all ``runs`` in order, in pieces of about :data:`RUN_ENTRIES`."""
+    """The entries of all ``runs`` in order, in pieces of about :data:`RUN_BYTES`."""
     if len(runs) == 1:
         yield runs[0].data.tobytes()
         return
     prefixes = [_prefixes(run) for run in runs]
     sample = np.sort(np.concatenate([each[::256] for each in prefixes]))
-    fences = np.unique(sample[:: max(1, RUN_ENTRIES // 256)][1:])
+    fences = np.unique(sample[:: max(1, RUN_BYTES // runs[0].shape[1] // 256)][1:])
     cuts = [[0, *np.searchsorted(each, fences).tolist(), len(each)] for each in prefixes]
     for number in range(len(fences) + 1):
         parts = [run[cut[number] : cut[number + 1]] for run, cut in zip(runs, cuts, strict=True)]

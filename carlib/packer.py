@@ -129,6 +129,7 @@ class Packer:
         self._preserve = preserve
         self._total = 0
         self._reported = 0
+        out = Path(os.path.realpath(out))  # where it is written, if there is a symlink in its place
         self._out_name = os.fsencode(out.name)
         self._out_folder = _identity(out.parent.stat())
 

@@ -50,7 +50,7 @@ class FileSource:
         return os.fstat(self._fd).st_size
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._fd, length, offset)
+        data = self._read(offset, length)
         if len(data) == length:
             return data
         data += self.peek(offset + len(data), length - len(data)) if data else b""
@@ -60,11 +60,18 @@ class FileSource:
 
     def peek(self, offset: int, length: int) -> bytes:
         parts = []
-        while length > 0 and (part := os.pread(self._fd, length, offset)):
+        while length > 0 and (part := self._read(offset, length)):
             parts.append(part)
             offset += len(part)
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            error.filename = self.name
+            raise
 
     def stamp(self) -> Hashable:
         found = os.fstat(self._fd)

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import click
@@ -78,6 +79,28 @@ def run_to_exit_code(run: Callable[[], object]) -> int:
     except BaseException as error:
         return _report(_sole(error))
     return int(result) if isinstance(result, int) else Exit.DONE
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP (a terminal is closed) end the block as Ctrl-C does: half-written files go.
+
+    The exit code is what a shell shows for the signal.  A signal that is ignored (`nohup`) stays so.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    replaced = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in replaced:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _sole(error: BaseException) -> BaseException:

@@ -10,6 +10,7 @@ import click
 
 from agent.cli.command import CommandTable, example, group
 from agent.cli.exits import run_to_exit_code
+from agent.cli.output import take_any_name
 
 COMMANDS: CommandTable = {
     "up": ("fusefs.command:up", "Start agent and mount together in the foreground."),
@@ -66,6 +67,7 @@ def _run(arguments: list[str]) -> object:
         from click.shell_completion import shell_complete
 
         return shell_complete(cli, {}, "carfs", COMPLETION_VARIABLE, wanted)
+    take_any_name()
     with cli.make_context("carfs", arguments) as ctx:
         return cli.invoke(ctx)
 

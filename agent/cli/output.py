@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,12 +13,29 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 def emit_json(value: object) -> None:
     """Prints one JSON value, indented, as `--json` promises."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(_json(value, 2))
 
 
 def emit_json_line(value: object) -> None:
     """Prints one JSON value on one line, for lists that may be long."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(_json(value, None))
+
+
+def _json(value: object, indent: int | None) -> str:
+    """JSON that standard output can hold: names may have bytes that are no text, and a terminal no UTF-8."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
+def take_any_name() -> None:
+    """Lets standard output take names that are not in its encoding: as they are where that is UTF-8, else as `\\x…`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def printable(name: bytes | str) -> str:

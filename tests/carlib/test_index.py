@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import resource
 import struct
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carlib import index, indexing
-from carlib.cid import Cid
+from carlib import index, indexing, varint
+from carlib.cid import RAW, Cid
 from carlib.errors import CarError, LimitExceeded, Malformed, Truncated, UnknownCodec
 from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, Index, SortedBucket
 from carlib.source import FileSource, MemorySource
@@ -59,7 +62,7 @@ def test_runs_are_merged_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     car = car_v1(blocks + blocks[:500] + BLOCKS)
     one = built(tmp_path, car)[1]
     whole = (tmp_path / "some.idx").read_bytes()
-    monkeypatch.setattr(indexing, "RUN_ENTRIES", 1000)
+    monkeypatch.setattr(indexing, "RUN_BYTES", 40_000)
     many = built(tmp_path, car)[1]
     assert (tmp_path / "some.idx").read_bytes() == whole
     digests = [(entry.hash_code, len(entry.digest), entry.digest) for entry in many]
@@ -67,6 +70,46 @@ def test_runs_are_merged_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [entry.ordinal for entry in many] == list(range(len(one)))
     for cid, _ in blocks[::37]:
         assert len(list(many.find(cid.hash_code, cid.digest))) in (1, 2)
+
+
+def test_no_descriptor_is_taken_for_each_hash_function(tmp_path: Path) -> None:
+    """Else a small CAR of a thousand made-up codes could not be read, nor anything else in its process."""
+    blocks = [(Cid.v1(RAW, varint.encode(0x400000 + code) + b"\x20" + bytes(32)), b"") for code in range(200)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 50, before[1]))
+    try:
+        _, found = built(tmp_path, car_v1(blocks))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [entry.hash_code for entry in found] == [cid.hash_code for cid, _ in blocks]
+
+
+def test_writing_looks_at_each_bucket_once_however_many_hash_functions_there_are() -> None:
+    looks = 0
+
+    class Looked(SortedBucket):
+        def __getattribute__(self, name: str) -> Any:  # Any: whatever the attribute is
+            nonlocal looks
+            looks += name == "hash_code"
+            return super().__getattribute__(name)
+
+    index.write(io.BytesIO(), MULTIHASH_INDEX_SORTED, [Looked(code, 32, 0, ()) for code in range(100)])
+    assert looks == 100
+
+
+def test_memory_is_bounded_where_digests_are_long(tmp_path: Path) -> None:
+    digests = [hashlib.shake_128(bytes(2) + n.to_bytes(2, "big")).digest(2000) for n in range(20_000)]
+    tracemalloc.start()
+    try:
+        with indexing.SortedRuns(tmp_path, MULTIHASH_INDEX_SORTED) as runs:
+            for number, digest in enumerate(digests):
+                runs.add_one(0, digest, number)
+            largest = max(map(len, runs.buckets()[0].entries))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert largest < 2 * indexing.RUN_BYTES
+    assert peak < 6 * indexing.RUN_BYTES
 
 
 def test_digests_with_equal_beginnings_sort_by_their_ends(tmp_path: Path) -> None:

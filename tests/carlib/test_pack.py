@@ -414,3 +414,12 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two sources are called x"):
         pack([tmp_path / "x", tmp_path / "." / "x"], tmp_path / "x.car")
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+def test_the_car_being_written_is_left_out_where_a_symlink_leads_to_it(tmp_path: Path) -> None:
+    source, link = tmp_path / "source", tmp_path / "link.car"
+    source.mkdir()
+    (source / "a").write_bytes(b"a")
+    link.symlink_to("source/out.car")
+    assert pack(source, link).files == 1
+    assert [one.path.name for one in pack(source, link).skipped] == ["out.car"]

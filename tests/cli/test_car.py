@@ -260,6 +260,20 @@ def test_several_roots_go_into_folders_of_their_own(tmp_path: Path) -> None:
     assert main(["car", "get", str(path), "/x"]) == Exit.USAGE
 
 
+def test_what_one_root_or_path_lacks_does_not_keep_the_others_from_being_unpacked(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path, absent, here = tmp_path / "two.car", Cid.of(b"absent"), Cid.of(b"here")
+    with creating(path, roots=[absent, here]) as car:
+        car.put(here, b"here")
+        car.finish()
+    for words in ([], [f"{here}/none", str(absent), str(here)]):
+        assert main(["car", "extract", str(path), *words, "-o", str(tmp_path / "out")]) != Exit.DONE
+        assert f"carfs: {absent}: " in capsys.readouterr().err
+        assert contents(tmp_path / "out") == {str(here): b"here"}
+        (tmp_path / "out" / str(here)).unlink()
+
+
 @pytest.mark.parametrize("codec", ["car-index-sorted", "car-multihash-index-sorted"])
 def test_a_detached_index_fits_its_car(codec: str, car: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "a.idx"

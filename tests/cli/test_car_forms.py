@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from agent.cli.exits import Exit
+from carlib import dagpb
+from carlib.cid import DAG_PB, Cid
 from carlib.container import read_container
 from carlib.frame import wrap
 from carlib.source import FileSource
+from carlib.unixfs.node import Data, DataType
 from tests.carlib.cars import car_v1, write_car
-from tests.cli.cars import ALL, LEAVES, ROOT, piped, run
+from tests.cli.cars import ALL, LEAVES, ROOT, names, piped, run
 
 Capture = pytest.CaptureFixture[str]
 Binary = pytest.CaptureFixture[bytes]
@@ -92,3 +100,87 @@ def test_commp_of_a_file_and_of_a_pipe_are_known_answers(small: Path, capsys: Ca
         "pieceSize": 1024, "unpaddedPieceSize": 1016, "payloadSize": 1016,
     }  # fmt: skip
     assert json.loads(piped("commp", "--json", "-", stdin=bytes(127 * 8))[1]) == found
+
+
+def _directory(path: Path, *names: bytes) -> Cid:
+    """A CAR of a directory in which each name is the same file."""
+    leaf = Cid.of(b"data")
+    block = dagpb.encode(
+        dagpb.PBNode(tuple(dagpb.PBLink(leaf, name) for name in names), Data(DataType.DIRECTORY).encode())
+    )
+    write_car(path, [(root := Cid.of(block, DAG_PB), block), (leaf, b"data")], (root,))
+    return root
+
+
+@pytest.mark.parametrize("words", [["list", "--unixfs"], ["list", "-v"], ["tree"]])
+def test_names_are_shown_where_output_has_an_encoding_that_lacks_them(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _directory(tmp_path / "a.car", "Grüße ☃".encode())
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, shown = piped(*words, str(tmp_path / "a.car"))
+    assert (code, b"Gr\\xfc\\xdfe \\u2603" in shown) == (Exit.DONE, True)
+
+
+def test_json_is_json_whatever_encoding_output_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _directory(tmp_path / "a.car", "Grüße ☃ 𝄞".encode())
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, shown = piped("list", "--unixfs", "--json", str(tmp_path / "a.car"))
+    assert code == Exit.DONE
+    assert json.loads(shown.splitlines()[1])["path"] == "Grüße ☃ 𝄞"
+
+
+def test_names_of_files_that_are_no_text_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    car = tmp_path / os.fsdecode(b"\xff.car")
+    _directory(car, b"a")
+    code, shown = piped("split", "--size", "1000", str(car))
+    assert (code, shown) == (Exit.DONE, os.fsencode(tmp_path) + b"/\xff-0000.car\n")
+    code, shown = piped("split", "--size", "1000", "--json", "-o", str(car), str(car))
+    assert (code, json.loads(shown)[0]["size"]) == (Exit.DONE, (tmp_path / car).stat().st_size)
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["commp"], ["get-dag", "--version", "1"]])
+def test_a_pipe_that_has_a_name_is_read_like_standard_input(words: list[str], small: Path) -> None:
+    os.mkfifo("fifo")
+    result = ["-"] if words[0] == "get-dag" else []
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(Path("fifo").write_bytes, small.read_bytes())
+        found = piped(*words, "fifo", *result)
+        writing.result()
+    assert found == piped(*words, "a.car", *result)
+    assert found[0] == Exit.DONE
+
+
+@pytest.mark.parametrize("words", [["list"], ["commp"], ["index", "create"]])
+def test_a_directory_is_named_in_the_error(words: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert run(*words, tmp_path) == Exit.FAILED
+    assert capsys.readouterr().err == f"carfs: {tmp_path}: Is a directory\n"
+
+
+_STUCK = """
+import sys
+from agent.cli.main import main
+from carlib import selection
+blocks = selection._blocks
+def stuck(*arguments):
+    yield from blocks(*arguments)
+    print("now", flush=True)
+    sys.stdin.read()
+selection._blocks = stuck
+sys.exit(main(["car", "dedup", "a.car", "out.car"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_leaves_nothing_behind(number: signal.Signals, small: Path) -> None:
+    command = subprocess.Popen([sys.executable, "-c", _STUCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"now\n"
+        assert len(names()) == 2
+        command.send_signal(number)
+    assert command.returncode == 128 + number
+    assert names() == ["a.car"]

@@ -6,7 +6,10 @@ Names and short names are those of go-car's `car`, and what is printed is what i
 
 from __future__ import annotations
 
+import click
+
 from agent.cli.command import CommandTable, example, group
+from agent.cli.exits import ended_by_signals
 
 COMMANDS: CommandTable = {
     "list": ("agent.cli.car.listing:list_", "List blocks, or paths."),
@@ -58,3 +61,4 @@ ALIASES = {
 )
 def car() -> None:
     """Look into CAR files, check, make and unpack them."""
+    click.get_current_context().with_resource(ended_by_signals())

@@ -6,6 +6,7 @@ import os
 import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.cli.car.given import STDIN, car_argument
 from agent.cli.command import command, example, json_option, quiet_option
@@ -28,7 +29,7 @@ def commp(car: str, as_json: bool, quiet: bool) -> None:
     through and not kept.
     """
     with progress(f"hashing {car}", quiet=quiet) as step:
-        piece = _of_stdin(step) if car == STDIN else _of_file(Path(car), step)
+        piece = _of_stream(sys.stdin.buffer, step) if car == STDIN else _of_file(Path(car), step)
     if as_json:
         emit_json(
             {
@@ -46,15 +47,18 @@ def commp(car: str, as_json: bool, quiet: bool) -> None:
     print(f"Payload size: {piece.payload_size}")
 
 
-def _of_stdin(step: Step) -> Piece:
+def _of_stream(stream: BinaryIO, step: Step) -> Piece:
     commitment = Commitment()
-    while data := sys.stdin.buffer.read(READ_BYTES):
+    while data := stream.read(READ_BYTES):
         commitment.update(data)
         step(commitment.payload_size, 0)
     return commitment.piece()
 
 
 def _of_file(path: Path, step: Step) -> Piece:
+    if not path.is_file():  # a FIFO and a device have data, but no size: they would pass for empty files
+        with path.open("rb") as stream:
+            return _of_stream(stream, step)
     with _workers() as workers:
         return commit_file(path, executor=workers, progress=step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from agent.cli.output import emit_json, printable
 from agent.cli.progress import progress
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
-from carlib.extract import ExtractReport
+from carlib.errors import CarError
+from carlib.extract import ExtractionLimit, ExtractReport, Problem
 from carlib.extract import extract as extract_dag
 from carlib.names import shown
 from carlib.unixfs import File, Kind, stat
@@ -66,22 +68,36 @@ def extract(
         folder.mkdir(parents=True, exist_ok=True)
         with progress(f"unpacking {car}", quiet=quiet or verbose) as step:
             for cid, place in _wanted(blocks, paths, folder):
-                _make_way(folder, place)
-                tell = _teller(place) if verbose else None
-                reports.append(extract_dag(blocks, cid, place, progress=step, tell=tell))
+                try:
+                    if isinstance(cid, CarError):
+                        raise cid
+                    _make_way(folder, place)
+                    tell = _teller(place) if verbose else None
+                    reports.append(extract_dag(blocks, cid, place, progress=step, tell=tell))
+                except ExtractionLimit:
+                    raise
+                except CarError as error:  # what was asked for with it is unpacked all the same
+                    problem = Problem(os.fsencode(place.relative_to(folder)), error)
+                    reports.append(ExtractReport(place, 0, 0, 0, 0, (problem,)))
     _print(reports, as_json)
     return _exit_code(reports)
 
 
-def _wanted(blocks: ReadOnlyBlockstore, paths: list[str], output: Path) -> Iterator[tuple[Cid, Path]]:
-    """What to unpack, and where to."""
+def _wanted(
+    blocks: ReadOnlyBlockstore, paths: list[str], output: Path
+) -> Iterator[tuple[Cid | CarError, Path]]:
+    """What to unpack, or why it cannot be found, and where to."""
     if not paths:
         for root in blocks.roots:
             yield root, output if len(blocks.roots) == 1 else output / str(root)
     for path in paths:
         target = Target.parse(path, blocks.roots)
         names = [shown(name).decode("utf-8", "surrogateescape") for name in target.names]
-        yield target.find(blocks), output.joinpath(*(names or [str(target.start)]))
+        place = output.joinpath(*(names or [str(target.start)]))
+        try:
+            yield target.find(blocks), place
+        except CarError as error:
+            yield error, place
 
 
 def _make_way(folder: Path, place: Path) -> None:

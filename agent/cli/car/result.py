@@ -94,7 +94,7 @@ def printing_to(output: str) -> Iterator[None]:
         yield
         return
     with replacing(Path(output)) as file:
-        text = io.TextIOWrapper(file, "utf-8", write_through=True)
+        text = io.TextIOWrapper(file, "utf-8", "surrogateescape", write_through=True)
         with redirect_stdout(text):
             yield
         text.detach()
