@@ -21,8 +21,9 @@ from carlib.container import Container, read_container
 from carlib.errors import BlockNotFound, CarError, Malformed
 from carlib.index import Index
 from carlib.limits import MAX_VARINT_BYTES
-from carlib.section import HEAD_BYTES, SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections, read_head
+from carlib.section import HEAD_BYTES, Sections, read_head
 from carlib.source import ByteSource, FileSource
+from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 
 _FIRST_READ: Final = 1024
 """Enough for the length and CID of nearly every section, and for the data of small ones; costs no more than 128."""

@@ -8,6 +8,7 @@ Source: multiformats, multihash table.  hashlib does the work (it drops the GIL 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from carlib.cid import Cid
     from carlib.varint import Buffer
 
+MAX_HASHING_THREADS: Final = 4
+"""Reading and writing cannot feed more."""
 IDENTITY: Final = 0x00
 SHA1: Final = 0x11
 SHA2_256: Final = 0x12
@@ -90,6 +93,11 @@ NAMES: Final = {
     **{BLAKE2S_8 + size - 1: f"blake2s-{8 * size}" for size in range(1, 33)},
 }
 """Names as in the multicodec table."""
+
+
+def hashing_threads() -> int:
+    """Threads that are worth their while."""
+    return min(MAX_HASHING_THREADS, os.cpu_count() or 1)
 
 
 def digest(code: int, data: Buffer) -> bytes:
