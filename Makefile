@@ -16,7 +16,7 @@ help: ## Show this list
 
 install: $(STAMP) ## Install all that is needed: Debian packages (as root, only missing ones) and .venv
 
-$(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/piece/_kernel.c carlib/unixfs/_rolling.c .ci/install
+$(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/sha256.h carlib/_sections.c carlib/piece/_kernel.c carlib/unixfs/_rolling.c .ci/install
 	@.ci/install $(VENV)
 	@touch $@
 
@@ -50,4 +50,4 @@ lock: ## Compile the lock files anew from pyproject.toml (needs uv)
 	$$compile --group fuzz --output-file requirements-fuzz.lock
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/*/*.so
+	@rm -rf $(VENV) .bench .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info carlib/*.so carlib/*/*.so

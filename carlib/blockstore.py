@@ -7,24 +7,26 @@ hint: where it misleads or lacks a block, the sections themselves are asked once
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import threading
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from carlib import multihash
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import BlockNotFound, CarError, Malformed
 from carlib.index import Index
+from carlib.limits import MAX_VARINT_BYTES
 from carlib.section import HEAD_BYTES, Sections, read_head
 from carlib.source import ByteSource, FileSource
+from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 
-_FIRST_READ: Final = 128
-"""Enough for the length and CID of nearly every section."""
+_FIRST_READ: Final = 1024
+"""Enough for the length and CID of nearly every section, and for the data of small ones; costs no more than 128."""
 _KNOWN_LOCATIONS: Final = 4096
 
 
@@ -72,8 +74,7 @@ class MemoryBlocks:
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where a block lies: its entry's place in the index, and offsets in bytes from the start of the file."""
 
     ordinal: int
@@ -93,8 +94,7 @@ class _State:
         self.good = bytearray((len(index) >> 3) + 1)
         self.locations: dict[bytes, Location] = {}
 
-    def is_good(self, location: Location) -> bool:
-        ordinal = location.ordinal
+    def is_good(self, ordinal: int) -> bool:
         return bool(self.good[ordinal >> 3] >> (ordinal & 7) & 1)
 
 
@@ -125,6 +125,8 @@ class ReadOnlyBlockstore:
         self._owned = [source, *owned]
         self._lock = threading.Lock()
         self._state = _State(source.stamp(), index)
+        self._data_offset, self._data_end = container.data_offset, container.data_end
+        self._first_section = container.first_section
 
     @classmethod
     def open(
@@ -174,11 +176,15 @@ class ReadOnlyBlockstore:
         return self._state.index
 
     def get(self, cid: Cid) -> bytes:
-        if cid.is_identity:
+        raw = cid.raw
+        if raw[:4] not in SHA2_256_PREFIXES and cid.is_identity:
             return cid.digest
-        state, location = self._find(cid)
-        data = self.source.pread(location.data_offset, location.size)
-        if not state.is_good(location):
+        state, location, data = self._lookup(cid)
+        if location is None:
+            raise BlockNotFound(cid, source=self.source.name)
+        if data is None:
+            data = self.source.pread(location.data_offset, location.size)
+        if self._verify and not state.is_good(location.ordinal):
             self._check(cid, data, state, location)
         return data
 
@@ -186,10 +192,11 @@ class ReadOnlyBlockstore:
         """Bytes ``start`` to ``stop`` of the block, cut at its end; the whole block is verified when first touched."""
         if cid.is_identity:
             return cid.digest[start:stop]
-        state, location = self._find(cid)
-        if not state.is_good(location):
-            data = self.source.pread(location.data_offset, location.size)
+        state, location, data = self._find(cid)
+        if not state.is_good(location.ordinal):
+            data = self.source.pread(location.data_offset, location.size) if data is None else data
             self._check(cid, data, state, location)
+        if data is not None:
             return data[start:stop]
         stop = min(stop, location.size)
         return self.source.pread(location.data_offset + start, max(0, stop - start))
@@ -197,8 +204,8 @@ class ReadOnlyBlockstore:
     def stored(self, cid: Cid) -> bytes:
         """What stands in the section of ``cid``, unverified, identity CIDs too: for formats that file other things
         there."""
-        _, location = self._find(cid)
-        return self.source.pread(location.data_offset, location.size)
+        _, location, data = self._find(cid)
+        return self.source.pread(location.data_offset, location.size) if data is None else data
 
     def has(self, cid: Cid) -> bool:
         return self.locate(cid) is not None
@@ -210,8 +217,8 @@ class ReadOnlyBlockstore:
         """Whether the block was verified since the file was last changed; identity CIDs always are."""
         if cid.is_identity:
             return True
-        state, location = self._lookup(cid)
-        return location is not None and state.is_good(location)
+        state, location, _ = self._lookup(cid)
+        return location is not None and state.is_good(location.ordinal)
 
     def locate(self, cid: Cid) -> Location | None:
         """Where the block lies, or None; for an identity CID a place in no file, at offset 0."""
@@ -244,25 +251,62 @@ class ReadOnlyBlockstore:
     ) -> None:
         self.close()
 
-    def _find(self, cid: Cid) -> tuple[_State, Location]:
-        state, location = self._lookup(cid)
+    def _find(self, cid: Cid) -> tuple[_State, Location, bytes | None]:
+        state, location, data = self._lookup(cid)
         if location is None:
             raise BlockNotFound(cid, source=self.source.name)
-        return state, location
+        return state, location, data
 
-    def _lookup(self, cid: Cid) -> tuple[_State, Location | None]:
-        state, stamp = self._state, self.source.stamp()
+    def _lookup(self, cid: Cid) -> tuple[_State, Location | None, bytes | None]:
+        """Where the block lies while that state holds, and its data, unverified, where they came along."""
+        state, stamp, raw, data = self._state, self.source.stamp(), cid.raw, None
         if stamp != state.stamp:
             state = self._state = _State(stamp, state.index)
-        key = cid.raw if self._whole_cids else cid.multihash
+        usual = len(raw) == USUAL_CID_BYTES and raw[:4] in SHA2_256_PREFIXES
+        key = raw if self._whole_cids else raw[2:] if usual else cid.multihash
         location = state.locations.get(key)
         if location is None:
-            state, location = self._search(state, cid)
-            if location is not None:
+            near = self._near(state.index, raw) if usual else None
+            if near is None:
+                state, location = self._search(state, cid)
+            else:
+                location, data = near
+            # What comes with its data is found again as fast as it would be read from where it is known to be.
+            if location is not None and data is None:
                 if len(state.locations) >= _KNOWN_LOCATIONS:
                     state.locations.clear()
                 state.locations[key] = location
-        return state, location
+        return state, location, data
+
+    def _near(self, index: Index, raw: bytes) -> tuple[Location, bytes | None] | None:
+        """The first block of the usual CID ``raw``, if two reads find it; None says nothing: :meth:`_search` will."""
+        try:
+            found = index.near(multihash.SHA2_256, raw[4:])
+        except CarError:
+            return None
+        if found is None:
+            return None
+        start = self._data_offset + found[1]
+        room = self._data_end - start
+        if start < self._first_section or room <= 0:
+            return None
+        piece = self.source.peek(start, min(_FIRST_READ, room))
+        at = piece.find(raw, 1, MAX_VARINT_BYTES + USUAL_CID_BYTES)
+        if at < 1:
+            return None
+        if at == 1 and (length := piece[0]) < 0x80:
+            pass
+        elif at == 2 and piece[0] > 0x7F and 0 < piece[1] < 0x80:
+            length = piece[0] & 0x7F | piece[1] << 7
+        elif at == 3 and piece[0] > 0x7F and piece[1] > 0x7F and 0 < piece[2] < 0x80:
+            length = piece[0] & 0x7F | (piece[1] & 0x7F) << 7 | piece[2] << 14
+        else:
+            return None
+        if length < USUAL_CID_BYTES or at + length > room:
+            return None
+        data, end = at + USUAL_CID_BYTES, at + length
+        location = Location(found[0], start, start + data, length - USUAL_CID_BYTES)
+        return location, piece[data:end] if end <= len(piece) else None
 
     def _search(self, state: _State, cid: Cid) -> tuple[_State, Location | None]:
         hint = self._hint
@@ -321,13 +365,15 @@ class ReadOnlyBlockstore:
         """Verify ``data``, which was read while ``state`` held."""
         if not self._verify:
             return
-        try:
-            multihash.check(cid, data)
-        except CarError as error:
-            error.source, error.offset = self.source.name, location.section_offset
-            raise
+        raw, ordinal = cid.raw, location.ordinal
+        if raw[:4] not in SHA2_256_PREFIXES or hashlib.sha256(data).digest() != raw[4:]:
+            try:
+                multihash.check(cid, data)
+            except CarError as error:
+                error.source, error.offset = self.source.name, location.section_offset
+                raise
         with self._lock:
-            state.good[location.ordinal >> 3] |= 1 << (location.ordinal & 7)
+            state.good[ordinal >> 3] |= 1 << (ordinal & 7)
 
 
 def own_index(source: ByteSource, container: Container) -> Index | None:

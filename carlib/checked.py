@@ -5,15 +5,17 @@ Small blocks are hashed where they lie in the window that was read for their hea
 
 from __future__ import annotations
 
-import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from carlib import multihash
+from carlib import multihash, usual
 from carlib.cid import Cid
 from carlib.container import Container
-from carlib.errors import CarError, HashMismatch
-from carlib.section import SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections
+from carlib.errors import CarError
+from carlib.multihash import hashing_threads
+from carlib.section import Sections, Window
 from carlib.source import ByteSource
 
 
@@ -26,6 +28,18 @@ class CheckedBlock:
     data_offset: int
     data: memoryview
     problem: CarError | None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one window holds: ``damage`` where its sections end, ``met`` of the multihashes that were looked for."""
+
+    blocks: int = 0
+    data_bytes: int = 0
+    met: set[bytes] = field(default_factory=set)
+    problems: list[CarError] = field(default_factory=list)
+    damage: CarError | None = None
+    end: int = 0
 
 
 class CheckedBlocks:
@@ -49,45 +63,77 @@ class CheckedBlocks:
                 yield self._block(buffer, start, base)
 
     def problems(self, absent: set[bytes], tell: Callable[[int], None] | None = None) -> Iterator[CarError]:
-        """Only what is wrong with blocks, as fast as they can be hashed; ``blocks`` and ``data_bytes`` are counted.
+        """Only what is wrong with blocks, as fast as they can be hashed, in some threads; ``blocks`` and ``data_bytes``
+        are counted.
 
         Multihashes that are met are taken out of ``absent``; ``tell`` is given the offset of each window.  Raises like
         an iteration.
         """
-        sha256 = hashlib.sha256
-        for buffer, base, starts in self._sections.windows():
-            view, present, count = memoryview(buffer), len(buffer), 0
-            for start in starts:
-                length, cid = buffer[start], start + 1
-                if length > 0x7F and (high := buffer[cid]) < 0x80:
-                    length, cid = length & 0x7F | high << 7, cid + 1
-                data, end = cid + USUAL_CID_BYTES, cid + length
-                if (
-                    end > present
-                    or length > 0x3FFF
-                    or buffer[cid : cid + 4] not in SHA2_256_PREFIXES
-                    or end < data
-                ):
-                    problem = self._one(buffer, start, base, absent)
-                    if problem is not None:
-                        yield problem
-                    continue
-                count += 1
-                self.data_bytes += end - data
-                if absent:
-                    absent.discard(buffer[cid + 2 : data])
-                if sha256(view[data:end]).digest() != buffer[cid + 4 : data]:
-                    yield HashMismatch(Cid(buffer[cid:data]), source=self._source.name, offset=base + start)
-            self.blocks += count
-            if tell is not None:
-                tell(base)
+        threads = hashing_threads()
+        waiting: deque[tuple[int, Future[_Found]]] = deque()
+        with ThreadPoolExecutor(threads, "carfs-verify") as pool:
+            windows = self._sections.windows()
+            while True:
+                damage: CarError | None = None
+                try:
+                    window = next(windows, None)
+                except CarError as error:
+                    window, damage = None, error
+                if window is not None:
+                    waiting.append((window.offset, pool.submit(self._window, window, absent)))
+                position = self.position
+                while len(waiting) > (threads + 1 if window is not None else 0):
+                    offset, future = waiting.popleft()
+                    yield from self._taken(future.result(), absent)
+                    if tell is not None:
+                        tell(offset)
+                self._sections.position = position
+                if damage is not None:
+                    raise damage
+                if window is None:
+                    return
 
-    def _one(self, buffer: bytes, start: int, base: int, absent: set[bytes]) -> CarError | None:
-        block = self._block(buffer, start, base)
-        self.blocks += 1
-        self.data_bytes += len(block.data)
-        absent.discard(block.cid.multihash)
-        return block.problem
+    def _taken(self, found: _Found, absent: set[bytes]) -> list[CarError]:
+        """Count the next window in file order; raises what ended it, and nothing behind that counts."""
+        self.blocks += found.blocks
+        self.data_bytes += found.data_bytes
+        absent -= found.met
+        if found.damage is not None:
+            self._sections.position = found.end
+            raise found.damage
+        return found.problems
+
+    def _window(self, window: Window, absent: set[bytes]) -> _Found:
+        """The blocks of one window, in any thread; ``absent`` may shrink meanwhile."""
+        buffer, base, starts = window
+        found, done, right = _Found(), 0, usual.right
+        while done < len(starts):
+            # Very many roots are looked for one by one until some are left.
+            if len(absent) <= usual.MAX_ABSENT:
+                digests = [
+                    each[2:] for each in tuple(absent) if each[:2] == b"\x12\x20" and each not in found.met
+                ]
+                count, data_bytes = right(buffer, starts[done], len(starts) - done, b"".join(digests))
+                found.blocks += count
+                found.data_bytes += data_bytes
+                done += count
+                if done == len(starts):
+                    break
+            try:
+                block = self._block(buffer, starts[done], base)
+            except CarError as error:
+                found.damage, found.end = error, base + starts[done]
+                break
+            if block.cid.multihash in absent:
+                found.met.add(block.cid.multihash)
+            found.blocks += 1
+            found.data_bytes += len(block.data)
+            done += 1
+            if block.problem is not None:
+                found.problems.append(block.problem)
+                # In C the blocks after a wrong one were hashed for nothing: a CAR of wrong ones would cost many times.
+                right = usual.portable_right
+        return found
 
     def _block(self, buffer: bytes, start: int, base: int) -> CheckedBlock:
         head = self._sections.head(buffer, start, base)

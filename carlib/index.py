@@ -22,6 +22,7 @@ from typing import BinaryIO, Final
 
 from carlib import varint
 from carlib.errors import LimitExceeded, Malformed, Truncated, UnknownCodec
+from carlib.landmarks import VALUE_BYTES, WIDE_WINDOW, WINDOW, Landmarks
 from carlib.limits import MAX_INDEX_BUCKETS, MAX_INDEX_WIDTH, MIB
 from carlib.source import ByteSource
 
@@ -35,6 +36,8 @@ _CODE: Final = struct.Struct("<Q")
 _BUCKET: Final = struct.Struct("<IQ")
 _PROBE: Final = 64
 """Entries read at once when the search has come near."""
+_MAX_LANDMARKS: Final = 16
+"""Buckets for which landmarks are kept; usual indices have one that is large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Entry:
 
 
 class Index:
-    """An index in ``source``, searched in place: a look-up reads two or three small pieces, whatever its size."""
+    """An index in ``source``, searched in place: a look-up reads two or three small pieces, whatever its size, and
+    one when some have been done."""
 
     def __init__(
         self, source: ByteSource, codec: int, buckets: tuple[Bucket, ...], start: int, end: int
@@ -74,6 +78,7 @@ class Index:
         self.end = end
         self._source = source
         self._by_hash = {(bucket.hash_code, bucket.digest_bytes): bucket for bucket in buckets}
+        self._landmarks: dict[int, Landmarks] = {}  # by the bucket's start
 
     @classmethod
     def open(cls, source: ByteSource, start: int = 0) -> Index:
@@ -138,13 +143,61 @@ class Index:
         bucket = self._by_hash.get((code, len(digest)))
         if bucket is None:
             return
-        number = self._leftmost(bucket, digest)
+        near = self._near(bucket, digest)
+        if near is not None:
+            yield near
+            number = near[0] - bucket.first_ordinal + 1
+        else:
+            number = self._leftmost(bucket, digest)
+            self._learn(bucket, digest, number)
         while number < bucket.count:
             entry = self._source.pread(bucket.start + number * bucket.width, bucket.width)
             if entry[: bucket.digest_bytes] != digest:
                 return
             yield bucket.first_ordinal + number, int.from_bytes(entry[bucket.digest_bytes :], "little")
             number += 1
+
+    def near(self, hash_code: int, digest: bytes) -> tuple[int, int] | None:
+        """The first that :meth:`find` would give, where one read finds it; None says nothing."""
+        bucket = self._by_hash.get((None if self.codec == INDEX_SORTED else hash_code, len(digest)))
+        return None if bucket is None else self._near(bucket, digest)
+
+    def _near(self, bucket: Bucket, digest: bytes) -> tuple[int, int] | None:
+        landmarks = self._landmarks.get(bucket.start)
+        if landmarks is None or (place := landmarks.place(digest)) is None:
+            return None
+        found = self._among(bucket, digest, place, WINDOW)
+        if found is None:
+            found = self._among(bucket, digest, place, WIDE_WINDOW)
+            if found is not None:
+                landmarks.learn(digest, found[0] - bucket.first_ordinal)
+        return found
+
+    def _among(self, bucket: Bucket, digest: bytes, place: int, window: int) -> tuple[int, int] | None:
+        """The first entry of ``digest`` if it is among the ``window`` around ``place``, and certainly the first."""
+        digest_bytes, count = bucket.digest_bytes, bucket.count
+        width = digest_bytes + OFFSET_BYTES
+        first = place - window // 2
+        if first + window > count:
+            first = count - window
+        if first < 0:
+            first, window = 0, min(window, count)
+        piece = self._source.pread(bucket.start + first * width, window * width)
+        at = piece.find(digest)
+        number, rest = divmod(at, width)
+        if rest or at <= 0:
+            return None  # not here, or across two entries, or there may be more of it before
+        at += digest_bytes
+        return bucket.first_ordinal + first + number, int.from_bytes(piece[at : at + OFFSET_BYTES], "little")
+
+    def _learn(self, bucket: Bucket, digest: bytes, number: int) -> None:
+        landmarks = self._landmarks.get(bucket.start)
+        if landmarks is None:
+            small = bucket.count < WINDOW or bucket.digest_bytes < VALUE_BYTES
+            if small or len(self._landmarks) >= _MAX_LANDMARKS:
+                return
+            landmarks = self._landmarks.setdefault(bucket.start, Landmarks(bucket.count))
+        landmarks.learn(digest, number)
 
     def _leftmost(self, bucket: Bucket, digest: bytes) -> int:
         """The number of the first entry that is not less than ``digest``.

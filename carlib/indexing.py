@@ -22,8 +22,9 @@ from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
 from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, SortedBucket, write
 from carlib.multihash import SHA2_256
-from carlib.section import SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections, Window
+from carlib.section import Sections, Window
 from carlib.source import ByteSource, FileSource
+from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 
 RUN_BYTES: Final = 10 << 20
 """Entries sorted at once, each time they are copied: 262,144 of the usual 40 bytes."""

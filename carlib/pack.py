@@ -7,24 +7,20 @@ Sockets, FIFOs and devices are left out and reported, and so is the CAR being wr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from carlib import writer
 from carlib.cid import RAW, Cid
+from carlib.multihash import hashing_threads
 from carlib.options import WriteOptions
 from carlib.packer import Packer, PackReport, Preserve, Progress, RootOfOtherLength, Skipped, SourceChanged
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.profile import CARFS, Profile
 
 __all__ = ["PackReport", "Packer", "Preserve", "Progress", "Skipped", "SourceChanged", "pack", "rooted"]
-
-MAX_HASHING_THREADS: Final = 4
-"""Reading and writing cannot feed more."""
 
 
 def pack(
@@ -59,11 +55,6 @@ def pack(
         return packer.report(root, car)
 
     return rooted(profile, attempt)
-
-
-def hashing_threads() -> int:
-    """Threads that are worth their while."""
-    return min(MAX_HASHING_THREADS, os.cpu_count() or 1)
 
 
 def rooted(profile: Profile, attempt: Callable[[Cid], PackReport]) -> PackReport:

@@ -10,18 +10,15 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
-from carlib import varint
+from carlib import usual, varint
 from carlib.cid import read_cid
 from carlib.errors import CarError, LimitExceeded, Malformed, Truncated
 from carlib.header import V1Header, parse_v1
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES, MAX_SECTION_BYTES, MAX_VARINT_BYTES, MIB
 from carlib.source import ByteSource
+from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 from carlib.varint import Buffer
 
-SHA2_256_PREFIXES: Final = frozenset({b"\x01\x55\x12\x20", b"\x01\x70\x12\x20", b"\x01\x71\x12\x20"})
-"""First bytes of nearly every CID there is: CIDv1, raw, dag-pb or dag-cbor, 32 bytes of sha2-256."""
-USUAL_CID_BYTES: Final = 36
-"""Length of those CIDs."""
 HEAD_BYTES: Final = MAX_VARINT_BYTES + MAX_CID_BYTES
 """The most that a section's length and CID take."""
 _WIDE_WINDOW: Final = MIB
@@ -146,17 +143,18 @@ class Sections:
         limit = present if present == room else present - HEAD_BYTES
         try:
             while cursor < limit:
-                start, length = cursor, buffer[cursor]
-                if 0 < length < 0x80:
-                    cursor += 1 + length
-                elif length and cursor + 1 < present and 0 < (high := buffer[cursor + 1]) < 0x80:
-                    cursor += 2 + (length & 0x7F | high << 7)
-                else:
+                start = cursor
+                found, cursor = usual.hop(buffer, cursor, limit)
+                starts += found
+                if cursor < limit:
+                    start = cursor
                     head = read_head(buffer, cursor, present)
                     if head is None:
                         return starts, cursor, self._zero(cursor)
                     cursor = head.end
-                starts.append(start)
+                    starts.append(start)
+                else:
+                    start = starts[-1]
         except CarError as error:
             return starts, start, error
         if cursor > room:

@@ -19,8 +19,9 @@ from carlib.container import read_container
 from carlib.errors import LimitExceeded
 from carlib.header import V1Header
 from carlib.options import DEFAULT, WriteOptions
-from carlib.section import SHA2_256_PREFIXES, Sections
+from carlib.section import Sections
 from carlib.source import FileSource
+from carlib.usual import SHA2_256_PREFIXES
 from carlib.writer import CarWriter, creating
 
 Progress = Callable[[int, int], None]

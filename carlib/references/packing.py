@@ -11,7 +11,8 @@ from typing import Final
 
 from carlib import writer
 from carlib.cid import DAG_PB, RAW, Cid
-from carlib.pack import Packer, PackReport, Preserve, Progress, hashing_threads, rooted
+from carlib.multihash import hashing_threads
+from carlib.pack import Packer, PackReport, Preserve, Progress, rooted
 from carlib.references.table import TableWriter
 from carlib.references.target import Target
 from carlib.unixfs import node

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from carlib import dagcbor, dagjson, dagpb, header, varint
+from carlib import dagcbor, dagjson, dagpb, header, usual, varint
 from carlib.blockstore import MemoryBlocks, own_index
 from carlib.checked import CheckedBlocks
 from carlib.cid import CODEC_NAMES, DAG_PB, Cid, read_cid
@@ -83,6 +83,18 @@ def every_codec(data: bytes) -> None:
             continue
 
 
+def usual_sections(data: bytes) -> None:
+    """Sections by the kernel and by its Python twin, which must say the same."""
+    start = min((data[:1] or b"\0")[0], len(data))
+    absent = data[-32:] if len(data) > 64 else b""
+    if usual.hop(data, start, len(data)) != usual.portable_hop(data, start, len(data)):
+        raise AssertionError("hop")
+    expected = usual.portable_right(data, start, 1000, absent)
+    for variant in range(len(usual.VARIANTS)):
+        if usual.variant(variant)(data, start, 1000, absent) != expected:
+            raise AssertionError(usual.VARIANTS[variant])
+
+
 TARGETS: dict[str, Callable[[bytes], object]] = {
     "varint": lambda data: varint.decode(data, 0, len(data)),
     "cid": lambda data: read_cid(data, 0, len(data)),
@@ -98,5 +110,6 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "links": every_codec,
     "unixfs": unixfs_node,
     "lotus-record": parse_record,
+    "usual": usual_sections,
 }
 """Name → parser."""

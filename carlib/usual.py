@@ -1,0 +1,96 @@
+"""Sections of the usual form, many at once: in C (``_sections.c``) where that was built, else in Python.
+
+Usual is a length of up to three bytes in its shortest form, 36 or more; CIDv0, or CIDv1 of raw, dag-pb or dag-cbor with
+32 bytes of sha2-256; and all of it in the buffer.  Both functions stop at the first section that is anything else, and
+say nothing about it: whoever called them looks at that one itself.  So C cannot differ from Python but in speed, and
+tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+SHA2_256_PREFIXES: Final = frozenset({b"\x01\x55\x12\x20", b"\x01\x70\x12\x20", b"\x01\x71\x12\x20"})
+"""First bytes of nearly every CID there is: CIDv1, raw, dag-pb or dag-cbor, 32 bytes of sha2-256."""
+USUAL_CID_BYTES: Final = 36
+"""Length of those CIDs."""
+MAX_ABSENT: Final = 64
+"""Digests that :func:`right` can stop at."""
+DIGEST_BYTES: Final = 32
+
+
+def portable_hop(data: bytes, start: int, limit: int) -> tuple[list[int], int]:
+    """Where sections begin from ``start`` on, and where the one after them does, at ``limit`` or beyond it; less where
+    a length of one or two bytes, not zero and in its shortest form, does not come next.  CIDs are not looked at."""
+    starts: list[int] = []
+    cursor, present = start, len(data)
+    while cursor < limit:
+        length = data[cursor]
+        if 0 < length < 0x80:
+            after = cursor + 1 + length
+        elif length and cursor + 1 < present and 0 < (high := data[cursor + 1]) < 0x80:
+            after = cursor + 2 + (length & 0x7F | high << 7)
+        else:
+            break
+        starts.append(cursor)
+        cursor = after
+    return starts, cursor
+
+
+def portable_right(data: bytes, start: int, most: int, absent: bytes = b"") -> tuple[int, int]:
+    """How many sections in a row from ``start`` on, ``most`` at most, hash to what their CIDs say, and the bytes of
+    their data.  It also stops at a digest that is one of ``absent``, up to :data:`MAX_ABSENT` one after the other."""
+    sha256, view = hashlib.sha256, memoryview(data)
+    stop_at = {absent[at : at + DIGEST_BYTES] for at in range(0, len(absent), DIGEST_BYTES)}
+    count = data_bytes = 0
+    cursor, present = start, len(data)
+    while count < most and present - cursor > USUAL_CID_BYTES:
+        length, cid = data[cursor], cursor + 1
+        if length > 0x7F:
+            high, cid = data[cid], cid + 1
+            length = length & 0x7F | (high & 0x7F) << 7
+            if high > 0x7F:
+                high, cid = data[cid], cid + 1
+                length |= high << 14
+            if not 0 < high < 0x80:
+                break
+        end = cid + length
+        if length < USUAL_CID_BYTES or end > present:
+            break
+        if data[cid : cid + 2] == b"\x12\x20":
+            cid += 2
+        elif data[cid : cid + 4] in SHA2_256_PREFIXES:
+            cid += 4
+        else:
+            break
+        body = cid + DIGEST_BYTES
+        digest = data[cid:body]
+        if digest in stop_at or sha256(view[body:end]).digest() != digest:
+            break
+        count += 1
+        data_bytes += end - body
+        cursor = end
+    return count, data_bytes
+
+
+Hop = Callable[[bytes, int, int], tuple[list[int], int]]
+Right = Callable[[bytes, int, int, bytes], tuple[int, int]]
+
+try:
+    from carlib import _sections
+except ImportError:  # not built: no compiler, or a machine that it does not know
+    VARIANTS: tuple[str, ...] = ()
+    hop: Hop = portable_hop
+    right: Right = portable_right
+else:
+    VARIANTS = _sections.variants()
+    hop = _sections.hop
+    # Without vectors made for it, hashlib may know instructions that our C does not (ARM's for SHA-2).
+    right = portable_right if VARIANTS[0] == "baseline" else _sections.right
+
+
+def variant(number: int) -> Right:
+    """:func:`right` by the implementation called ``VARIANTS[number]``, for tests and measurements."""
+    return lambda data, start, most, absent: _sections.right(data, start, most, absent, number)
