@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -161,7 +162,8 @@ def test_a_directory_is_named_in_the_error(words: list[str], tmp_path: Path, cap
 
 
 _STUCK = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run in the background of a shell
 from agent.cli.main import main
 from carlib import selection
 blocks = selection._blocks
@@ -184,3 +186,21 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(number: signal.Signals, sm
         command.send_signal(number)
     assert command.returncode == 128 + number
     assert names() == ["a.car"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        ("list a.car >&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("get-dag a.car - >&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("list <&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("verify absent.car 2>&-", Exit.NOT_FOUND, ""),
+        ("wrap a.car out.car <&- >&-", Exit.DONE, ""),
+    ],
+)
+def test_a_closed_stream_is_an_error_where_it_is_used(
+    words: str, code: Exit, error: str, small: Path
+) -> None:
+    program = f"{shlex.quote(sys.executable)} -m agent.cli.main car"
+    done = subprocess.run(["sh", "-c", f"{program} {words}"], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (code, error)
