@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli import progress
 from agent.cli.exits import Exit
 from carlib import dagpb
 from carlib.cid import DAG_PB, Cid
@@ -204,3 +205,31 @@ def test_a_closed_stream_is_an_error_where_it_is_used(
     program = f"{shlex.quote(sys.executable)} -m agent.cli.main car"
     done = subprocess.run(["sh", "-c", f"{program} {words}"], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (code, error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "@"],
+        ["list", "-v", "@"],
+        ["list", "--unixfs", "@"],
+        ["tree", "@"],
+        ["inspect", "@"],
+        ["inspect", "--full", "@"],
+        ["diff", "@", "@"],
+        ["get", "@", "/"],
+    ],
+)
+def test_commands_that_can_last_show_progress_unless_they_are_to_be_quiet(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    data = b"data"
+    write_car(tmp_path / "a.car", [(root := Cid.of(data), data)], (root,))
+    if "--unixfs" in words or words[0] == "tree":
+        _directory(tmp_path / "a.car", b"name")
+    words = [str(tmp_path / "a.car") if word == "@" else word for word in words]
+    assert run(*words) == Exit.DONE
+    assert ": " in capsys.readouterr().err
+    assert run(*words, "--quiet") == Exit.DONE
+    assert capsys.readouterr().err == ""
