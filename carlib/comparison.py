@@ -70,14 +70,19 @@ def roots(left: ReadOnlyBlockstore, right: ReadOnlyBlockstore) -> Iterator[RootC
                 yield RootChange(side, cid)
 
 
-def blocks(left: ReadOnlyBlockstore, right: ReadOnlyBlockstore) -> Iterator[BlockChange]:
-    """Blocks of one CAR alone, those of ``left`` first; no data is read.  Raises CarError, OSError."""
+def blocks(
+    left: ReadOnlyBlockstore, right: ReadOnlyBlockstore, progress: indexing.Progress | None = None
+) -> Iterator[BlockChange]:
+    """Blocks of one CAR alone, those of ``left`` first; no data is read.
+
+    ``progress`` is told how far each CAR was gone through.  Raises CarError, OSError.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="carfs-")))
         indices = []
         for number, store in enumerate((left, right)):
             # Our own indices, never the CARs': what they say is to be believed, and both are sorted alike.
-            indexing.build(Path(store.source.name), folder / str(number))
+            indexing.build(Path(store.source.name), folder / str(number), progress=progress)
             indices.append(Index.open(stack.enter_context(FileSource(folder / str(number)))))
         for side, store, (these, those) in ((Side.LEFT, left, indices), (Side.RIGHT, right, indices[::-1])):
             for offset in sorted(_alone(these, those)):

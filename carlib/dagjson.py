@@ -45,7 +45,10 @@ def encode(value: Any, *, tabs: bool = False) -> bytes:
 def decode(block: Buffer) -> Any:
     """The value of a dag-json block, links as :class:`Cid` and bytes as ``bytes``; Malformed where it is none."""
     try:
-        return _typed(json.loads(bytes(block), parse_constant=_no_constant), 0)
+        value = json.loads(
+            bytes(block), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
+        return _typed(value, 0)
     except CarError:
         raise
     except (ValueError, RecursionError) as error:
@@ -64,7 +67,10 @@ def _plain(value: Any) -> Any:
         case bytes() | bytearray() | memoryview():
             return {"/": {"bytes": base64.b64encode(value).decode("ascii").rstrip("=")}}
         case str():
-            return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            try:
+                return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            except UnicodeEncodeError:  # half of a pair that JSON escaped, which stands for no byte
+                return value.encode("utf-8", "replace").decode()
         case dict():
             return {_plain(key): _plain(item) for key, item in value.items()}
         case list() | tuple():
@@ -148,6 +154,20 @@ def _links(value: Any) -> Iterator[Cid]:
         case list():
             for item in value:
                 yield from _links(item)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise Malformed(f"dag-json: {text[:60]} is more than a float can be")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("dag-json: a key stands twice in a map")
+    return found
 
 
 def _no_constant(name: str) -> Any:

@@ -6,9 +6,10 @@ Source: go-car v2, ``Reader.Inspect`` and ``car inspect``; averages are integers
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from carlib.blockstore import own_index
 from carlib.checked import CheckedBlocks
@@ -57,18 +58,23 @@ class Stats:
         return self.block_lengths.count
 
 
-def inspect(path: Path, *, full: bool = False) -> Stats:
+_TELL_EVERY: Final = 4096
+
+
+def inspect(path: Path, *, full: bool = False, progress: Callable[[int, int], None] | None = None) -> Stats:
     """Look at every section of the CAR at ``path``; ``full`` hashes every block and raises HashMismatch at the first
     bad one.
 
-    Raises CarError, OSError.
+    ``progress`` is told bytes done and bytes in all.  Raises CarError, OSError.
     """
     with FileSource(path) as source:
         container = read_container(source)
         index = own_index(source, container)
         stats = Stats(container, index.codec if index is not None else 0)
         absent = {root for root in container.roots if not root.is_identity}
-        for cid, size in _blocks(source, container, full):
+        for cid, offset, size in _blocks(source, container, full):
+            if progress is not None and (full or stats.block_count % _TELL_EVERY == 0):
+                progress(offset, container.data_end)
             stats.codecs[cid.codec] += 1
             stats.hashes[cid.hash_code] += 1
             stats.cid_lengths.add(len(cid.raw))
@@ -111,14 +117,15 @@ def report(stats: Stats) -> str:
     return "\n".join(lines)
 
 
-def _blocks(source: ByteSource, container: Container, full: bool) -> Iterator[tuple[Cid, int]]:
+def _blocks(source: ByteSource, container: Container, full: bool) -> Iterator[tuple[Cid, int, int]]:
+    """The CID, offset and size of each."""
     if full:
         for block in CheckedBlocks(source, container):
             if block.problem is not None:
                 raise block.problem
-            yield block.cid, len(block.data)
+            yield block.cid, block.offset, len(block.data)
         return
-    for raw, _offset, _data, size in Sections(
+    for raw, offset, _data, size in Sections(
         source, container.first_section, container.data_end, zero_is_end=True
     ):
-        yield Cid(raw), size
+        yield Cid(raw), offset, size

@@ -24,7 +24,7 @@ from typing import Self
 from carlib import durable, multihash
 from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError, LimitExceeded, Malformed
-from carlib.header import PRAGMA, V1Header, V2Header
+from carlib.header import PRAGMA, V2_HEADER_BYTES, V1Header, V2Header
 from carlib.index import write
 from carlib.indexing import SortedRuns
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES
@@ -150,12 +150,19 @@ class ReadWriteBlockstore:
         """
         with self._lock:
             self._check_open()
-            if self.options.version == 2:
-                self._write_index()
+            try:
+                if self.options.version == 2:
+                    self._write_index()
+                    os.fsync(self._fd)
+                    header = self.options.header(self._end - self.options.base)
+                    os.pwrite(self._fd, header.encode(), len(PRAGMA))
                 os.fsync(self._fd)
-                os.pwrite(self._fd, self.options.header(self._end - self.options.base).encode(), len(PRAGMA))
-            os.fsync(self._fd)
-            durable.sync_folder(self.path.parent)
+                durable.sync_folder(self.path.parent)
+            except BaseException as error:
+                self._take_back()
+                if isinstance(error, OSError) and error.filename is None:
+                    error.filename = str(self.path)
+                raise
             self._finished = True
 
     def discard(self) -> None:
@@ -189,9 +196,10 @@ class ReadWriteBlockstore:
                 while rest:
                     count = os.pwrite(self._fd, rest, self._end + length - len(rest))
                     rest = rest[count:]
-        except OSError as error:
+        except BaseException as error:
             os.ftruncate(self._fd, self._end)
-            error.filename = str(self.path)
+            if isinstance(error, OSError):
+                error.filename = str(self.path)
             raise
         self._end += length
 
@@ -207,24 +215,25 @@ class ReadWriteBlockstore:
         return start + head.data, head.end - head.data
 
     def _write_index(self) -> None:
-        """Behind the data; cut off again if it cannot be written."""
+        """Behind the data."""
         codec = self.options.index_codec
         if codec is None:
             return
-        try:
-            with (
-                os.fdopen(os.dup(self._fd), "r+b") as out,
-                SortedRuns(self.path.parent, codec) as runs,
-            ):
-                for cid, offset in self._sections:
-                    runs.add_one(cid.hash_code, cid.digest, offset - self.options.base)
-                out.seek(self._end)
-                out.write(bytes(self.options.index_padding))
-                write(out, codec, runs.buckets())
-        except OSError as error:
-            os.ftruncate(self._fd, self._end)
-            error.filename = str(self.path)
-            raise
+        with (
+            os.fdopen(os.dup(self._fd), "r+b") as out,
+            SortedRuns(self.path.parent, codec) as runs,
+        ):
+            for cid, offset in self._sections:
+                runs.add_one(cid.hash_code, cid.digest, offset - self.options.base)
+            out.seek(self._end)
+            out.write(bytes(self.options.index_padding))
+            write(out, codec, runs.buckets())
+
+    def _take_back(self) -> None:
+        """What :meth:`finalise` wrote before it failed: puts may go on, and the file must not say that it is final."""
+        if self.options.version == 2:
+            os.pwrite(self._fd, bytes(V2_HEADER_BYTES), len(PRAGMA))
+        os.ftruncate(self._fd, self._end)
 
     def _check_open(self) -> None:
         if self._finished:

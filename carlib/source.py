@@ -6,13 +6,17 @@ gone ends the process by SIGBUS (``docs/decisions/0002-pread-not-mmap.md`` has t
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Hashable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from carlib.errors import Truncated
+
+_MAX_FILE_BYTES: Final = (1 << 63) - 1
+"""No file has a byte behind it; a header may say one has, and nothing is there then."""
 
 
 class ByteSource(Protocol):
@@ -70,8 +74,12 @@ class FileSource:
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
+            if error.errno == errno.EINVAL and offset + length > _MAX_FILE_BYTES:
+                return b""
             error.filename = self.name
             raise
+        except OverflowError:
+            return b""
 
     def stamp(self) -> Hashable:
         found = os.fstat(self._fd)

@@ -130,6 +130,8 @@ def _report(error: BaseException) -> int:
             return _say(error.format_message(), Exit(error.exit_code))
         case CommandFailed():
             return _say(str(error), error.code)
+    if isinstance(error, OSError):
+        _flush_or_drop_output()
     code = code_of(error)
     if code is None:
         traceback.print_exception(error)
@@ -169,6 +171,14 @@ def _say_usage(error: click.UsageError) -> int:
         print(error.ctx.get_usage(), file=sys.stderr)
         print(f"Try '{error.ctx.command_path} --help' for help.", file=sys.stderr)
     return _say(error.format_message(), Exit.USAGE)
+
+
+def _flush_or_drop_output() -> None:
+    """What was printed before the error goes out, unless that is what failed: the interpreter would try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
 
 
 def _drop_output() -> None:

@@ -10,7 +10,7 @@ import click
 
 from agent.cli.command import CommandTable, example, group
 from agent.cli.exits import run_to_exit_code
-from agent.cli.output import take_any_name
+from agent.cli.output import replace_closed_streams, take_any_name
 
 COMMANDS: CommandTable = {
     "up": ("fusefs.command:up", "Start agent and mount together in the foreground."),
@@ -56,6 +56,7 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; `argv` (default: the process's) has no program name."""
+    replace_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     return run_to_exit_code(lambda: _run(arguments))
 

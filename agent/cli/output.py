@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -29,6 +30,21 @@ def _json(value: object, indent: int | None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+def replace_closed_streams() -> None:
+    """Puts something in the place of standard streams that were closed (`<&-`), which Python leaves out.
+
+    The next file that is opened would get their numbers.  Reading and writing fail there, as they would have failed;
+    what is said on stderr goes nowhere.
+    """
+    for name, flags, mode in (
+        ("stdin", os.O_WRONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_RDWR, "w"),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def take_any_name() -> None:

@@ -32,6 +32,13 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Step]:
 
 
 @contextmanager
+def progress_beside_output(what: str, *, quiet: bool = False) -> Iterator[Step]:
+    """The same for commands that print as they go: on a terminal that shows life, and a bar would be in it."""
+    with progress(what, quiet=quiet or sys.stdout.isatty()) as step:
+        yield step
+
+
+@contextmanager
 def _bar(what: str) -> Iterator[Step]:
     from rich import progress as rich_progress
     from rich.console import Console

@@ -11,7 +11,8 @@ from carlib import indexing
 from carlib.blockstore import MemoryBlocks, ReadOnlyBlockstore
 from carlib.cid import DAG_CBOR, DAG_PB, RAW, Cid
 from carlib.errors import BlockNotFound, CarError, HashMismatch, Truncated
-from carlib.header import V2_PREFIX_BYTES
+from carlib.header import PRAGMA, V2_PREFIX_BYTES, V2Header
+from carlib.verify import verify
 from carlib.writer import creating
 from tests.carlib.cars import BLOCKS, HELLO, V0, car_v1, many_blocks, write_car
 
@@ -160,6 +161,19 @@ def test_an_index_inside_the_car_is_a_hint_and_never_evidence(tmp_path: Path, ch
         for cid, data in many_blocks(100):
             assert store.get(cid) == data
         assert not store.has(ABSENT)
+
+
+@pytest.mark.parametrize("offset", [1 << 62, (1 << 63) - 5, (1 << 63) - 1])
+def test_an_index_said_to_lie_past_the_end_of_any_file_is_made_anew(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "a.car"
+    payload = car_v1(BLOCKS)
+    path.write_bytes(PRAGMA + V2Header(V2_PREFIX_BYTES, len(payload), offset).encode() + payload)
+    with ReadOnlyBlockstore.open(path) as store:
+        assert store.get(HELLO) == b"hello"
+    assert verify(path).index_state == "unusable"
+    path.write_bytes(PRAGMA + V2Header((1 << 63) - 1, 1).encode() + payload)
+    with pytest.raises(Truncated):
+        ReadOnlyBlockstore.open(path, salvage=True)
 
 
 def test_cids_come_in_file_order_with_their_places(tmp_path: Path) -> None:

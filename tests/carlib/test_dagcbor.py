@@ -1,5 +1,6 @@
 """dag-cbor: strict in, canonical out, links without values."""
 
+import json
 from typing import Any
 
 import pytest
@@ -136,3 +137,16 @@ def test_any_bytes_as_dag_json_give_a_value_or_our_error(block: bytes) -> None:
         dagjson.decode(block)
     except CarError:
         return
+
+
+@pytest.mark.parametrize("block", [b"1e400", b"[-1E999]", b'{"a":1,"a":1}', b'[{"b":{},"a":2,"b":{}}]'])
+def test_dag_json_refuses_numbers_out_of_range_and_keys_that_stand_twice(block: bytes) -> None:
+    with pytest.raises(Malformed):
+        dagjson.decode(block)
+
+
+@pytest.mark.parametrize("block", [b'"a\\ud800"', b'{"\\udfff":"\\ud800\\ud801"}'])
+def test_dag_json_that_escapes_half_a_pair_is_shown(block: bytes) -> None:
+    shown = dagjson.render(dagjson.decode(block))
+    assert "?" in shown
+    assert json.loads(shown.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -292,6 +293,37 @@ def test_a_full_disk_loses_only_the_block_that_did_not_fit(tmp_path: Path) -> No
         assert store.put(*blocks[5])
         store.finalise()
     assert verify(tmp_path / "a.car").blocks == 5
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_file_whose_finalising_failed_is_not_final_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A disk that fails at the first, second or third flush: of the index, of the header, of the folder."""
+    flush, flushes = os.fsync, 0
+
+    def failing(fd: int) -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes == number:
+            raise OSError(errno.EIO, "Input/output error")
+        flush(fd)
+
+    path = tmp_path / "a.car"
+    blocks = many_blocks(3)
+    with ReadWriteBlockstore.open(path, ROOTS) as store:
+        store.put(*blocks[0])
+        before = path.read_bytes()
+        monkeypatch.setattr(os, "fsync", failing)
+        with pytest.raises(OSError, match="Input/output") as raised:
+            store.finalise()
+        assert raised.value.filename == str(path)
+        assert path.read_bytes() == before
+        for cid, data in blocks[1:]:
+            store.put(cid, data)
+        store.finalise()
+    found = verify(path)
+    assert (found.blocks, found.index_state, found.good) == (3, "good", True)
 
 
 WRITER = """

@@ -183,6 +183,13 @@ def test_references_never_lead_out_of_the_folder(tmp_path: Path, path: bytes) ->
     assert (caught.value.status, targets.status(Target(path))) == (Status.OTHER, Status.OTHER)
 
 
+@pytest.mark.parametrize("offset", [(1 << 63) - 1, (1 << 64) - 1])
+def test_a_reference_past_the_end_of_any_file_is_broken(tmp_path: Path, offset: int) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(BrokenReference):
+        Targets(tmp_path).read(Reference(Target(b"a"), offset, 1))
+
+
 def test_many_files_are_read_with_few_descriptors(tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / str(number)).write_bytes(b"%d" % number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli import progress
 from agent.cli.exits import Exit
 from carlib import dagpb
 from carlib.cid import DAG_PB, Cid
@@ -161,7 +163,8 @@ def test_a_directory_is_named_in_the_error(words: list[str], tmp_path: Path, cap
 
 
 _STUCK = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run in the background of a shell
 from agent.cli.main import main
 from carlib import selection
 blocks = selection._blocks
@@ -184,3 +187,49 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(number: signal.Signals, sm
         command.send_signal(number)
     assert command.returncode == 128 + number
     assert names() == ["a.car"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        ("list a.car >&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("get-dag a.car - >&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("list <&-", Exit.FAILED, "carfs: Bad file descriptor\n"),
+        ("verify absent.car 2>&-", Exit.NOT_FOUND, ""),
+        ("wrap a.car out.car <&- >&-", Exit.DONE, ""),
+    ],
+)
+def test_a_closed_stream_is_an_error_where_it_is_used(
+    words: str, code: Exit, error: str, small: Path
+) -> None:
+    program = f"{shlex.quote(sys.executable)} -m agent.cli.main car"
+    done = subprocess.run(["sh", "-c", f"{program} {words}"], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "@"],
+        ["list", "-v", "@"],
+        ["list", "--unixfs", "@"],
+        ["tree", "@"],
+        ["inspect", "@"],
+        ["inspect", "--full", "@"],
+        ["diff", "@", "@"],
+        ["get", "@", "/"],
+    ],
+)
+def test_commands_that_can_last_show_progress_unless_they_are_to_be_quiet(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    data = b"data"
+    write_car(tmp_path / "a.car", [(root := Cid.of(data), data)], (root,))
+    if "--unixfs" in words or words[0] == "tree":
+        _directory(tmp_path / "a.car", b"name")
+    words = [str(tmp_path / "a.car") if word == "@" else word for word in words]
+    assert run(*words) == Exit.DONE
+    assert ": " in capsys.readouterr().err
+    assert run(*words, "--quiet") == Exit.DONE
+    assert capsys.readouterr().err == ""

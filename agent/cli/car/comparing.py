@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import click
 
 from agent.cli.car.given import STDIN, car_path
-from agent.cli.command import command, example, json_option
+from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.exits import CommandFailed, Exit
 from agent.cli.output import emit_json_line, printable, size_text
+from agent.cli.progress import Step, progress_beside_output
 from carlib import comparison
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.comparison import BlockChange, PathChange, RootChange
@@ -30,7 +31,8 @@ ASPECTS = ("roots", "blocks", "paths")
 @click.option("--only", "aspects", type=click.Choice(ASPECTS), multiple=True,
               help="Compare only these; repeat it for several.")  # fmt: skip
 @json_option
-def diff(left: str, right: str, aspects: tuple[str, ...], as_json: bool) -> int:
+@quiet_option
+def diff(left: str, right: str, aspects: tuple[str, ...], as_json: bool, quiet: bool) -> int:
     """Show what only A (-) and only B (+) have, of roots, blocks and UnixFS paths, and paths that differ (~).
 
     Paths are compared where each CAR has one root; what one side has alone is one line. With --json, one object a
@@ -45,9 +47,10 @@ def diff(left: str, right: str, aspects: tuple[str, ...], as_json: bool) -> int:
         car_path(right) as other,
         ReadOnlyBlockstore.open(one) as these,
         ReadOnlyBlockstore.open(other) as those,
+        progress_beside_output("comparing", quiet=quiet) as step,
     ):
         for aspect in aspects or ASPECTS:
-            for change in _changes(aspect, these, those, asked=bool(aspects)):
+            for change in _changes(aspect, these, those, step, asked=bool(aspects)):
                 problem = change.problem if isinstance(change, PathChange) else None
                 code = max(code, Exit.FAILED if problem is None else Exit.CORRUPT)
                 (_emit if as_json else _print)(change)
@@ -55,12 +58,12 @@ def diff(left: str, right: str, aspects: tuple[str, ...], as_json: bool) -> int:
 
 
 def _changes(
-    aspect: str, left: ReadOnlyBlockstore, right: ReadOnlyBlockstore, *, asked: bool
+    aspect: str, left: ReadOnlyBlockstore, right: ReadOnlyBlockstore, step: Step, *, asked: bool
 ) -> Iterator[Change]:
     if aspect == "roots":
         yield from comparison.roots(left, right)
     elif aspect == "blocks":
-        yield from comparison.blocks(left, right)
+        yield from comparison.blocks(left, right, step)
     elif len(left.roots) == len(right.roots) == 1:
         yield from comparison.paths(left, left.roots[0], right, right.roots[0])
     elif asked:

@@ -9,9 +9,10 @@ import click
 
 from agent.cli.car.given import car_argument, car_path
 from agent.cli.car.tree import Found, walk
-from agent.cli.command import command, example, json_option
+from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.exits import Exit
 from agent.cli.output import emit_json_line, printable, size_text
+from agent.cli.progress import progress_beside_output
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.unixfs import Kind
@@ -22,20 +23,26 @@ from carlib.unixfs import Kind
 @click.option("--depth", type=click.IntRange(0), help="Show no more than so many levels below a root.")
 @click.option("--cids", is_flag=True, help="Add the CID of each.")
 @json_option
-def tree(car: str, depth: int | None, cids: bool, as_json: bool) -> int:
+@quiet_option
+def tree(car: str, depth: int | None, cids: bool, as_json: bool, quiet: bool) -> int:
     """Draw the UnixFS tree below each root of CAR, with the sizes of files, and count at the end.
 
     With --json, one object a line. CAR may be - for standard input. What is missing is told, and the exit code is 3.
     """
     counts = dict.fromkeys(Kind, 0)
     size_bytes, complete = 0, True
-    with car_path(car) as path, ReadOnlyBlockstore.open(path) as blocks:
+    with (
+        car_path(car) as path,
+        ReadOnlyBlockstore.open(path) as blocks,
+        progress_beside_output(f"drawing {car}", quiet=quiet) as step,
+    ):
         for root in blocks.roots:
             for found, branches in _drawn(blocks, root, depth):
                 complete = complete and not found.problems
                 if found.stat is not None and found.path:
                     counts[found.stat.kind] += 1
                     size_bytes += found.stat.size if found.stat.kind is Kind.FILE else 0
+                    step(size_bytes, 0)
                 (_emit if as_json else _print)(found, branches, root, cids)
     if not as_json:
         print(f"\n{_count(counts[Kind.DIRECTORY], 'directory', 'directories')}, "

@@ -10,8 +10,9 @@ import click
 from agent.cli.car.given import car_argument, car_path
 from agent.cli.car.result import STDOUT, only, opened, output_argument, output_option
 from agent.cli.car.target import Target
-from agent.cli.command import command, example
+from agent.cli.command import command, example, quiet_option
 from agent.cli.exits import CommandFailed, Exit
+from agent.cli.progress import Step, progress_beside_output
 from carlib import dagcbor, dagjson, dagpb
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
@@ -31,7 +32,8 @@ PIECE_BYTES = 1 << 20
 @click.argument("what", metavar="CID|PATH")
 @output_option
 @click.option("--dag-json", is_flag=True, help="Show a dag-cbor, dag-json or dag-pb block as dag-json text.")
-def get(car: str, what: str, output: str | None, dag_json: bool) -> None:
+@quiet_option
+def get(car: str, what: str, output: str | None, dag_json: bool, quiet: bool) -> None:
     """Write one block of CAR, or the file at a path below its root; every block is checked against its CID.
 
     A bare CID gives that block as it is. CID/path, or /path below the only root, gives the bytes of a file.
@@ -40,8 +42,9 @@ def get(car: str, what: str, output: str | None, dag_json: bool) -> None:
         car_path(car) as path,
         ReadOnlyBlockstore.open(path) as blocks,
         opened(output or STDOUT, text=True) as file,
+        progress_beside_output(f"reading {what}", quiet=quiet) as step,
     ):
-        for piece in _pieces(blocks, what, dag_json):
+        for piece in _pieces(blocks, what, dag_json, step):
             file.write(piece)
 
 
@@ -70,7 +73,9 @@ def get_block(car: str, cid: str, out: str | None, output: str | None) -> None:
             file.write(block)
 
 
-def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[bytes | memoryview]:
+def _pieces(
+    blocks: ReadOnlyBlockstore, what: str, dag_json: bool, step: Step
+) -> Iterator[bytes | memoryview]:
     target = Target.parse(what, blocks.roots)
     cid = target.find(blocks)
     if dag_json:
@@ -82,6 +87,7 @@ def _pieces(blocks: ReadOnlyBlockstore, what: str, dag_json: bool) -> Iterator[b
     if kind is Kind.FILE:
         file = File.open(blocks, cid)
         for offset in range(0, file.size, PIECE_BYTES):
+            step(offset, file.size)
             yield file.read(offset, PIECE_BYTES)
     else:
         yield blocks.get(cid)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from agent.cli.car.given import car_path, optional_car_argument
-from agent.cli.command import command, example, json_option
+from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.output import emit_json
+from agent.cli.progress import progress
 from carlib.cid import codec_name
 from carlib.index import CODEC_NAMES
 from carlib.inspect import Spread, Stats, report
@@ -20,13 +21,14 @@ from carlib.multihash import NAMES
     "--full", is_flag=True, help="Hash every block too, and fail at the first that does not match its CID."
 )
 @json_option
-def inspect(car: str, full: bool, as_json: bool) -> None:
+@quiet_option
+def inspect(car: str, full: bool, as_json: bool, quiet: bool) -> None:
     """Report on header, roots, blocks and codecs of CAR, as go-car's `car inspect` does.
 
     CAR may be - for standard input.
     """
-    with car_path(car) as path:
-        stats = inspect_car(path, full=full)
+    with car_path(car) as path, progress(f"inspecting {car}", quiet=quiet) as step:
+        stats = inspect_car(path, full=full, progress=step)
     if as_json:
         emit_json(_as_json(stats))
     else:

@@ -12,15 +12,18 @@ from agent.cli.car import nodes
 from agent.cli.car.given import car_path, optional_car_argument
 from agent.cli.car.result import STDOUT, only, output_argument, output_option, printing_to
 from agent.cli.car.tree import Found, walk
-from agent.cli.command import command, example, json_option
+from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.exits import Exit
 from agent.cli.output import emit_json_line, printable
+from agent.cli.progress import Step, progress_beside_output
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.checked import CheckedBlocks
 from carlib.cid import Cid, codec_name
 from carlib.container import read_container
 from carlib.section import Section, Sections
 from carlib.source import FileSource
+
+TELL_EVERY = 4096
 
 
 @command(
@@ -37,6 +40,7 @@ from carlib.source import FileSource
 @click.option("--unixfs", is_flag=True, help="List paths below the roots instead of blocks.")
 @click.option("--unixfs-blocks", is_flag=True, help="Likewise, with the CID before each path.")
 @json_option
+@quiet_option
 def list_(
     car: str,
     out: str | None,
@@ -46,34 +50,45 @@ def list_(
     unixfs: bool,
     unixfs_blocks: bool,
     as_json: bool,
+    quiet: bool,
 ) -> int:
     """List the CIDs of the blocks in CAR, in file order, without reading their data.
 
     CAR may be - for standard input. With --json, one object a line. With --unixfs the exit code is 3 when blocks
     were missing; what is there is listed all the same.
     """
-    with car_path(car) as path, printing_to(only(out, output, default=STDOUT)):
+    with (
+        car_path(car) as path,
+        progress_beside_output(f"listing {car}", quiet=quiet) as step,
+        printing_to(only(out, output, default=STDOUT)),
+    ):
         if unixfs or unixfs_blocks:
-            return _list_paths(path, verbose, unixfs_blocks, as_json)
+            return _list_paths(path, verbose, unixfs_blocks, as_json, step)
         if verbose and not as_json:
-            _list_nodes(path)
+            _list_nodes(path, step)
             return Exit.DONE
-        for section in _sections(path):
+        for section in _sections(path, step):
             _print_block(section, offsets, as_json)
     return Exit.DONE
 
 
-def _sections(path: Path) -> Iterator[Section]:
+def _sections(path: Path, step: Step) -> Iterator[Section]:
     with FileSource(path) as source:
         container = read_container(source)
-        yield from Sections(source, container.first_section, container.data_end, zero_is_end=True)
+        sections = Sections(source, container.first_section, container.data_end, zero_is_end=True)
+        for number, section in enumerate(sections):
+            if number % TELL_EVERY == 0:
+                step(section[1], container.data_end)
+            yield section
 
 
-def _list_nodes(path: Path) -> None:
+def _list_nodes(path: Path, step: Step) -> None:
     with FileSource(path) as source:
-        for block in CheckedBlocks(source, read_container(source)):
+        container = read_container(source)
+        for block in CheckedBlocks(source, container):
             if block.problem is not None:
                 raise block.problem
+            step(block.offset, container.data_end)
             for line in nodes.lines(block.cid, bytes(block.data)):
                 print(line)
 
@@ -91,13 +106,15 @@ def _print_block(section: Section, offsets: bool, as_json: bool) -> None:
         print(cid)
 
 
-def _list_paths(path: Path, verbose: bool, with_cids: bool, as_json: bool) -> int:
-    complete = True
+def _list_paths(path: Path, verbose: bool, with_cids: bool, as_json: bool, step: Step) -> int:
+    complete, size_bytes = True, 0
     with ReadOnlyBlockstore.open(path) as blocks:
         for root in blocks.roots:
             above = f"{root}/" if len(blocks.roots) > 1 else ""
             for found in walk(blocks, root):
                 complete = complete and not found.problems
+                size_bytes += found.stat.size if found.stat else 0
+                step(size_bytes, 0)
                 _print_path(found, above, verbose, with_cids, as_json)
     return Exit.DONE if complete else Exit.NOT_FOUND
 
