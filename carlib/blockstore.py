@@ -391,5 +391,5 @@ def _scanned_index(path: Path, salvage: bool) -> ByteSource:
 
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         file = Path(folder) / "index"
-        indexing.build(path, file, identity=True, salvage=salvage)
+        indexing.build(path, file, identity=True, salvage=salvage, durably=False)
         return FileSource(file)

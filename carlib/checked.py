@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from carlib import multihash, usual
+from carlib import multihash, section, usual
 from carlib.cid import Cid
 from carlib.container import Container
 from carlib.errors import CarError
 from carlib.multihash import hashing_threads
 from carlib.section import Sections, Window
-from carlib.source import ByteSource
+from carlib.source import Buffers, ByteSource
+from carlib.varint import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class CheckedBlocks:
 
     def __iter__(self) -> Iterator[CheckedBlock]:
         """Raises Truncated, Malformed or LimitExceeded where the sections themselves are damaged; OSError."""
-        for buffer, base, starts in self._sections.windows():
+        for buffer, base, starts, _ in self._sections.windows(through=True):
             for start in starts:
                 yield self._block(buffer, start, base)
 
@@ -70,9 +71,10 @@ class CheckedBlocks:
         an iteration.
         """
         threads = hashing_threads()
-        waiting: deque[tuple[int, Future[_Found]]] = deque()
+        waiting: deque[tuple[Window, Future[_Found]]] = deque()
         with ThreadPoolExecutor(threads, "carfs-verify") as pool:
-            windows = self._sections.windows()
+            buffers = Buffers(section.THROUGH_WINDOW)
+            windows = self._sections.windows(through=True, buffers=buffers)
             while True:
                 damage: CarError | None = None
                 try:
@@ -80,13 +82,15 @@ class CheckedBlocks:
                 except CarError as error:
                     window, damage = None, error
                 if window is not None:
-                    waiting.append((window.offset, pool.submit(self._window, window, absent)))
+                    waiting.append((window, pool.submit(self._window, window, absent)))
                 position = self.position
                 while len(waiting) > (threads + 1 if window is not None else 0):
-                    offset, future = waiting.popleft()
+                    first, future = waiting.popleft()
                     yield from self._taken(future.result(), absent)
+                    if first.whole is not None:
+                        buffers.give_back(first.whole)
                     if tell is not None:
-                        tell(offset)
+                        tell(first.offset)
                 self._sections.position = position
                 if damage is not None:
                     raise damage
@@ -105,7 +109,7 @@ class CheckedBlocks:
 
     def _window(self, window: Window, absent: set[bytes]) -> _Found:
         """The blocks of one window, in any thread; ``absent`` may shrink meanwhile."""
-        buffer, base, starts = window
+        buffer, base, starts, _ = window
         found, done, right = _Found(), 0, usual.right
         while done < len(starts):
             # Very many roots are looked for one by one until some are left.
@@ -135,9 +139,9 @@ class CheckedBlocks:
                 right = usual.portable_right
         return found
 
-    def _block(self, buffer: bytes, start: int, base: int) -> CheckedBlock:
+    def _block(self, buffer: Buffer, start: int, base: int) -> CheckedBlock:
         head = self._sections.head(buffer, start, base)
-        cid = Cid(buffer[head.cid : head.data])
+        cid = Cid(bytes(buffer[head.cid : head.data]))
         if head.end <= len(buffer):
             data = memoryview(buffer)[head.data : head.end]
         else:

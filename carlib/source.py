@@ -66,6 +66,13 @@ class FileSource:
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def peek_into(self, offset: int, buffer: memoryview) -> int:
+        """Like :meth:`peek`, into ``buffer``, which spares the memory of a new one; how many bytes there were."""
+        done = 0
+        while done < len(buffer) and (count := os.preadv(self._fd, [buffer[done:]], offset + done)):
+            done += count
+        return done
+
     def stamp(self) -> Hashable:
         found = os.fstat(self._fd)
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -83,6 +90,23 @@ class FileSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Buffers:
+    """Memory for pieces of a source, used again and again: new memory costs more than reading into it (a page fault and
+    256 zeroed pages a MiB: 0.6 of 1.0 s of processor time a GiB, measured).  For one thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._idle: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        """``size`` bytes that hold anything."""
+        return self._idle.pop() if self._idle else memoryview(bytearray(self.size))
+
+    def give_back(self, buffer: memoryview) -> None:
+        """Nobody looks at ``buffer`` any more."""
+        self._idle.append(buffer)
 
 
 class MemorySource:
