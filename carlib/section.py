@@ -45,7 +45,12 @@ class Head(NamedTuple):
 
 def encode_head(cid: bytes, size: int) -> bytes:
     """What stands before the data of a section: the length of both, and the CID."""
-    return varint.encode(len(cid) + size) + cid
+    length = len(cid) + size
+    if length < 0x80:
+        return bytes((length,)) + cid
+    if length < 0x4000:
+        return bytes((length & 0x7F | 0x80, length >> 7)) + cid
+    return varint.encode(length) + cid
 
 
 def read_head(buffer: Buffer, position: int, end: int) -> Head | None:

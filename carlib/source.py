@@ -108,6 +108,11 @@ class Buffers:
         """Nobody looks at ``buffer`` any more."""
         self._idle.append(buffer)
 
+    def recycle(self, part: object) -> None:
+        """Like :meth:`give_back`, for any part of a buffer that begins with it; other objects are not ours."""
+        if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == self.size:
+            self.give_back(memoryview(part.obj))
+
 
 class MemorySource:
     """A :class:`ByteSource` over bytes in memory."""
