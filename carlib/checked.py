@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from carlib import multihash, section, usual
 from carlib.cid import Cid
@@ -17,11 +18,11 @@ from carlib.errors import CarError
 from carlib.multihash import hashing_threads
 from carlib.section import Sections, Window
 from carlib.source import Buffers, ByteSource
+from carlib.usual import USUAL_CID_BYTES, V0_CID_BYTES
 from carlib.varint import Buffer
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBlock:
+class CheckedBlock(NamedTuple):
     """One block; offsets in bytes from the start of the file, ``problem`` None where its hash is right."""
 
     cid: Cid
@@ -60,8 +61,25 @@ class CheckedBlocks:
     def __iter__(self) -> Iterator[CheckedBlock]:
         """Raises Truncated, Malformed or LimitExceeded where the sections themselves are damaged; OSError."""
         for buffer, base, starts, _ in self._sections.windows(through=True):
-            for start in starts:
-                yield self._block(buffer, start, base)
+            done, right, view = 0, usual.right, memoryview(buffer)
+            while done < len(starts):
+                count, _ = right(buffer, starts[done], len(starts) - done, b"")
+                for start in starts[done : done + count]:
+                    length, cid = buffer[start], start + 1
+                    if length > 0x7F:
+                        length, cid = length & 0x7F | (buffer[cid] & 0x7F) << 7, cid + 1
+                        if buffer[cid - 1] > 0x7F:
+                            length, cid = length | buffer[cid] << 14, cid + 1
+                    data = cid + (USUAL_CID_BYTES if buffer[cid] == 1 else V0_CID_BYTES)
+                    body = view[data : cid + length]
+                    yield CheckedBlock(Cid(bytes(buffer[cid:data])), base + start, base + data, body, None)
+                done += count
+                if done < len(starts):
+                    block = self._block(buffer, starts[done], base)
+                    yield block
+                    done += 1
+                    if block.problem is not None:
+                        right = usual.portable_right  # as in _window
 
     def problems(self, absent: set[bytes], tell: Callable[[int], None] | None = None) -> Iterator[CarError]:
         """Only what is wrong with blocks, as fast as they can be hashed, in some threads; ``blocks`` and ``data_bytes``

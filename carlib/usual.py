@@ -18,6 +18,7 @@ SHA2_256_PREFIXES: Final = frozenset({b"\x01\x55\x12\x20", b"\x01\x70\x12\x20", 
 """First bytes of nearly every CID there is: CIDv1, raw, dag-pb or dag-cbor, 32 bytes of sha2-256."""
 USUAL_CID_BYTES: Final = 36
 """Length of those CIDs."""
+V0_CID_BYTES: Final = 34
 MAX_ABSENT: Final = 64
 """Digests that :func:`right` can stop at."""
 DIGEST_BYTES: Final = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carlib import usual, varint
-from carlib.checked import CheckedBlocks
+from carlib.checked import CheckedBlock, CheckedBlocks
 from carlib.cid import DAG_PB, RAW, Cid
 from carlib.container import read_container
 from carlib.errors import CarError, HashMismatch
@@ -156,3 +157,28 @@ def test_a_car_of_very_many_roots_is_checked_like_any_other() -> None:
     absent = {cid.multihash for cid, _ in blocks}
     assert (list(checked.problems(absent)), absent, checked.blocks) == ([], set(), len(blocks))
     assert hashlib.sha256(blocks[-1][1]).digest() == blocks[-1][0].digest
+
+
+@given(st.lists(st.one_of(RIGHT, RIGHT, OTHER), max_size=20).map(b"".join))
+def test_an_iteration_over_checked_blocks_gives_what_each_section_says(data: bytes) -> None:
+    car = car_v1([]) + data
+
+    def found(checked: CheckedBlocks, one_by_one: bool) -> list[object]:
+        blocks: list[object] = []
+        try:
+            for block in checked if not one_by_one else _one_by_one(checked):
+                problem = block.problem and (type(block.problem), block.problem.offset, str(block.problem))
+                blocks.append((block.cid, block.offset, block.data_offset, bytes(block.data), problem))
+        except CarError as error:
+            blocks.append((type(error), error.offset, str(error), checked.position))
+        return blocks
+
+    source = MemorySource(car)
+    first, second = (CheckedBlocks(source, read_container(source)) for _ in range(2))
+    assert found(first, False) == found(second, True)
+
+
+def _one_by_one(checked: CheckedBlocks) -> Iterator[CheckedBlock]:
+    for buffer, base, starts, _ in checked._sections.windows(through=True):
+        for start in starts:
+            yield checked._block(buffer, start, base)
