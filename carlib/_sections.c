@@ -289,9 +289,9 @@ static void choose_variants(void)
     if (sha)
         variants[variant_count++] = (struct variant){"sha", NULL, few_sha, STREAMS, STREAMS};
     if (__builtin_cpu_supports("avx2"))
-        variants[variant_count++] = (struct variant){"avx2", wide_avx2, few_plain, 8, 1};
+        variants[variant_count++] = (struct variant){"avx2", wide_avx2, few_plain, 8, 2};
 #endif
-    variants[variant_count++] = (struct variant){"baseline", wide_baseline, few_plain, 4, 1};
+    variants[variant_count++] = (struct variant){"baseline", wide_baseline, few_plain, 4, 2};
     variants[variant_count++] = (struct variant){"plain", NULL, few_plain, 1, 1};
 }
 
