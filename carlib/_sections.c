@@ -1,13 +1,13 @@
 /* Sections of the usual form, many at once: carlib/usual.py says the same in Python, slower.
  *
- * `hop` finds where sections begin; `right` says how many in a row hash to what their CIDs say.  Both stop at the first
- * section that is not of the usual form, or not right, and leave it to Python: nothing is judged here, so no error has
- * to be told.  SHA-256 runs over several blocks at once, which one stream cannot do as each of its rounds waits for the
+ * `hop` finds where sections begin, `entries` makes index entries of them, `right` says how many in a row hash to what
+ * their CIDs say.  All stop at the first section that is not of the usual form, or not right, and leave it to Python:
+ * nothing is judged here, so no error has to be told.  SHA-256 runs over several blocks at once, which one stream cannot do as each of its rounds waits for the
  * last: 16 lanes of a vector with AVX-512, two streams with SHA instructions.  A lane that is done takes the next block.
  * docs/decisions/0005-section-kernel.md has the reasons and the figures.
  *
- * Memory safety rests on `next_section`: it is the only one that reads lengths, and a section that it gives lies in the
- * buffer as a whole.
+ * Memory safety rests on `next_section` and `write_entries`: they alone take lengths from the buffer, what the one
+ * gives lies in the buffer as a whole, and the other writes no more entries than its caller made room for.
  *
  * The file includes itself once for each width: everything below `#else` is the body for one value of LANES.
  */
@@ -32,6 +32,7 @@
 #define V0_HEAD 2        /* bytes of a CID before its digest: sha2-256, 32 bytes */
 #define V1_HEAD 4        /* version, a codec of one byte, sha2-256, 32 bytes */
 #define MAX_ABSENT 64
+#define ENTRY_BYTES (DIGEST_BYTES + 8)
 
 /* ---- sections ------------------------------------------------------------------------------------------------- */
 
@@ -56,35 +57,43 @@ static int is_absent(const struct walk *walk, const uint8_t *digest)
     return 0;
 }
 
+/* The length at `at`, of whose buffer `there` bytes are left, in its shortest form of up to three bytes; 0 if not so. */
+static size_t read_length(const uint8_t *at, size_t there, size_t *length)
+{
+    if (there < 3)
+        return 0;
+    if (at[0] < 0x80) {
+        *length = at[0];
+        return 1;
+    }
+    *length = (size_t)(at[0] & 0x7f) | (size_t)(at[1] & 0x7f) << 7;
+    if (at[1] < 0x80)
+        return at[1] == 0 ? 0 : 2;
+    *length |= (size_t)at[2] << 14;
+    return at[2] == 0 || at[2] >= 0x80 ? 0 : 3;
+}
+
+/* Whether the CID at `cid` is of version 1 and usual; four bytes are looked at. */
+static int is_usual_v1(const uint8_t *cid)
+{
+    return cid[0] == 0x01 && (cid[1] == 0x55 || cid[1] == 0x70 || cid[1] == 0x71) && cid[2] == 0x12 && cid[3] == 0x20;
+}
+
 /* The section at walk->position, if it is of the usual form and lies in the buffer as a whole; 0 if not. */
 static int next_section(struct walk *walk, struct section *found)
 {
     const uint8_t *at = walk->buffer + walk->position;
     const size_t there = walk->size - walk->position; /* position <= size, always */
-    size_t length, head;
-    if (walk->left == 0 || there < 3)
+    size_t length;
+    if (walk->left == 0)
         return 0;
-    if (at[0] < 0x80) {
-        length = at[0];
-        head = 1;
-    } else if (at[1] < 0x80) {
-        if (at[1] == 0)
-            return 0; /* not in its shortest form */
-        length = (size_t)(at[0] & 0x7f) | (size_t)at[1] << 7;
-        head = 2;
-    } else {
-        if (at[2] == 0 || at[2] >= 0x80)
-            return 0;
-        length = (size_t)(at[0] & 0x7f) | (size_t)(at[1] & 0x7f) << 7 | (size_t)at[2] << 14;
-        head = 3;
-    }
-    if (length < V1_HEAD + DIGEST_BYTES || length > there - head)
+    const size_t head = read_length(at, there, &length);
+    if (head == 0 || length < V1_HEAD + DIGEST_BYTES || length > there - head)
         return 0;
     const uint8_t *digest = at + head;
     if (digest[0] == 0x12 && digest[1] == 0x20)
         digest += V0_HEAD;
-    else if (digest[0] == 0x01 && (digest[1] == 0x55 || digest[1] == 0x70 || digest[1] == 0x71) &&
-             digest[2] == 0x12 && digest[3] == 0x20)
+    else if (is_usual_v1(digest))
         digest += V1_HEAD;
     else
         return 0;
@@ -96,6 +105,28 @@ static int next_section(struct walk *walk, struct section *found)
     walk->position += head + length;
     walk->left--;
     return 1;
+}
+
+/* Index entries of sections in a row, whose CIDs lie in the buffer, as they stand in an index of 32-byte digests. */
+static size_t write_entries(const uint8_t *buffer, size_t size, size_t position, size_t most, uint64_t base, uint8_t *out)
+{
+    size_t count = 0;
+    while (count < most && position < size) {
+        const uint8_t *at = buffer + position;
+        const size_t there = size - position;
+        size_t length;
+        const size_t head = read_length(at, there, &length);
+        if (head == 0 || length < V1_HEAD + DIGEST_BYTES || V1_HEAD + DIGEST_BYTES > there - head ||
+            !is_usual_v1(at + head))
+            break;
+        const uint64_t offset = base + position;
+        memcpy(out, at + head + V1_HEAD, DIGEST_BYTES);
+        memcpy(out + DIGEST_BYTES, &offset, sizeof offset);
+        out += ENTRY_BYTES;
+        position += head + length; /* may leave the buffer: then it ends */
+        count++;
+    }
+    return count;
 }
 
 /* ---- SHA-256 of several blocks at once ------------------------------------------------------------------------ */
@@ -258,9 +289,9 @@ static void choose_variants(void)
     if (sha)
         variants[variant_count++] = (struct variant){"sha", NULL, few_sha, STREAMS, STREAMS};
     if (__builtin_cpu_supports("avx2"))
-        variants[variant_count++] = (struct variant){"avx2", wide_avx2, few_plain, 8, 1};
+        variants[variant_count++] = (struct variant){"avx2", wide_avx2, few_plain, 8, 2};
 #endif
-    variants[variant_count++] = (struct variant){"baseline", wide_baseline, few_plain, 4, 1};
+    variants[variant_count++] = (struct variant){"baseline", wide_baseline, few_plain, 4, 2};
     variants[variant_count++] = (struct variant){"plain", NULL, few_plain, 1, 1};
 }
 
@@ -439,6 +470,36 @@ static PyObject *hop(PyObject *module, PyObject *arguments)
     return starts == NULL ? NULL : Py_BuildValue("Nn", starts, cursor);
 }
 
+PyDoc_STRVAR(entries_doc, "entries(data, start, most, base, /) -> (count, rows)\n\n"
+             "Index entries of sections in a row, see carlib.usual.");
+static PyObject *entries(PyObject *module, PyObject *arguments)
+{
+    Py_buffer data;
+    Py_ssize_t start, most;
+    unsigned long long base;
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*nnK:entries", &data, &start, &most, &base))
+        return NULL;
+    if (start < 0 || start > data.len || most < 0) {
+        PyErr_SetString(PyExc_ValueError, "start must lie in the data");
+    } else {
+        const Py_ssize_t room = (data.len - start) / (1 + V1_HEAD + DIGEST_BYTES) + 1; /* no more can be there */
+        PyObject *rows = PyBytes_FromStringAndSize(NULL, (most < room ? most : room) * ENTRY_BYTES);
+        if (rows != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(rows);
+            size_t count;
+            Py_BEGIN_ALLOW_THREADS
+            count = write_entries(data.buf, (size_t)data.len, (size_t)start, (size_t)(most < room ? most : room),
+                                  base, out);
+            Py_END_ALLOW_THREADS
+            result = Py_BuildValue("nN", (Py_ssize_t)count, rows);
+        }
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
 PyDoc_STRVAR(variants_doc, "variants() -> tuple[str, ...]\n\nWhat this CPU can run, the fastest first.");
 static PyObject *variant_names(PyObject *module, PyObject *unused)
 {
@@ -462,6 +523,7 @@ static int initialise(PyObject *module)
 static PyMethodDef methods[] = {
     {"right", right, METH_VARARGS, right_doc},
     {"hop", hop, METH_VARARGS, hop_doc},
+    {"entries", entries, METH_VARARGS, entries_doc},
     {"variants", variant_names, METH_NOARGS, variants_doc},
     {NULL, NULL, 0, NULL},
 };

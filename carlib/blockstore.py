@@ -86,13 +86,15 @@ class Location(NamedTuple):
 class _State:
     """What is known while the file's stamp and the index stay: replaced whole, so that no thread sees half of each."""
 
-    __slots__ = ("good", "index", "locations", "stamp")
+    __slots__ = ("good", "index", "last", "locations", "stamp")
 
     def __init__(self, stamp: Hashable, index: Index) -> None:
         self.stamp = stamp
         self.index = index
         self.good = bytearray((len(index) >> 3) + 1)
         self.locations: dict[bytes, Location] = {}
+        # The last small block that was found: who asks for its size wants its data next.
+        self.last: tuple[bytes, Location, bytes | None] = (b"", Location(-1, 0, 0, 0), None)
 
     def is_good(self, ordinal: int) -> bool:
         return bool(self.good[ordinal >> 3] >> (ordinal & 7) & 1)
@@ -264,6 +266,9 @@ class ReadOnlyBlockstore:
             state = self._state = _State(stamp, state.index)
         usual = len(raw) == USUAL_CID_BYTES and raw[:4] in SHA2_256_PREFIXES
         key = raw if self._whole_cids else raw[2:] if usual else cid.multihash
+        last = state.last
+        if last[0] == key:
+            return state, last[1], last[2]
         location = state.locations.get(key)
         if location is None:
             near = self._near(state.index, raw) if usual else None
@@ -272,7 +277,9 @@ class ReadOnlyBlockstore:
             else:
                 location, data = near
             # What comes with its data is found again as fast as it would be read from where it is known to be.
-            if location is not None and data is None:
+            if location is not None and data is not None:
+                state.last = (key, location, data)
+            elif location is not None:
                 if len(state.locations) >= _KNOWN_LOCATIONS:
                     state.locations.clear()
                 state.locations[key] = location
@@ -391,5 +398,5 @@ def _scanned_index(path: Path, salvage: bool) -> ByteSource:
 
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         file = Path(folder) / "index"
-        indexing.build(path, file, identity=True, salvage=salvage)
+        indexing.build(path, file, identity=True, salvage=salvage, durably=False)
         return FileSource(file)

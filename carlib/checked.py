@@ -9,18 +9,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from carlib import multihash, usual
+from carlib import multihash, section, usual
 from carlib.cid import Cid
 from carlib.container import Container
 from carlib.errors import CarError
 from carlib.multihash import hashing_threads
 from carlib.section import Sections, Window
-from carlib.source import ByteSource
+from carlib.source import Buffers, ByteSource
+from carlib.usual import USUAL_CID_BYTES, V0_CID_BYTES
+from carlib.varint import Buffer
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBlock:
+class CheckedBlock(NamedTuple):
     """One block; offsets in bytes from the start of the file, ``problem`` None where its hash is right."""
 
     cid: Cid
@@ -58,9 +60,26 @@ class CheckedBlocks:
 
     def __iter__(self) -> Iterator[CheckedBlock]:
         """Raises Truncated, Malformed or LimitExceeded where the sections themselves are damaged; OSError."""
-        for buffer, base, starts in self._sections.windows():
-            for start in starts:
-                yield self._block(buffer, start, base)
+        for buffer, base, starts, _ in self._sections.windows(through=True):
+            done, right, view = 0, usual.right, memoryview(buffer)
+            while done < len(starts):
+                count, _ = right(buffer, starts[done], len(starts) - done, b"")
+                for start in starts[done : done + count]:
+                    length, cid = buffer[start], start + 1
+                    if length > 0x7F:
+                        length, cid = length & 0x7F | (buffer[cid] & 0x7F) << 7, cid + 1
+                        if buffer[cid - 1] > 0x7F:
+                            length, cid = length | buffer[cid] << 14, cid + 1
+                    data = cid + (USUAL_CID_BYTES if buffer[cid] == 1 else V0_CID_BYTES)
+                    body = view[data : cid + length]
+                    yield CheckedBlock(Cid(bytes(buffer[cid:data])), base + start, base + data, body, None)
+                done += count
+                if done < len(starts):
+                    block = self._block(buffer, starts[done], base)
+                    yield block
+                    done += 1
+                    if block.problem is not None:
+                        right = usual.portable_right  # as in _window
 
     def problems(self, absent: set[bytes], tell: Callable[[int], None] | None = None) -> Iterator[CarError]:
         """Only what is wrong with blocks, as fast as they can be hashed, in some threads; ``blocks`` and ``data_bytes``
@@ -70,9 +89,10 @@ class CheckedBlocks:
         an iteration.
         """
         threads = hashing_threads()
-        waiting: deque[tuple[int, Future[_Found]]] = deque()
+        waiting: deque[tuple[Window, Future[_Found]]] = deque()
         with ThreadPoolExecutor(threads, "carfs-verify") as pool:
-            windows = self._sections.windows()
+            buffers = Buffers(section.THROUGH_WINDOW)
+            windows = self._sections.windows(through=True, buffers=buffers)
             while True:
                 damage: CarError | None = None
                 try:
@@ -80,13 +100,15 @@ class CheckedBlocks:
                 except CarError as error:
                     window, damage = None, error
                 if window is not None:
-                    waiting.append((window.offset, pool.submit(self._window, window, absent)))
+                    waiting.append((window, pool.submit(self._window, window, absent)))
                 position = self.position
                 while len(waiting) > (threads + 1 if window is not None else 0):
-                    offset, future = waiting.popleft()
+                    first, future = waiting.popleft()
                     yield from self._taken(future.result(), absent)
+                    if first.whole is not None:
+                        buffers.give_back(first.whole)
                     if tell is not None:
-                        tell(offset)
+                        tell(first.offset)
                 self._sections.position = position
                 if damage is not None:
                     raise damage
@@ -105,7 +127,7 @@ class CheckedBlocks:
 
     def _window(self, window: Window, absent: set[bytes]) -> _Found:
         """The blocks of one window, in any thread; ``absent`` may shrink meanwhile."""
-        buffer, base, starts = window
+        buffer, base, starts, _ = window
         found, done, right = _Found(), 0, usual.right
         while done < len(starts):
             # Very many roots are looked for one by one until some are left.
@@ -135,9 +157,9 @@ class CheckedBlocks:
                 right = usual.portable_right
         return found
 
-    def _block(self, buffer: bytes, start: int, base: int) -> CheckedBlock:
+    def _block(self, buffer: Buffer, start: int, base: int) -> CheckedBlock:
         head = self._sections.head(buffer, start, base)
-        cid = Cid(buffer[head.cid : head.data])
+        cid = Cid(bytes(buffer[head.cid : head.data]))
         if head.end <= len(buffer):
             data = memoryview(buffer)[head.data : head.end]
         else:

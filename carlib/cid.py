@@ -7,6 +7,7 @@ is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, Self
 
 from carlib import multibase, multihash, varint
@@ -77,6 +78,8 @@ class Cid:
     @classmethod
     def of(cls, data: Buffer, codec: int = RAW, hash_code: int = multihash.SHA2_256) -> Self:
         """The CIDv1 of a block of ``codec`` that holds ``data``; UnknownHash for a function that we lack."""
+        if hash_code == multihash.SHA2_256 and codec < 0x80:
+            return cls(bytes((1, codec, 0x12, 0x20)) + sha256(data).digest())
         digest = multihash.digest(hash_code, data)
         return cls.v1(codec, varint.encode(hash_code) + varint.encode(len(digest)) + digest)
 

@@ -8,22 +8,29 @@ extracted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from carlib import unixfs
 from carlib.blockstore import Blocks
-from carlib.cid import Cid
+from carlib.cid import RAW, Cid
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError, LimitExceeded, Malformed
+from carlib.multihash import hashing_threads
 from carlib.names import shown
 from carlib.unixfs import Directory, Entry, File, Kind, Stat, leaf_payload
+from carlib.unixfs.file import Leaf
 from carlib.unixfs.node import fetch
+from carlib.varint import Buffer
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, 0 where that is not known."""
@@ -106,6 +113,15 @@ def extract(
     found = unixfs.stat(blocks, root)
     silent: Callable[..., None] = lambda *_: None  # noqa: E731
     extractor = _Extractor(blocks, progress or silent, tell or silent, max_bytes)
+    with contextlib.closing(extractor):
+        path = _extract(extractor, root, dest, found, tell)
+    return extractor.report(path)
+
+
+def _extract(
+    extractor: _Extractor, root: Cid, dest: Path, found: Stat, tell: Callable[[bytes], object] | None
+) -> Path:
+    """Where it went."""
     path = dest
     if found.kind is Kind.DIRECTORY:
         if dest.is_dir():
@@ -122,7 +138,7 @@ def extract(
                 tell(b"")
         finally:
             os.close(folder)
-    return extractor.report(path)
+    return path
 
 
 @dataclass(slots=True)
@@ -149,6 +165,12 @@ class _Extractor:
         self._max_bytes = max_bytes
         self._reported = 0
         self._suffix = secrets.token_hex(8)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Wait for threads that still read."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def fill(self, fd: int, root: Cid, found: Stat) -> None:
         """Extract the directory ``root`` into the one open at ``fd``, which is closed."""
@@ -234,14 +256,40 @@ class _Extractor:
     def _put_file(self, folder: int, name: bytes, cid: Cid, found: Stat) -> None:
         fd = os.open(name, _NEW_FILE, 0o666, dir_fd=folder)
         try:
-            for leaf in File.open(self._blocks, cid).leaves():
-                payload = leaf_payload(leaf.cid, fetch(self._blocks, leaf.cid), leaf)
+            for payload in self._payloads(cid):
                 self._count(len(payload))
                 while payload:
                     payload = payload[os.write(fd, payload) :]
             _restore(fd, found)
         finally:
             os.close(fd)
+
+    def _payloads(self, cid: Cid) -> Iterator[memoryview]:
+        """The bytes of the file ``cid``; of several blocks some are read and verified ahead, in threads."""
+        if cid.codec == RAW:
+            yield memoryview(fetch(self._blocks, cid))
+            return
+        leaves = File.open(self._blocks, cid).leaves()
+        first, second = next(leaves, None), next(leaves, None)
+        if first is None:
+            return
+        if second is None:
+            yield leaf_payload(first.cid, fetch(self._blocks, first.cid), first)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(hashing_threads(), "carfs-extract")
+        waiting: deque[tuple[Leaf, Future[Buffer]]] = deque()
+        try:
+            for leaf in chain((first, second), leaves):
+                waiting.append((leaf, self._pool.submit(fetch, self._blocks, leaf.cid)))
+                if len(waiting) > hashing_threads():
+                    leaf, future = waiting.popleft()
+                    yield leaf_payload(leaf.cid, future.result(), leaf)
+            for leaf, future in waiting:
+                yield leaf_payload(leaf.cid, future.result(), leaf)
+        finally:
+            for _, future in waiting:
+                future.cancel()
 
     def _put_symlink(self, folder: int, name: bytes, found: Stat) -> None:
         target = found.target or b""

@@ -203,7 +203,7 @@ def _write_index(car: Path, file: BinaryIO, options: WriteOptions) -> None:
     assert options.index_codec is not None
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         temporary = Path(folder) / "index"
-        indexing.build(car, temporary, codec=options.index_codec, identity=options.identity)
+        indexing.build(car, temporary, codec=options.index_codec, identity=options.identity, durably=False)
         with temporary.open("rb") as index:
             shutil.copyfileobj(index, file, _COPY_BYTES)
 

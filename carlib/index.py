@@ -143,7 +143,7 @@ class Index:
         bucket = self._by_hash.get((code, len(digest)))
         if bucket is None:
             return
-        near = self._near(bucket, digest)
+        near = self.near(hash_code, digest)
         if near is not None:
             yield near
             number = near[0] - bucket.first_ordinal + 1
@@ -160,9 +160,8 @@ class Index:
     def near(self, hash_code: int, digest: bytes) -> tuple[int, int] | None:
         """The first that :meth:`find` would give, where one read finds it; None says nothing."""
         bucket = self._by_hash.get((None if self.codec == INDEX_SORTED else hash_code, len(digest)))
-        return None if bucket is None else self._near(bucket, digest)
-
-    def _near(self, bucket: Bucket, digest: bytes) -> tuple[int, int] | None:
+        if bucket is None:
+            return None
         landmarks = self._landmarks.get(bucket.start)
         if landmarks is None or (place := landmarks.place(digest)) is None:
             return None

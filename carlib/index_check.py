@@ -27,9 +27,11 @@ def problems(car: Path, index: Index, name: str) -> Iterator[CarError]:
     """
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         everything, least = Path(folder) / "everything", Path(folder) / "least"
-        report = indexing.build(car, everything, codec=index.codec, identity=True, salvage=True)
+        report = indexing.build(
+            car, everything, codec=index.codec, identity=True, salvage=True, durably=False
+        )
         if report.identity_count:
-            indexing.build(car, least, codec=index.codec, salvage=True)
+            indexing.build(car, least, codec=index.codec, salvage=True, durably=False)
         else:
             least = everything
         with FileSource(everything) as all_source, FileSource(least) as least_source:

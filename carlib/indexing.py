@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from carlib import durable
+from carlib import durable, usual
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
@@ -24,17 +24,12 @@ from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, Sor
 from carlib.multihash import SHA2_256
 from carlib.section import Sections, Window
 from carlib.source import ByteSource, FileSource
-from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 
 RUN_BYTES: Final = 10 << 20
 """Entries sorted at once, each time they are copied: 262,144 of the usual 40 bytes."""
-_MANY: Final = 64
-"""Sections in a window from which on numpy is faster than one look at each."""
 _BATCH_BYTES: Final = 640 << 10
 """Single entries gathered as Python objects before numpy takes them: 16,384 of the usual 40 bytes."""
-_USUAL_PREFIXES: Final = np.array(
-    [np.frombuffer(prefix, np.uint32)[0] for prefix in sorted(SHA2_256_PREFIXES)]
-)
+_USUAL_ENTRY_BYTES: Final = usual.DIGEST_BYTES + OFFSET_BYTES
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -69,15 +64,21 @@ def build(
     zero_is_end: bool = True,
     salvage: bool = False,
     progress: Progress | None = None,
+    durably: bool = True,
 ) -> IndexReport:
     """Index the CAR at ``path`` into the detached index file ``out``, which appears complete and durable or not at all.
+
+    Not ``durably``: for a file that is gone when the caller is done.
 
     ``identity``: whether identity CIDs are listed (go-car leaves them out).  ``salvage``: index a damaged CAR as far
     as it is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
     """
     with FileSource(path) as source:
         container = read_container(source, whole=not salvage)
-        with durable.replacing(out) as file, SortedRuns(out.parent, codec) as runs:
+        with (
+            durable.replacing(out) if durably else out.open("w+b") as file,
+            SortedRuns(out.parent, codec) as runs,
+        ):
             hop = _Hop(source, container, zero_is_end=zero_is_end, salvage=salvage, identity=identity)
             hop.run(runs, progress)
             size = write(file, codec, runs.buckets())
@@ -133,38 +134,21 @@ class _Hop:
             progress(self._total, self._total)
 
     def _add(self, runs: SortedRuns, window: Window) -> None:
-        """The sections of ``window``: those of the usual form all at once by numpy, the others one by one."""
-        buffer, base, starts = window
-        others = starts
-        if len(starts) >= _MANY:
-            at = np.array(starts, np.int64)
-            usual = self._usual(runs, np.frombuffer(buffer, np.uint8), at, base)
-            others = at[~usual].tolist()
-            self.blocks += len(starts) - len(others)
+        """The sections of ``window``: those of the usual form many at once, the others one by one after them."""
+        buffer, base, starts, _ = window
+        done, others, rows = 0, [], []
+        while done < len(starts):
+            count, some = usual.entries(buffer, starts[done], len(starts) - done, base - self._base)
+            rows.append(some[: count * _USUAL_ENTRY_BYTES])
+            done += count
+            others += starts[done : done + 1]
+            done += 1
+        entries = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, _USUAL_ENTRY_BYTES)
+        runs.add(SHA2_256, entries)
         for start in others:
             cid, data, _end = self._sections.head(buffer, start, base)
-            self._add_one(runs, Cid(buffer[cid:data]), base + start)
-            self.blocks += 1
-
-    def _usual(
-        self, runs: SortedRuns, buffer: Bytes2D, starts: npt.NDArray[np.int64], base: int
-    ) -> npt.NDArray[np.bool_]:
-        """Add the sections with a usual CID and a length of one or two bytes; which ones those were."""
-        first, second = buffer[starts], buffer[np.minimum(starts + 1, len(buffer) - 1)]
-        two = first > 0x7F
-        length = np.where(two, first & 0x7F | second.astype(np.int64) << 7, first)
-        cids = starts + 1 + two
-        inside = cids + USUAL_CID_BYTES <= len(buffer)
-        heads = np.lib.stride_tricks.sliding_window_view(buffer, USUAL_CID_BYTES)[np.where(inside, cids, 0)]
-        prefixes = np.ascontiguousarray(heads[:, :4]).view(np.uint32).reshape(-1)
-        usual = (
-            inside
-            & (length >= USUAL_CID_BYTES)
-            & (~two | (second < 0x80))
-            & np.isin(prefixes, _USUAL_PREFIXES)
-        )
-        runs.add(SHA2_256, entry_rows(heads[usual][:, 4:], starts[usual] + (base - self._base)))
-        return usual
+            self._add_one(runs, Cid(bytes(buffer[cid:data])), base + start)
+        self.blocks += len(starts)
 
     def _add_one(self, runs: SortedRuns, cid: Cid, offset: int) -> None:
         if cid.is_identity:

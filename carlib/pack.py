@@ -17,6 +17,7 @@ from carlib.cid import RAW, Cid
 from carlib.multihash import hashing_threads
 from carlib.options import WriteOptions
 from carlib.packer import Packer, PackReport, Preserve, Progress, RootOfOtherLength, Skipped, SourceChanged
+from carlib.source import Buffers
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.profile import CARFS, Profile
 
@@ -47,7 +48,11 @@ def pack(
             ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
             writer.creating(out, WriteOptions(version=version), roots=[room]) as car,
         ):
-            packer = Packer(Builder(car, profile, threads), out, progress, preserve=preserve)
+            buffers = Buffers(profile.chunk_size)
+            builder = Builder(
+                car, profile, threads, buffers.recycle
+            )  # a writer keeps nothing of what it is given
+            packer = Packer(builder, out, progress, preserve=preserve, buffers=buffers)
             root = (
                 packer.pack(source, room) if isinstance(source, Path) else packer.pack_wrapped(source, room)
             )

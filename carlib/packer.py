@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Flag
 from pathlib import Path
@@ -18,6 +18,7 @@ from carlib.cid import Cid
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError
 from carlib.limits import KIB, MIB
+from carlib.source import Buffers
 from carlib.unixfs import chunking
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.hashing import Built
@@ -30,6 +31,8 @@ Progress = Callable[[int, int], None]
 _PROGRESS_BYTES: Final = MIB
 _CONFIRM_BYTES: Final = 64 * KIB
 """Asked for where the end is believed to be."""
+_SMALL_FILE: Final = 64 * KIB
+"""Files that are read at once."""
 _SPECIAL: Final = {
     stat.S_IFSOCK: "socket",
     stat.S_IFIFO: "FIFO",
@@ -118,15 +121,19 @@ class Packer:
         *,
         preserve: Preserve = Preserve.NOTHING,
         watcher: Watcher | None = None,
+        buffers: Buffers | None = None,
     ) -> None:
-        """``out`` is the CAR being written, which is not packed where it lies in the source."""
+        """``out`` is the CAR being written, which is not packed where it lies in the source.  ``buffers``, of a chunk
+        each, are what the builder gives back."""
         self.files = self.directories = self.symlinks = self.bytes = 0
         self.skipped: list[Skipped] = []
         self._builder = builder
         self._progress = progress or (lambda _done, _total: None)
         self._watcher = watcher
         self._profile = builder.profile
-        self._preserve = preserve
+        self._mode = bool(preserve & Preserve.MODE)
+        self._mtime = bool(preserve & Preserve.MTIME)
+        self._buffers = buffers if builder.profile.chunker is None else None
         self._total = 0
         self._reported = 0
         out = Path(os.path.realpath(out))  # where it is written, if there is a symlink in its place
@@ -249,13 +256,21 @@ class Packer:
 
     def _pack_file(self, path: bytes) -> Built:
         """The file at ``path``, read anew once if it changed meanwhile."""
+        profile = self._profile
         for _ in range(2):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 before = os.fstat(fd)
                 if self._watcher is not None:
                     self._watcher.file(path, before)
-                built = self._builder.file(self._chunks(fd, path, before.st_size), **self._attributes(before))
+                chunks: Iterable[bytes] = self._chunks(fd, path, before.st_size)
+                if (
+                    before.st_size < _SMALL_FILE
+                    and profile.chunker is None
+                    and before.st_size < profile.chunk_size
+                ):
+                    chunks = self._only_chunk(fd, path, before.st_size)
+                built = self._builder.file(chunks, **self._attributes(before))
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
@@ -265,6 +280,17 @@ class Packer:
                 self._report(self.bytes)
                 return built
         raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
+
+    def _only_chunk(self, fd: int, path: bytes, expected: int) -> tuple[bytes, ...]:
+        """The file in one read: had it grown or shrunk meanwhile, its size would tell."""
+        try:
+            data = os.read(fd, expected + 1)
+        except OSError as error:
+            error.filename = os.fsdecode(path)
+            raise
+        if data and self._watcher is not None:
+            self._watcher.chunk(path, len(data))
+        return (data,) if data else ()
 
     def _chunks(self, fd: int, path: bytes, expected: int) -> Iterator[bytes]:
         """The file as the profile cuts it.
@@ -279,7 +305,9 @@ class Packer:
             left -= len(data)
             return data
 
-        if profile.chunker is None:
+        if self._buffers is not None and expected >= _SMALL_FILE:
+            chunks = self._buffered(fd, self._buffers)
+        elif profile.chunker is None:
             chunks = chunking.fixed(read, profile.chunk_size)
         else:
             chunks = chunking.by_content(read, profile.chunker)
@@ -295,6 +323,20 @@ class Packer:
             error.filename = os.fsdecode(path)
             raise
 
+    def _buffered(self, fd: int, buffers: Buffers) -> Iterator[bytes]:
+        """Like :func:`chunking.fixed`, in memory that is used again once the builder gave it back."""
+        at_end = False
+        while not at_end:
+            whole, done = buffers.take(), 0
+            while done < buffers.size and not at_end:
+                count = os.readv(fd, [whole[done:]])
+                done += count
+                at_end = not count
+            if done:
+                yield whole[:done]  # type: ignore[misc]  # read as bytes are, and kept by nobody
+            else:
+                buffers.give_back(whole)
+
     def _pack_symlink(self, path: bytes) -> Built:
         attributes = self._attributes(os.lstat(path))
         attributes.pop("mode", None)  # a symlink's is always 0777, and kubo stores none
@@ -303,9 +345,9 @@ class Packer:
 
     def _attributes(self, found: os.stat_result) -> dict[str, int]:
         attributes = {}
-        if self._preserve & Preserve.MODE:
+        if self._mode:
             attributes["mode"] = stat.S_IMODE(found.st_mode)
-        if self._preserve & Preserve.MTIME:
+        if self._mtime:
             attributes["mtime_ns"] = found.st_mtime_ns
         return attributes
 

@@ -58,7 +58,7 @@ def reach(path: Path, *, progress: Callable[[int, int], None] | None = None) -> 
     with tempfile.TemporaryDirectory(prefix="carfs-") as folder:
         index = Path(folder) / "index"
         # Our own index, never the CAR's: ordinals must stay the same from the first to the last look-up.
-        indexing.build(path, index, salvage=True)
+        indexing.build(path, index, salvage=True, durably=False)
         with ReadOnlyBlockstore.open(path, index=index, salvage=True) as blocks:
             walk = _Walk(blocks, progress)
             walk.run()

@@ -15,16 +15,18 @@ from carlib.cid import read_cid
 from carlib.errors import CarError, LimitExceeded, Malformed, Truncated
 from carlib.header import V1Header, parse_v1
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES, MAX_SECTION_BYTES, MAX_VARINT_BYTES, MIB
-from carlib.source import ByteSource
+from carlib.source import Buffers, ByteSource, FileSource
 from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 from carlib.varint import Buffer
 
 HEAD_BYTES: Final = MAX_VARINT_BYTES + MAX_CID_BYTES
 """The most that a section's length and CID take."""
 _WIDE_WINDOW: Final = MIB
+THROUGH_WINDOW: Final = 4 * MIB
+"""Where the data are wanted too: some blocks of the usual 1 MiB at once."""
 _NARROW_WINDOW: Final = 4096
 _FAR: Final = 64 * 1024
-"""A section that reaches this far past the window is hopped over; nearer ones are read through."""
+"""After a section this long the next one is likely as long, and hopped over; among shorter ones all is read through."""
 
 Section = tuple[bytes, int, int, int]
 """Binary CID, offset of the section, offset of its data, bytes of its data; offsets from the start of the file.
@@ -43,7 +45,12 @@ class Head(NamedTuple):
 
 def encode_head(cid: bytes, size: int) -> bytes:
     """What stands before the data of a section: the length of both, and the CID."""
-    return varint.encode(len(cid) + size) + cid
+    length = len(cid) + size
+    if length < 0x80:
+        return bytes((length,)) + cid
+    if length < 0x4000:
+        return bytes((length & 0x7F | 0x80, length >> 7)) + cid
+    return varint.encode(length) + cid
 
 
 def read_head(buffer: Buffer, position: int, end: int) -> Head | None:
@@ -73,9 +80,11 @@ class Window(NamedTuple):
     """A piece of the file, its offset, and the positions in it where sections begin, their lengths and CIDs
     included."""
 
-    buffer: bytes
+    buffer: bytes | memoryview
     offset: int
     starts: list[int]
+    whole: memoryview | None = None
+    """What is to be given back to the :class:`~carlib.source.Buffers` that the windows were read into."""
 
 
 class Sections:
@@ -94,7 +103,8 @@ class Sections:
 
     def __iter__(self) -> Iterator[Section]:
         """Raises Truncated, Malformed or LimitExceeded with source and offset, after every whole section was given."""
-        for buffer, base, starts in self.windows():
+        for buffer, base, starts, _ in self.windows():
+            assert isinstance(buffer, bytes)
             for start in starts:
                 length, cid = buffer[start], start + 1
                 if length > 0x7F and (high := buffer[cid]) < 0x80:
@@ -104,28 +114,42 @@ class Sections:
                     cid, data, after = self.head(buffer, start, base)
                 yield buffer[cid:data], base + start, base + data, after - data
 
-    def windows(self) -> Iterator[Window]:
-        """The same in pieces, for those that take many sections at once; the CIDs in them were not looked at yet."""
-        position, window = self.position, _WIDE_WINDOW
+    def windows(self, *, through: bool = False, buffers: Buffers | None = None) -> Iterator[Window]:
+        """The same in pieces, for those that take many sections at once; the CIDs in them were not looked at yet.
+
+        ``through``: the data are wanted too, so windows are large and end where sections do, but for a section that
+        alone is larger than a window.  ``buffers``, of :data:`THROUGH_WINDOW` bytes, are what a file is then read into.
+        """
+        wide = THROUGH_WINDOW if through else _WIDE_WINDOW
+        position, window = self.position, wide
         while position < self._end:
             room = self._end - position
-            buffer = self._source.peek(position, min(window, room))
+            whole: memoryview | None = None
+            buffer: bytes | memoryview
+            if buffers is not None and isinstance(self._source, FileSource):
+                whole = buffers.take()
+                buffer = whole[: self._source.peek_into(position, whole[: min(window, room)])]
+            else:
+                buffer = self._source.peek(position, min(window, room))
             if len(buffer) < min(window, room):
                 raise Truncated(
                     "the file ends before its data should", source=self._source.name, offset=position
                 )
             starts, cursor, error = self._hop(buffer, position, room)
+            last = cursor - starts[-1] if starts else 0
+            if through and cursor > len(buffer) and len(starts) > 1:
+                cursor = starts.pop()
             if starts:
-                yield Window(buffer, position, starts)
+                yield Window(buffer, position, starts, whole)
             position += cursor
             self.position = position
             if error is not None:
                 raise error.located(source=self._source.name, shift=position - cursor)
             if cursor == 0:
                 return  # a zero length that ends the data
-            window = _NARROW_WINDOW if cursor - len(buffer) > _FAR else _WIDE_WINDOW
+            window = _NARROW_WINDOW if last > _FAR and not through else wide
 
-    def head(self, buffer: bytes, start: int, base: int) -> Head:
+    def head(self, buffer: Buffer, start: int, base: int) -> Head:
         """The section at ``start`` of a window at ``base``, its CID checked."""
         try:
             head = read_head(buffer, start, len(buffer))
@@ -136,7 +160,7 @@ class Sections:
             raise AssertionError("windows() gives no empty section")
         return head
 
-    def _hop(self, buffer: bytes, position: int, room: int) -> tuple[list[int], int, CarError | None]:
+    def _hop(self, buffer: Buffer, position: int, room: int) -> tuple[list[int], int, CarError | None]:
         """Where sections begin in ``buffer``, where the last whole one ends, and what is wrong there."""
         starts: list[int] = []
         present, cursor, start = len(buffer), 0, 0

@@ -81,6 +81,23 @@ class FileSource:
         except OverflowError:
             return b""
 
+    def peek_into(self, offset: int, buffer: memoryview) -> int:
+        """Like :meth:`peek`, into ``buffer``, which spares the memory of a new one; how many bytes there were."""
+        done = 0
+        while done < len(buffer) and (count := self._read_into(offset + done, buffer[done:])):
+            done += count
+        return done
+
+    def _read_into(self, offset: int, buffer: memoryview) -> int:
+        try:
+            return os.preadv(self._fd, [buffer], offset)
+        except (OSError, OverflowError):
+            data = self._read(
+                offset, len(buffer)
+            )  # which knows what is an error and what is no place in a file
+            buffer[: len(data)] = data
+            return len(data)
+
     def stamp(self) -> Hashable:
         found = os.fstat(self._fd)
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -98,6 +115,28 @@ class FileSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Buffers:
+    """Memory for pieces of a source, used again and again: new memory costs more than reading into it (a page fault and
+    256 zeroed pages a MiB: 0.6 of 1.0 s of processor time a GiB, measured).  For one thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._idle: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        """``size`` bytes that hold anything."""
+        return self._idle.pop() if self._idle else memoryview(bytearray(self.size))
+
+    def give_back(self, buffer: memoryview) -> None:
+        """Nobody looks at ``buffer`` any more."""
+        self._idle.append(buffer)
+
+    def recycle(self, part: object) -> None:
+        """Like :meth:`give_back`, for any part of a buffer that begins with it; other objects are not ours."""
+        if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == self.size:
+            self.give_back(memoryview(part.obj))
 
 
 class MemorySource:

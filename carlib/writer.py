@@ -19,10 +19,14 @@ from carlib.errors import LimitExceeded
 from carlib.header import PRAGMA, V1Header
 from carlib.index import write
 from carlib.indexing import SortedRuns
-from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES
+from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES, MIB
+from carlib.multihash import SHA2_256
 from carlib.options import DEFAULT, WriteOptions
 from carlib.section import encode_head
+from carlib.usual import SHA2_256_PREFIXES, USUAL_CID_BYTES
 
+_BEHIND_BYTES: Final = 16 * MIB
+"""Written before the kernel is told to begin with them."""
 USUAL_ROOT: Final = Cid.v1(RAW, b"\x12\x20" + bytes(32))
 """A root of 36 bytes: the room kept for one CIDv1 over sha2-256."""
 
@@ -33,12 +37,23 @@ class CarWriter:
     ``blocks`` and ``data_bytes`` count what was written, ``duplicates`` what was already there.
     """
 
-    def __init__(self, out: BinaryIO, folder: Path, roots: Sequence[Cid], options: WriteOptions) -> None:
+    def __init__(
+        self,
+        out: BinaryIO,
+        folder: Path,
+        roots: Sequence[Cid],
+        options: WriteOptions,
+        *,
+        is_file: bool = False,
+    ) -> None:
         """Over an empty seekable file; use :func:`creating`."""
+        self._is_file = is_file
         self.blocks = self.duplicates = self.data_bytes = 0
         self.roots: tuple[Cid, ...] = tuple(roots)
         self._out = out
         self._options = options
+        self._begun = 0
+        self._whole_cids = options.whole_cids
         header = V1Header(self.roots).encode()
         self._room = self._position = len(header)
         self._seen: set[bytes] | None = None if options.allow_duplicates else set()
@@ -53,26 +68,35 @@ class CarWriter:
         Identity CIDs are stored only with the option for it.  The caller vouches that ``data`` hashes to ``cid``.
         Raises LimitExceeded for what no reader would take, OSError.
         """
-        if cid.is_identity and not self._options.identity:
+        raw, size = cid.raw, len(data)
+        usual = len(raw) == USUAL_CID_BYTES and raw[:4] in SHA2_256_PREFIXES
+        if not usual and cid.is_identity and not self._options.identity:
             return False
         if self._seen is not None:
-            key = self._options.key(cid)
+            key = raw if self._whole_cids else raw[2:] if usual else cid.multihash
             if key in self._seen:
                 self.duplicates += 1
                 return False
             self._seen.add(key)
-        if len(data) > MAX_BLOCK_BYTES:
-            raise LimitExceeded("block length", len(data), MAX_BLOCK_BYTES)
-        if len(cid.raw) > MAX_CID_BYTES:
-            raise LimitExceeded("CID length", len(cid.raw), MAX_CID_BYTES)
-        head = encode_head(cid.raw, len(data))
+        if size > MAX_BLOCK_BYTES:
+            raise LimitExceeded("block length", size, MAX_BLOCK_BYTES)
+        if len(raw) > MAX_CID_BYTES:
+            raise LimitExceeded("CID length", len(raw), MAX_CID_BYTES)
+        head = encode_head(raw, size)
         self._out.write(head)
         self._out.write(data)
         if self._runs is not None:
-            self._runs.add_one(cid.hash_code, cid.digest, self._position)
-        self._position += len(head) + len(data)
+            if usual:
+                self._runs.add_one(SHA2_256, raw[4:], self._position)
+            else:
+                self._runs.add_one(cid.hash_code, cid.digest, self._position)
+        self._position += len(head) + size
         self.blocks += 1
-        self.data_bytes += len(data)
+        self.data_bytes += size
+        if self._position - self._begun >= _BEHIND_BYTES and self._is_file:
+            start = self._options.base + self._begun
+            durable.begin_writing(self._out, start, self._position - self._begun)
+            self._begun = self._position
         return True
 
     @property
@@ -134,7 +158,7 @@ def creating(
         yield CarWriter(out, Path(), roots, options)
         return
     with durable.replacing(out) as file:
-        writer = CarWriter(file, out.parent, roots, options)
+        writer = CarWriter(file, out.parent, roots, options, is_file=True)
         try:
             yield writer
         finally:

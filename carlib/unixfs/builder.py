@@ -5,7 +5,7 @@ Children are put before their parents.  Callers: ``carlib.pack`` with a tree of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from itertools import chain, islice
 
@@ -25,11 +25,20 @@ class Builder:
     What :meth:`file` gives may have no CID before :meth:`flush`; directories and inner nodes flush by themselves.
     """
 
-    def __init__(self, sink: Sink, profile: Profile = CARFS, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        profile: Profile = CARFS,
+        executor: Executor | None = None,
+        release: Callable[[bytes], None] = lambda _chunk: None,
+    ) -> None:
+        """``release`` is given each chunk of a file that nobody will look at any more, so that its memory can be used
+        again; the sink must not keep what it is given then."""
         self.profile = profile
+        self._release = release
         self._sink = sink
         self._leaf_type = DataType.RAW if profile.layout is Layout.TRICKLE else DataType.FILE
-        self._leaves = LeafQueue(sink, self._cid, executor)
+        self._leaves = LeafQueue(sink, self._cid, executor, release)
 
     def flush(self) -> None:
         """Put all leaves that wait for their hash."""
@@ -51,6 +60,9 @@ class Builder:
             return self._node(
                 (), Data(DataType.FILE, data, size, mode=mode, mtime_ns=mtime_ns), size=size, below=0
             )
+        raw = self.profile.raw_leaves and (self.profile.raw_with_attributes or not has_attributes)
+        if len(first) < 2 and not is_trickle:
+            return self._leaf(first[0] if first else b"", raw)  # as every layout has it, sooner
 
         def join(children: list[Built], is_root: bool) -> Built:
             self.flush()
@@ -65,7 +77,6 @@ class Builder:
                 below=sum(child.tsize for child in children),
             )
 
-        raw = self.profile.raw_leaves and (self.profile.raw_with_attributes or not has_attributes)
         empty = [] if is_trickle else [b""]
         leaves = (self._leaf(chunk, raw) for chunk in chain(first or empty, source))
         return LAYOUTS[self.profile.layout](leaves, self.profile.width, join)
@@ -110,6 +121,7 @@ class Builder:
             return built
         data = Data(self._leaf_type, chunk if size else None, size)
         block = dagpb.encode_parts((), data.encode())
+        self._release(chunk)
         built = Built(size, len(block))
         self._leaves.add(built, block, DAG_PB)
         return built

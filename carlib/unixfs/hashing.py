@@ -44,8 +44,16 @@ class Built:
 class LeafQueue:
     """Hashes blocks in the threads of ``executor`` while the caller reads on; at most 8 MiB wait."""
 
-    def __init__(self, sink: Sink, name: Callable[[bytes, int], Cid], executor: Executor | None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        name: Callable[[bytes, int], Cid],
+        executor: Executor | None,
+        release: Callable[[bytes], None],
+    ) -> None:
+        """``release`` is given each block when it was put."""
         self._sink = sink
+        self._release = release
         self._name = name
         self._executor = executor
         self._waiting: deque[tuple[Built, bytes, Future[Cid]]] = deque()
@@ -74,3 +82,4 @@ class LeafQueue:
     def _put(self, built: Built, block: bytes, cid: Cid) -> None:
         self._sink.put(cid, block)
         built.raw = cid.raw
+        self._release(block)

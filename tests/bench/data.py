@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from carlib.cid import Cid
+from carlib import dagcbor
+from carlib.cid import DAG_CBOR, Cid
 from carlib.options import WriteOptions
 from carlib.pack import pack
 from carlib.writer import creating
@@ -49,6 +50,11 @@ class Data:
     def blocks(self, count: int, version: int = 2) -> Path:
         """A CAR of `count` raw blocks of 200 bytes, indexed if it is a CARv2."""
         return self._made(f"blocks-{count}.v{version}.car", lambda path: _write_blocks(path, count, version))
+
+    def records(self) -> Path:
+        """A CARv1 of as many dag-cbor records of about 250 bytes, as the repositories of AT Protocol hold them."""
+        count = self.sizes.few_blocks
+        return self._made(f"records-{count}.car", lambda path: _write_records(path, count))
 
     def source(self, name: str) -> Path:
         """A folder of plain files: "one" big file of pseudo-random bytes, or a "tree" of very many small ones."""
@@ -97,6 +103,26 @@ def _write_blocks(path: Path, count: int, version: int) -> None:
     with creating(path, WriteOptions(version=version, allow_duplicates=True), roots=[small_cid(0)]) as car:
         for number in range(count):
             car.put(small_cid(number), small_block(number))
+        car.finish()
+
+
+def record(number: int) -> dict[str, object]:
+    """Like a post in AT Protocol, which answers to the one before it."""
+    before = Cid.of(number.to_bytes(8, "big"), DAG_CBOR)
+    return {
+        "$type": "app.bsky.feed.post",
+        "createdAt": f"2025-01-01T00:00:{number % 60:02}.{number % 1000:03}Z",
+        "langs": ["en"],
+        "reply": {"parent": {"cid": before, "uri": f"at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/{number:013}"}},
+        "text": f"Record {number}, which says nothing that would matter to anybody.",
+    }
+
+
+def _write_records(path: Path, count: int) -> None:
+    blocks = [dagcbor.encode(record(number)) for number in range(count)]
+    with creating(path, WriteOptions(version=1), roots=[Cid.of(blocks[0], DAG_CBOR)]) as car:
+        for block in blocks:
+            car.put(Cid.of(block, DAG_CBOR), block)
         car.finish()
 
 

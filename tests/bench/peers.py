@@ -19,6 +19,7 @@ GO_CAR = "v2.17.0"  # as in gocar/go.mod
 KUBO = "0.43.0"  # as in kubo/go.mod
 IPFS_CAR = "3.1.0"
 RATARMOUNT = "1.3.0"
+LIBIPLD = "3.5.0"
 INSTALL_TIMEOUT_S = 1_200  # of which kubo takes four minutes on two cores
 
 
@@ -31,6 +32,8 @@ class Peers:
     ipfs_car: Path | None
     ratarmount: Path | None
     kubo: Path | None
+    libipld: Path | None
+    """A Python that has it."""
 
 
 def found(folder: Path) -> Peers:
@@ -83,9 +86,22 @@ def _install_ipfs_car(program: Path) -> None:
 
 
 def _install_ratarmount(program: Path) -> None:
+    _install_from_pypi(program, f"ratarmount=={RATARMOUNT}")
+
+
+def _install_libipld(program: Path) -> None:
+    _install_from_pypi(program, f"libipld=={LIBIPLD}")
+
+
+def _install_from_pypi(program: Path, package: str) -> None:
+    """In an environment of its own, complete or not there."""
     environment = program.parents[1]
-    _run([sys.executable, "-m", "venv", str(environment)], Path())
-    _run([str(environment / "bin" / "pip"), "install", "--quiet", f"ratarmount=={RATARMOUNT}"], Path())
+    try:
+        _run([sys.executable, "-m", "venv", str(environment)], Path())
+        _run([str(environment / "bin" / "pip"), "install", "--quiet", package], Path())
+    except BaseException:
+        shutil.rmtree(environment, ignore_errors=True)
+        raise
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
@@ -107,11 +123,13 @@ PROGRAMS = {
     "ipfs_car": "npm/node_modules/.bin/ipfs-car",
     "ratarmount": "ratarmount/bin/ratarmount",
     "kubo": "kubo/ipfs",
+    "libipld": "libipld/bin/python",
 }
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "go_car": ("go", _build_go_car),
     "ipfs_car": ("npm", _install_ipfs_car),
     "ratarmount": (sys.executable, _install_ratarmount),
+    "libipld": (sys.executable, _install_libipld),
     "kubo": ("go", _build_kubo),
 }
 """What a program needs to be installed, and what installs it."""

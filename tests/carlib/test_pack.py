@@ -423,3 +423,42 @@ def test_the_car_being_written_is_left_out_where_a_symlink_leads_to_it(tmp_path:
     link.symlink_to("source/out.car")
     assert pack(source, link).files == 1
     assert [one.path.name for one in pack(source, link).skipped] == ["out.car"]
+
+
+@pytest.mark.parametrize("raw_leaves", [True, False])
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 131_072, 3_000_000])
+def test_chunks_read_into_memory_that_is_used_again_come_out_as_they_went_in(
+    tmp_path: Path, size: int, raw_leaves: bool
+) -> None:
+    """Files around the length from which that is done, with chunks that are the same, and more of them than wait."""
+    profile = dataclasses.replace(CARFS, chunk_size=65_536, width=4, raw_leaves=raw_leaves)
+    data = keystream("reused", size // 2) + bytes(size - size // 2)
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).write_bytes(data)
+        data = data[::-1]
+    report, out = packed(tmp_path / "in", profile=profile)
+    assert verify(out).good
+    with ReadOnlyBlockstore.open(out) as blocks:
+        assert listed(blocks, report.root) == {b"a": data, b"b": data[::-1]}
+
+
+def test_a_file_that_grows_or_shrinks_right_after_it_was_opened_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small"
+    for content in (b"longer than it was", b""):
+        path.write_bytes(b"as it was")
+        real, changes = os.read, [content]
+
+        def read(fd: int, size: int, real=real, changes=changes) -> bytes:  # type: ignore[no-untyped-def]  # bound here
+            if changes:
+                path.write_bytes(changes.pop())
+            return real(fd, size)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(os, "read", read)
+        report, out = packed(path)
+        monkeypatch.undo()
+        assert (report.bytes, report.files) == (len(content), 1)
+        with ReadOnlyBlockstore.open(out) as blocks:
+            assert File.open(blocks, report.root).read(0, 100) == content

@@ -166,3 +166,32 @@ def test_sections_are_found_wherever_windows_end(monkeypatch: pytest.MonkeyPatch
         assert [(cid, car[data : data + size]) for cid, _, data, size in found] == [
             (cid.raw, data) for cid, data in blocks
         ]
+
+
+def test_large_sections_are_hopped_over_whatever_a_window_holds() -> None:
+    """Also those of just the length of a window: their data are not read."""
+
+    class Counting(MemorySource):
+        read = 0
+
+        def peek(self, offset: int, length: int) -> bytes:
+            self.read += length
+            return super().peek(offset, length)
+
+    for size in (100_000, (1 << 20) - 38, 1 << 20):
+        source = Counting(car_v1(many_blocks(40, size)))
+        assert len(list(Sections(source, START, source.size))) == 40
+        assert source.read < (1 << 20) + 40 * 5_000
+
+
+def test_windows_read_through_end_where_sections_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carlib.section.THROUGH_WINDOW", 8_000)
+    car = car_v1([(HELLO, bytes(size)) for size in (*range(0, 4_000, 37), 50_000, 5, 7_000, 7_000, 9_000, 1)])
+    source = MemorySource(car)
+    sections, starts = Sections(source, START, len(car)), []
+    for buffer, offset, positions, _ in sections.windows(through=True):
+        starts += [offset + position for position in positions]
+        end = offset + sections.head(buffer, positions[-1], offset).end
+        assert end <= offset + len(buffer) or len(positions) == 1
+    assert sections.position == len(car)
+    assert starts == [offset for _, offset, _, _ in Sections(source, START, len(car))]

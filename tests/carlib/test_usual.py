@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carlib import usual, varint
-from carlib.checked import CheckedBlocks
+from carlib.checked import CheckedBlock, CheckedBlocks
 from carlib.cid import DAG_PB, RAW, Cid
 from carlib.container import read_container
 from carlib.errors import CarError, HashMismatch
-from carlib.source import MemorySource
+from carlib.source import FileSource, MemorySource
 from tests.carlib.cars import BLOCKS, HELLO, V0, car_v1, many_blocks, section
 
 _sections = pytest.importorskip("carlib._sections", reason="carlib._sections was not built")
@@ -58,6 +60,8 @@ def test_every_variant_says_what_python_says(data: bytes, start: int, most: int,
     )
     for limit in (len(data), len(data) // 2):
         assert _sections.hop(data, start, limit) == usual.portable_hop(data, start, limit)
+    count, rows = _sections.entries(data, start, most, 1 << 40)
+    assert (count, rows[: 40 * count]) == usual.portable_entries(data, start, most, 1 << 40)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -94,16 +98,21 @@ def test_arguments_that_would_leave_the_buffer_are_refused() -> None:
     ):
         with pytest.raises(ValueError):
             _sections.right(*arguments)
+    for start, most in ((-1, 1), (4, 1), (0, -1)):
+        with pytest.raises(ValueError):
+            _sections.entries(b"abc", start, most, 0)
     for start, limit in ((-1, 3), (0, 4)):
         with pytest.raises(ValueError):
             _sections.hop(b"abc", start, limit)
 
 
+@pytest.mark.parametrize("in_file", [False, True])
 @pytest.mark.parametrize("portable", [False, True])
 def test_checked_blocks_find_the_same_problems_either_way(
-    portable: bool, monkeypatch: pytest.MonkeyPatch
+    portable: bool, in_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several windows, with roots to be met, wrong blocks and one whose CID is broken; position and counts too."""
+    monkeypatch.setattr("carlib.section.THROUGH_WINDOW", 300_000)
     if portable:
         monkeypatch.setattr(usual, "right", usual.portable_right)
         monkeypatch.setattr(usual, "hop", usual.portable_hop)
@@ -116,7 +125,8 @@ def test_checked_blocks_find_the_same_problems_either_way(
         if broken is not None:
             parts[broken] = parts[broken][:2] + b"\x07" + parts[broken][3:]
         data = car_v1([], roots=(root, late)) + b"".join(parts)
-        source = MemorySource(data)
+        (tmp_path / "a.car").write_bytes(data)
+        source = FileSource(tmp_path / "a.car") if in_file else MemorySource(data)
         checked = CheckedBlocks(source, read_container(source))
         absent = {root.multihash, late.multihash, Cid.of(b"never").multihash}
         found: list[CarError] = []
@@ -132,6 +142,7 @@ def test_checked_blocks_find_the_same_problems_either_way(
             assert (checked.blocks, checked.position, caught.value.offset) == (broken, at, at + 2)
             assert absent == {late.multihash, Cid.of(b"never").multihash}
         assert told == sorted(told)
+        source.close()
         if broken is None:
             assert [(type(each), each.cid) for each in found if isinstance(each, HashMismatch)] == [
                 (HashMismatch, blocks[number][0]) for number in (3, 4, 5_000, 15_000)
@@ -146,3 +157,28 @@ def test_a_car_of_very_many_roots_is_checked_like_any_other() -> None:
     absent = {cid.multihash for cid, _ in blocks}
     assert (list(checked.problems(absent)), absent, checked.blocks) == ([], set(), len(blocks))
     assert hashlib.sha256(blocks[-1][1]).digest() == blocks[-1][0].digest
+
+
+@given(st.lists(st.one_of(RIGHT, RIGHT, OTHER), max_size=20).map(b"".join))
+def test_an_iteration_over_checked_blocks_gives_what_each_section_says(data: bytes) -> None:
+    car = car_v1([]) + data
+
+    def found(checked: CheckedBlocks, one_by_one: bool) -> list[object]:
+        blocks: list[object] = []
+        try:
+            for block in checked if not one_by_one else _one_by_one(checked):
+                problem = block.problem and (type(block.problem), block.problem.offset, str(block.problem))
+                blocks.append((block.cid, block.offset, block.data_offset, bytes(block.data), problem))
+        except CarError as error:
+            blocks.append((type(error), error.offset, str(error), checked.position))
+        return blocks
+
+    source = MemorySource(car)
+    first, second = (CheckedBlocks(source, read_container(source)) for _ in range(2))
+    assert found(first, False) == found(second, True)
+
+
+def _one_by_one(checked: CheckedBlocks) -> Iterator[CheckedBlock]:
+    for buffer, base, starts, _ in checked._sections.windows(through=True):
+        for start in starts:
+            yield checked._block(buffer, start, base)

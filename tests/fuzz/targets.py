@@ -89,6 +89,9 @@ def usual_sections(data: bytes) -> None:
     absent = data[-32:] if len(data) > 64 else b""
     if usual.hop(data, start, len(data)) != usual.portable_hop(data, start, len(data)):
         raise AssertionError("hop")
+    count, rows = usual.entries(data, start, 1000, 0)
+    if (count, rows[: 40 * count]) != usual.portable_entries(data, start, 1000, 0):
+        raise AssertionError("entries")
     expected = usual.portable_right(data, start, 1000, absent)
     for variant in range(len(usual.VARIANTS)):
         if usual.variant(variant)(data, start, 1000, absent) != expected:
