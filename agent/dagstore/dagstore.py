@@ -10,8 +10,8 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -138,7 +138,7 @@ class Dagstore:
 
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncIterator[InitialiseEvent]:
+    ) -> AsyncGenerator[InitialiseEvent, None]:
         """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
         Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
@@ -148,8 +148,10 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        async for event in initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency):
-            yield event
+        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
+        async with aclosing(all_of_them) as events:
+            async for event in events:
+                yield event
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
