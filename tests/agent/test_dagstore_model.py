@@ -32,8 +32,23 @@ from tests.agent.stores import dagstore_at
 from tests.agent.test_dagstore import descriptors
 
 KEYS: Final = ("a", "b", "c")
-OPERATIONS: Final = ("register", "lazy", "wait", "initialise", "acquire", "acquire", "release", "cancel", "end", "end", "end",
-                     "break", "recover", "destroy", "report", "touch", "vanish", "return", "restart")  # fmt: skip
+OPERATIONS: Final = (
+    *(
+        "register",
+        "lazy",
+        "wait",
+        "initialise",
+        "acquire",
+        "acquire",
+        "release",
+        "cancel",
+        "end",
+        "end",
+        "end",
+        "break",
+    ),
+    *("recover", "destroy", "report", "touch", "vanish", "return", "restart"),
+)
 SETTINGS: Final = DagstoreConfig(
     recover_on_start="never", retry_attempts=0, max_concurrent_index=2, breaker_failures=0
 )
