@@ -13,6 +13,7 @@ import trio
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import IndexFacts
 from agent.workers import WorkerFailed
 
@@ -33,6 +34,7 @@ class Indexing:
     """The making of one index; cancel `scope` to stop it."""
 
     generation: int
+    name: str  # of the index file
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     done_bytes: int = 0
@@ -57,7 +59,9 @@ class Indexer:
         with indexing.scope:
             try:
                 return await self._made(key, url, indexing)
-            except (ShardError, WorkerFailed) as error:
+            except ShardError as error:
+                return Failure(error.error_class, str(error), is_of_origin(error))
+            except WorkerFailed as error:
                 return Failure(error.error_class, str(error))
             except Exception as error:
                 logger.exception("shard %s: indexing failed", key)
@@ -72,7 +76,7 @@ class Indexer:
         path = mounts.parse(url).path
         if path is None:
             raise ShardError(ErrorClass.INVALID, f"{url} has no local file")
-        name = index_files.file_name(key, indexing.generation)
+        name = indexing.name
         params = {
             "path": str(path),
             "scratch": str(index_files.scratch(self._directory, name)),
