@@ -154,7 +154,7 @@ async def test_what_is_no_fault_gives_the_bytes(server: Web, faults: str) -> Non
     assert await at(server, faults) == DATA[1000:6000]
 
 
-@pytest.mark.parametrize("faults", ["hang", "slowheaders", "trickle"])
+@pytest.mark.parametrize("faults", ["hang", "slowheaders", "trickle", "pause=3000"])
 async def test_a_server_that_takes_for_ever_is_given_up(server: Web, faults: str) -> None:
     with pytest.raises(TryLater, match=r"did not answer in|stalled: ") as raised:
         await at(server, faults, config=QUICK)
@@ -180,6 +180,37 @@ async def test_x2_connections_are_bounded_and_who_waits_too_long_is_told(server:
             ):
                 await mount.look(environment)
         assert await mount.look(environment) == expected
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a task when it has taken so many steps: at another of its awaits each time."""
+
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
+        self.task, self.scope, self.left = task, scope, step
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= task is self.task
+        if not self.left:
+            self.scope.cancel()
+
+
+async def test_d5_a_cancel_at_any_await_gives_back_what_it_took(server: Web) -> None:
+    mount = HttpMount.parse(server.url("x.car", "hops=1"))
+    async with open_environment(msgspec.structs.replace(LOCAL, connections=1)) as environment:
+        assert environment.remote is not None
+        fetcher = environment.remote.fetcher
+        assert isinstance(fetcher, PooledFetcher)
+        for step in range(1, 200):
+            instrument = CancelAt(trio.lowlevel.current_task(), scope := trio.CancelScope(), step)
+            trio.lowlevel.add_instrument(instrument)
+            with scope:
+                await read(mount, environment, 5, 200_000, await mount.look(environment))
+            trio.lowlevel.remove_instrument(instrument)
+            assert fetcher.in_use == 0
+            assert (await mount.look(environment)).size == len(DATA)  # the one connection is free
+            if not scope.cancelled_caught:
+                break
+        assert 10 < step < 199
 
 
 async def test_m1_a_failure_is_not_remembered(server: Web) -> None:

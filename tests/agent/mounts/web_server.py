@@ -11,6 +11,7 @@
 | `etag=weak`, `etag=none`, `etag=flip` | a weak validator, none at all, another one each time |
 | `dates` | no ETag, but Last-Modified, the file's own |
 | `trickle` | one byte of the body, and then another every 20 ms |
+| `pause=N` | nothing more comes after N bytes of the body |
 | `slowheaders` | likewise with the head |
 | `hang` | never answers |
 | `status=N`, `retry=TEXT` | that status, with a Retry-After |
@@ -115,13 +116,16 @@ class Handler(socketserver.StreamRequestHandler):
                 headers.append("Content-Encoding: gzip")
             self.head(status, headers, query)
             cut = int(query.get("cut", length))
+            pause = int(query.get("pause", 1 << 62))
             left = min(length, cut)
             while left:
-                data = file.read(1 if "trickle" in query else min(PIECE, left))
+                data = file.read(1 if "trickle" in query else min(PIECE, left, max(1, pause - note["sent"])))
                 if "trickle" in query:
                     time.sleep(0.02)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if "chunked" in query else data)
                 left -= len(data)
+                if note["sent"] + len(data) >= pause:
+                    self.rfile.read(1)
                 note["sent"] += len(data)
             if "chunked" in query:
                 self.wfile.write(b"0\r\n\r\n")
