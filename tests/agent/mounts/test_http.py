@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, ShardError
@@ -159,6 +160,28 @@ async def test_a_server_that_takes_for_ever_is_given_up(server: Web, faults: str
     with pytest.raises(TryLater, match=r"did not answer in|stalled: ") as raised:
         await at(server, faults, config=QUICK)
     assert raised.value.error_class is ErrorClass.BUSY
+
+
+async def test_the_least_rate_is_a_matter_of_configuration(server: Web) -> None:
+    (server.folder / "slow").write_bytes(b"thirty bytes, one every 20 ms.")
+    mount = HttpMount.parse(server.url("slow", "trickle"))
+    async with open_environment(msgspec.structs.replace(QUICK, min_rate_bytes=0)) as environment:
+        expected = await mount.look(environment)
+        assert await read(mount, environment, 0, 30, expected) == b"thirty bytes, one every 20 ms."
+    async with open_environment(QUICK) as environment:
+        with pytest.raises(TryLater, match="stalled: "):
+            await read(mount, environment, 0, 30, expected)
+
+
+async def test_a_name_that_nobody_resolves_is_given_up(autojump_clock: MockClock) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with web_of(resolve, msgspec.structs.replace(LOCAL, connect_timeout_s=600)) as environment:
+        with pytest.raises(TryLater, match=r"'silent\.test' could not be resolved in time"):
+            await HttpMount.parse("http://silent.test/").look(environment)
+    assert trio.current_time() >= 600
 
 
 async def test_x3_a_zero_is_no_limit_and_never_no_token(server: Web) -> None:

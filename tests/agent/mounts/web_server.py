@@ -42,6 +42,7 @@ PIECE = 64 << 10
 class Handler(socketserver.StreamRequestHandler):
     """One connection."""
 
+    disable_nagle_algorithm = True  # else each small answer waits 40 ms
     server: Server
 
     def handle(self) -> None:
