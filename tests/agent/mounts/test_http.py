@@ -294,6 +294,14 @@ async def test_each_request_says_which_version_it_wants_and_no_encoding(server: 
     assert fields[0]["user-agent"].startswith("carfs/")
 
 
+async def test_a_connection_that_was_closed_while_it_was_idle_is_no_fault(server: Web) -> None:
+    mount = HttpMount.parse(server.url("x.car", "tired"))
+    async with open_environment(LOCAL) as environment:
+        expected = await mount.look(environment)
+        for _ in range(3):
+            assert await read(mount, environment, 10, 10, expected) == DATA[10:20]
+
+
 async def test_connections_are_used_again(server: Web) -> None:
     mount = HttpMount.parse(server.url("x.car"))
     opened: list[str] = []
@@ -404,7 +412,8 @@ async def test_secrets_are_sent_to_their_server_and_appear_nowhere_else(
     caplog.set_level(logging.DEBUG)
     said = []
     (server.folder / "secret").write_bytes(DATA)
-    for faults in ("token=hunter2", "token=hunter2&status=503", "token=hunter2&cut=1", "token=hunter2&hang"):
+    for faults in ("token=hunter2", "token=hunter2&status=503", "token=hunter2&cut=1", "token=hunter2&hang",
+                   "token=hunter2&to=/gone%3Ftoken=hunter2"):  # fmt: skip
         url = server.url("secret", faults).replace("://", "://someone:hunter%202@")
         mount = mounts.parse(url)
         assert mount.url == url
@@ -415,7 +424,7 @@ async def test_secrets_are_sent_to_their_server_and_appear_nowhere_else(
             except ShardError as error:
                 said.append(str(error))
     assert not [line for line in [*said, caplog.text] if "hunter" in line or "someone" in line]
-    assert len(said) == 4 * 2 + 3
+    assert len(said) == 5 * 2 + 4
     sent = {line["fields"].get("authorization") for line in server.requests() if line["path"] == "/secret"}
     assert sent == {"Basic c29tZW9uZTpodW50ZXIgMg=="}
 

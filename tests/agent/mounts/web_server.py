@@ -15,6 +15,7 @@
 | `slowheaders` | likewise with the head |
 | `hang` | never answers |
 | `status=N`, `retry=TEXT` | that status, with a Retry-After |
+| `tired` | answers one request on each connection, and closes it when it has read a second |
 | `first=N` | the status N once for each path, then all is well |
 | `loop`, `to=URL`, `hops=N` | redirects to itself; there; N times to itself, then all is well |
 | `length=N` | a Content-Length that is N too big |
@@ -44,6 +45,7 @@ class Handler(socketserver.StreamRequestHandler):
 
     disable_nagle_algorithm = True  # else each small answer waits 40 ms
     server: Server
+    answered = 0
 
     def handle(self) -> None:
         try:
@@ -72,6 +74,9 @@ class Handler(socketserver.StreamRequestHandler):
     def respond(
         self, path: Path, query: dict[str, str], fields: dict[str, str], note: dict[str, Any]
     ) -> bool:
+        self.answered += 1
+        if "tired" in query and self.answered > 1:
+            return False
         if "hang" in query:
             self.rfile.read(1)
             return False
