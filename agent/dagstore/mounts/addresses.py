@@ -95,7 +95,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                 found = await self._resolve(host, port)
             except socket.gaierror as error:
                 if error.errno in _UNKNOWN_NAME:
-                    raise ShardError(ErrorClass.GONE, f"there is no host {host!r}") from error
+                    message = f"there is no host {host!r}"
+                    raise ShardError(ErrorClass.GONE, message, origin_failed=True) from error
                 raise TryLater(f"the name {host!r} cannot be resolved now: {error.strerror}") from error
         if scope.cancelled_caught or not found:
             raise TryLater(f"the name {host!r} could not be resolved in time")

@@ -100,8 +100,10 @@ class PooledFetcher:
         with trio.move_on_after(self._config.queue_timeout_s) as scope:
             await self._slots.acquire_on_behalf_of(owner)
         if scope.cancelled_caught:
+            # Not `TryLater`: it is no fault of the server.
             message = f"{url.shown}: no connection became free in {self._config.queue_timeout_s:g} s"
-            raise TryLater(f"{message} (mounts.connections is {self._config.connections})")
+            hint = f"mounts.connections is {self._config.connections}"
+            raise ShardError(ErrorClass.BUSY, f"{message} ({hint})")
         try:
             yield
         finally:
@@ -174,7 +176,8 @@ def _errors_named(url: HttpUrl) -> Iterator[None]:
     except TryLater as error:  # of the address, which does not know for which URL it was asked
         raise TryLater(f"{url.shown}: {error}") from error
     except ShardError as error:
-        raise ShardError(error.error_class, f"{url.shown}: {error}") from error
+        failed = error.failure.origin_failed
+        raise ShardError(error.error_class, f"{url.shown}: {error}", origin_failed=failed) from error
     except httpcore2.TimeoutException as error:
         raise TryLater(f"{url.shown} did not answer in time") from error
     except httpcore2.NetworkError as error:

@@ -25,6 +25,7 @@ from agent.dagstore.mounts.environment import Environment, open_environment
 from agent.dagstore.mounts.fetcher import PooledFetcher
 from agent.dagstore.mounts.probing import read
 from agent.dagstore.mounts.remote import Web as Remote
+from agent.dagstore.origins import is_of_origin
 from tests.agent.mounts.conformance import DATA, MountConformance, Subject, until
 from tests.agent.mounts.servers import Web, web_server
 
@@ -130,7 +131,9 @@ def _file(server: Web) -> None:
         ("loop", ShardError, ErrorClass.INVALID, r"redirected more than 5 times"),
         ("status=503&retry=7", TryLater, ErrorClass.BUSY, "HTTP 503"),
         ("status=429", TryLater, ErrorClass.BUSY, "HTTP 429"),
-        ("status=500", TryLater, ErrorClass.BUSY, "HTTP 500"),
+        ("status=500", ShardError, ErrorClass.BUSY, "HTTP 500"),
+        ("status=500&retry=1", TryLater, ErrorClass.BUSY, "HTTP 500"),
+        ("status=502", TryLater, ErrorClass.BUSY, "HTTP 502"),
         ("status=403", ShardError, ErrorClass.DENIED, "HTTP 403"),
         ("status=401", ShardError, ErrorClass.DENIED, "HTTP 401"),
         ("status=404", ShardError, ErrorClass.GONE, "HTTP 404"),
@@ -199,9 +202,13 @@ async def test_x2_connections_are_bounded_and_who_waits_too_long_is_told(server:
         async with mount.stream(environment, 0, len(DATA), expected) as pieces:
             await anext(pieces)
             with pytest.raises(
-                TryLater, match=r"no connection became free in 0.1 s \(mounts.connections is 1\)"
-            ):
+                ShardError, match=r"became free in 0.1 s \(mounts.connections is 1\)"
+            ) as raised:
                 await mount.look(environment)
+        assert (type(raised.value), raised.value.error_class) == (
+            ShardError,
+            ErrorClass.BUSY,
+        )  # no server's fault
         assert await mount.look(environment) == expected
 
 
@@ -382,6 +389,7 @@ async def test_a_name_that_is_not_there_is_gone_and_one_that_cannot_be_asked_for
             with pytest.raises(ShardError, match=r"nowhere\.test") as raised:
                 await HttpMount.parse("http://nowhere.test/").look(environment)
         assert raised.value.error_class is error_class
+        assert is_of_origin(raised.value)
 
 
 async def test_an_address_that_does_not_answer_does_not_keep_the_next_from_being_tried(server: Web) -> None:
