@@ -143,8 +143,8 @@ def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -
 def _text_path(url: str) -> str | None:
     """The local path behind a URL, where there is one and JSON can carry it."""
     try:
-        path = str(mounts.parse(url).path)
-        path.encode()
+        path = mounts.parse(url).path
+        str(path).encode()
     except (ShardError, UnicodeEncodeError):
         return None
-    return path
+    return None if path is None else str(path)
