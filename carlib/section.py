@@ -89,8 +89,18 @@ class Sections:
     large windows, large ones hopped over: millions of small ones a second, 2 µs a large one.
     """
 
-    def __init__(self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        start: int,
+        end: int,
+        *,
+        zero_is_end: bool = False,
+        window_bytes: int = _WIDE_WINDOW,
+    ) -> None:
+        """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched."""
         self.position = start
+        self._window_bytes = window_bytes
         self._source = source
         self._end = end
         self._zero_is_end = zero_is_end
@@ -109,7 +119,7 @@ class Sections:
 
     def windows(self) -> Iterator[Window]:
         """The same in pieces, for those that take many sections at once; the CIDs in them were not looked at yet."""
-        position, window = self.position, _WIDE_WINDOW
+        position, window = self.position, self._window_bytes
         while position < self._end:
             room = self._end - position
             buffer = self._source.peek(position, min(window, room))
@@ -126,7 +136,7 @@ class Sections:
                 raise error.located(source=self._source.name, shift=position - cursor)
             if cursor == 0:
                 return  # a zero length that ends the data
-            window = _NARROW_WINDOW if cursor - len(buffer) > _FAR else _WIDE_WINDOW
+            window = _NARROW_WINDOW if cursor - len(buffer) > _FAR else self._window_bytes
 
     def head(self, buffer: bytes, start: int, base: int) -> Head:
         """The section at ``start`` of a window at ``base``, its CID checked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,27 @@ from agent.catalogue import Catalogue, Store
 from agent.dagstore.dagstore import Dagstore, open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
-from agent.workers import WorkerFailed, tasks
+from agent.workers import Needs, WorkerFailed, tasks
 from carlib.errors import CarError
+
+
+class FromThread:
+    """A `Fetch` for a task that runs in a thread of the test."""
+
+    def __init__(self, needs: Needs | None) -> None:
+        self._needs = needs
+
+    def ensure(self, offset: int, length: int) -> None:
+        assert self._needs is not None
+        trio.from_thread.run(self._needs.ensure, offset, length)
+
+    def renew(self, offset: int, length: int) -> None:
+        assert self._needs is not None
+        trio.from_thread.run(self._needs.renew, offset, length)
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        assert self._needs is not None
+        trio.from_thread.run_sync(self._needs.hint, ranges)
 
 
 class LocalWorkers:
@@ -30,12 +49,19 @@ class LocalWorkers:
         self.gate = trio.Event()
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:
-        self.begun.append(params["path"])
+        self.begun.append(params.get("path", kind))
+        told = progress or (lambda _done, _total: None)
         try:
             await self.gate.wait()
-            return tasks.load(kind)(params, progress or (lambda _done, _total: None))
+            if needs is None:
+                return tasks.load(kind)(params, told, FromThread(None))
+            return await trio.to_thread.run_sync(tasks.load(kind), params, told, FromThread(needs))
         except trio.Cancelled:
             self.cancelled += 1
             raise
