@@ -14,7 +14,10 @@ from pathlib import Path
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.dagstore.mounts.file import FileMount
+from agent.dagstore.mounts.http import HttpMount
 from agent.dagstore.mounts.mount import DataChanged, Fingerprint, Mount, Probe, TryLater
+from agent.dagstore.mounts.s3 import S3Mount
+from agent.dagstore.mounts.urls import shown
 
 __all__ = [
     "SCHEMES",
@@ -22,11 +25,14 @@ __all__ = [
     "DataChanged",
     "FileMount",
     "Fingerprint",
+    "HttpMount",
     "Mount",
     "Probe",
+    "S3Mount",
     "TryLater",
     "parse",
     "resolve",
+    "shown",
 ]
 
 MAX_URL_BYTES = 32 * 1024
@@ -36,6 +42,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 SCHEMES: dict[str, Callable[[str], Mount]] = {
     "bytes": BytesMount.parse,
     "file": FileMount.parse,
+    "http": HttpMount.parse,
+    "https": HttpMount.parse,
+    "s3": S3Mount.parse,
 }
 OPAQUE = frozenset({"bytes"})  # nothing after the colon looks like a path
 
@@ -44,12 +53,12 @@ def parse(url: str) -> Mount:
     """The mount that a stored or given URL stands for; raises ShardError(invalid)."""
     match = _SCHEME.match(url)
     if match is None:
-        raise ShardError(ErrorClass.INVALID, f"{url!r} is not a URL")
+        raise ShardError(ErrorClass.INVALID, f"{shown(url)!r} is not a URL")
     make = SCHEMES.get(match[1].lower())
     if make is None:
         known = ", ".join(sorted(SCHEMES))
         raise ShardError(
-            ErrorClass.INVALID, f"no mount for the scheme {match[1]!r} of {url!r}; there is {known}"
+            ErrorClass.INVALID, f"no mount for the scheme {match[1]!r} of {shown(url)!r}; there is {known}"
         )
     if len(url) > MAX_URL_BYTES:
         raise ShardError(
