@@ -30,6 +30,7 @@ __all__ = [
     "Probe",
     "S3Mount",
     "TryLater",
+    "is_sealed",
     "parse",
     "resolve",
     "shown",
@@ -65,6 +66,12 @@ def parse(url: str) -> Mount:
             ErrorClass.INVALID, f"a URL of {len(url)} bytes; at most {MAX_URL_BYTES} are allowed"
         )
     return make(url)
+
+
+def is_sealed(url: str) -> bool:
+    """Whether the data can be read only after hours of unsealing; a mount that has no `is_sealed` knows of no such
+    thing. Raises ShardError(invalid)."""
+    return bool(getattr(parse(url), "is_sealed", False))
 
 
 def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:
