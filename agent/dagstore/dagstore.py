@@ -11,7 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +54,7 @@ from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
-from agent.dagstore.transients import GcResult, Settings, Statistics, Transients, open_transients
+from agent.dagstore.transients import GcResult, Settings, Statistics, Transient, Transients, open_transients
 from agent.dagstore.transients import Limits as Room
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class Dagstore:
             return self._record(shard)
         access = await self._environment.threads.run(mount.origin, partial(mount.access, self._environment))
         if access is None:
-            async with self._transients.use(row.key, self._sources(row), row.index.fingerprint) as transient:
+            async with self._transient(shard) as transient:
                 access = transient.access
         return msgspec.structs.replace(self._record(shard), access=access)
 
@@ -211,18 +211,27 @@ class Dagstore:
         """Returns when these bytes of a remote shard are in its transient; with `again`, what is there of them is wrong
         and is fetched once more. Raises ShardError: what the mount raises, no-space, busy (there is no index yet)."""
         shard = self._shard(key)
-        row = shard.row
-        if mounts.parse(source_url(row)).path is not None:
-            raise ShardError(ErrorClass.INVALID, f"the data of shard {key!r} are local", key=key)
-        if row.index is None:
-            raise _unexpected("fetch", shard, ShardState.AVAILABLE)
         try:
-            async with self._transients.use(key, self._sources(row), row.index.fingerprint) as transient:
+            async with self._transient(shard) as transient:
                 await (transient.renew if again else transient.ensure)(offset, length)
         except ShardError as error:
             if error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE):
                 self._nursery.start_soon(self._look_soon, shard)  # is it that the data have changed, or gone?
             raise
+
+    async def want_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begins to fetch bytes of a remote shard that will be asked for soon, each an offset and a length."""
+        async with self._transient(self._shard(key)) as transient:
+            transient.hint(ranges)
+
+    def _transient(self, shard: Shard) -> AbstractAsyncContextManager[Transient]:
+        row = shard.row
+        if mounts.parse(source_url(row)).path is not None:
+            message = f"the data of shard {row.key!r} are local: there is nothing to fetch"
+            raise ShardError(ErrorClass.INVALID, message, key=row.key)
+        if row.index is None:
+            raise _unexpected("fetch", shard, ShardState.AVAILABLE)
+        return self._transients.use(row.key, self._sources(row), row.index.fingerprint)
 
     async def _look_soon(self, shard: Shard) -> None:
         try:
