@@ -80,12 +80,6 @@ class Remotes:
         except ShardError as error:
             logger.warning("%s; it is removed at the next start", error)
 
-    async def trim(self, interval_s: float) -> None:
-        """Looks now and then whether transients take too much; 0: never."""
-        while interval_s:
-            await trio.sleep(interval_s)
-            await self._transients.trim()
-
     def _transient(self, row: ShardRow) -> AbstractAsyncContextManager[Transient]:
         sources = [mounts.parse(url) for url in (source_url(row), *row.replicas)]
         if sources[0].path is not None:
