@@ -84,6 +84,7 @@ async def run(
                     workers=pool,
                     hub=hub,
                     index_directory=repository.indices,
+                    transients_directory=repository.transients,
                     settings=config.dagstore,
                     environment=environment,
                 )

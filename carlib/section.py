@@ -95,8 +95,18 @@ class Sections:
     large windows, large ones hopped over: millions of small ones a second, 2 µs a large one.
     """
 
-    def __init__(self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        start: int,
+        end: int,
+        *,
+        zero_is_end: bool = False,
+        window_bytes: int = _WIDE_WINDOW,
+    ) -> None:
+        """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched."""
         self.position = start
+        self._window_bytes = window_bytes
         self._source = source
         self._end = end
         self._zero_is_end = zero_is_end
@@ -120,7 +130,7 @@ class Sections:
         ``through``: the data are wanted too, so windows are large and end where sections do, but for a section that
         alone is larger than a window.  ``buffers``, of :data:`THROUGH_WINDOW` bytes, are what a file is then read into.
         """
-        wide = THROUGH_WINDOW if through else _WIDE_WINDOW
+        wide = THROUGH_WINDOW if through else self._window_bytes
         position, window = self.position, wide
         while position < self._end:
             room = self._end - position

@@ -45,12 +45,14 @@ from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins
 from agent.dagstore.records import ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
+from agent.dagstore.remotes import Remotes, settings_of
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
 from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
+from agent.dagstore.transients import Statistics, Transients, open_transients
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +80,17 @@ class Dagstore:
         index_directory: Path,
         settings: DagstoreConfig,
         environment: Environment,
+        transients: Transients,
+        origins: Origins,
         chance: Callable[[], float],
     ) -> None:
         self._nursery = nursery
         self._store = store
         self._index_directory = index_directory
         self._settings = settings
-        self._indexer = Indexer(workers, index_directory)
-        self._origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
+        self._transients = transients
+        self._indexer = Indexer(workers, index_directory, transients, environment, origins)
+        self._origins = origins
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
@@ -98,10 +103,12 @@ class Dagstore:
             self._steps, store, self._shards, Inspector(index_directory, environment), self._origins,
             # X-3: 0 is no limit, and not a limit that nobody passes.
             trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf),
+            transients,
         )  # fmt: skip
+        self._remotes = Remotes(nursery, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self._stopping = False
-        self.collector: Collector | None = None  # set by whoever has one, before it is needed
+        self.collector: Collector | None = transients
 
     # What callers ask for
 
@@ -178,10 +185,24 @@ class Dagstore:
                 self._steps.apply(shard, Recover(None, "somebody needs it"))
         await self._steps.ask(shard, Acquire)
         try:
-            return self._record(shard)
-        except ShardError:
+            access = await self._remotes.access(shard)
+            record = self._record(shard)
+            return record if access is None else msgspec.structs.replace(record, access=access)
+        except (ShardError, trio.Cancelled):
             self._steps.apply(shard, Release())
             raise
+
+    async def fetch_range(self, key: str, offset: int, length: int, *, again: bool = False) -> None:
+        """See `Remotes.fetch_range`."""
+        await self._remotes.fetch_range(self._shard(key), offset, length, again=again)
+
+    async def want_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """See `Remotes.want_ranges`."""
+        await self._remotes.want_ranges(self._shard(key), ranges)
+
+    def transients(self) -> Statistics:
+        """What local copies of remote data take."""
+        return self._transients.statistics()
 
     def release(self, key: str) -> None:
         """Gives one reference back."""
@@ -213,6 +234,8 @@ class Dagstore:
                 await self._indexer.discard(index.name)
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
+        if key not in self._shards:  # else it was registered anew meanwhile
+            await self._remotes.discard(key)
 
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
@@ -286,6 +309,7 @@ class Dagstore:
         # Before any work begins, since it removes what is being made.
         await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
         del wanted
+        await self._transients.start(self._shards)
         cut_short = (shard for shard in list(self._shards.values()) if shard.life.state in INDEXING_STATES)
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
@@ -346,7 +370,8 @@ class Dagstore:
         return shard
 
     def _record(self, shard: Shard) -> ShardRecord:
-        return record_of(shard.row, shard.life, self._store.history(shard.key), self._index_directory)
+        history = self._store.history(shard.key)
+        return record_of(shard.row, shard.life, history, self._index_directory, self._transients.access_for)
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:
@@ -360,13 +385,28 @@ async def open_dagstore(
     workers: Workers,
     hub: Hub,
     index_directory: Path,
+    transients_directory: Path | None = None,
     settings: DagstoreConfig | None = None,
     environment: Environment | None = None,
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries."""
-    async with trio.open_nursery() as nursery:
-        means = (settings or DagstoreConfig(), environment or Environment(), chance)
+    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries. Without a
+    `transients_directory` it is the one beside that of indices."""
+    settings, environment = settings or DagstoreConfig(), environment or Environment()
+    origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
+    directory = transients_directory or index_directory.with_name("transients")
+    directory.mkdir(exist_ok=True)
+
+    def in_use(key: str) -> bool:
+        return not dagstore.idle(key)
+
+    async with (
+        open_transients(
+            directory, environment, settings_of(settings), visits=origins, in_use=in_use
+        ) as transients,
+        trio.open_nursery() as nursery,
+    ):
+        means = (settings, environment, transients, origins, chance)
         dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
         await dagstore.start()
         yield dagstore

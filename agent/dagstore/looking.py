@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import trio
 
 from agent.catalogue import Store
+from agent.dagstore import mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.inspection import Inspector
@@ -24,6 +25,7 @@ from agent.dagstore.origins import Origins, is_of_origin
 from agent.dagstore.records import ShardRow, source_url
 from agent.dagstore.shards import Shard
 from agent.dagstore.steps import Steps
+from agent.dagstore.transients import Transients
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Looks:
         inspector: Inspector,
         origins: Origins,
         calls: trio.CapacityLimiter,
+        transients: Transients,
     ) -> None:
         self._steps = steps
         self._store = store
@@ -52,6 +55,7 @@ class Looks:
         self._inspector = inspector
         self._origins = origins
         self._calls = calls
+        self._transients = transients
 
     async def at(self, shard: Shard) -> None:
         """Looks at the data and the index of a shard that has one, and moves it on if they are not what they were.
@@ -127,6 +131,9 @@ class Looks:
         """
         assert row.index is not None
         url = source_url(row)
+        is_kept = self._transients.size_of(row.key) > 0 and mounts.parse(url).path is None
+        if is_kept and self._transients.is_whole(row.key, row.index.fingerprint):
+            return self._inspector.index_difference(row.index)
         try:
             async with self._calls:
                 with self._origins.visited(url) as visit:
@@ -134,6 +141,9 @@ class Looks:
                     visit.came_out(None)
                     return difference
         except ShardError as error:
+            if is_kept and (is_of_origin(error) or error.error_class is ErrorClass.BUSY):
+                # What was fetched can be read, and what was not is an error of whoever asks for it.
+                return self._inspector.index_difference(row.index)
             if error.error_class is ErrorClass.BUSY:
                 raise
             return Failure(error.error_class, str(error), is_of_origin(error))

@@ -189,6 +189,29 @@ class LeaseParams(_Params, frozen=True):
     key: str
 
 
+class RangeParams(_Params, frozen=True):
+    """`Again`: what is there of these bytes does not match, so they are fetched once more."""
+
+    session: str
+    key: str
+    offset: int
+    length: int
+    again: bool = False
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Bytes of a shard's data."""
+
+    offset: int
+    length: int
+
+
+class RangesParams(_Params, frozen=True):
+    session: str
+    key: str
+    ranges: tuple[Range, ...]
+
+
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
     """Lotus' DagstoreShardInfo."""
 
@@ -288,6 +311,21 @@ async def acquire_shard(services: Services, params: LeaseParams) -> ShardRecord:
 @method("Carfs.ReleaseShard", Permission.READ)
 async def release_shard(services: Services, params: LeaseParams) -> bool:
     return services.leases.release(params.session, params.key)
+
+
+@method("Carfs.FetchRange", Permission.READ)
+async def fetch_range(services: Services, params: RangeParams) -> None:
+    """Answered when the bytes are in the transient of a shard that the session holds."""
+    await services.leases.fetch_range(
+        params.session, params.key, params.offset, params.length, again=params.again
+    )
+
+
+@method("Carfs.WantRanges", Permission.READ)
+async def want_ranges(services: Services, params: RangesParams) -> None:
+    """Answered at once: these bytes will be asked for soon."""
+    ranges = [(one.offset, one.length) for one in params.ranges]
+    await services.leases.want_ranges(params.session, params.key, ranges)
 
 
 @method("Carfs.Status", Permission.READ)

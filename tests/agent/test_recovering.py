@@ -14,7 +14,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.retries import POLICIES
 from agent.dagstore.settings import DagstoreConfig
-from agent.workers import WorkerFailed
+from agent.workers import Needs, WorkerFailed
 from tests.agent.cars import write_broken_car, write_car
 from tests.agent.stores import LocalWorkers, dagstore_at, register
 from tests.agent.test_dagstore import AVAILABLE, ERRORED, INITIALIZING, NEW, RECOVERING, SERVING, failure_of
@@ -38,12 +38,16 @@ class Failing(LocalWorkers):
         self.classes = list(classes)
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:
         if self.classes:
             self.begun.append(params["path"])
             raise WorkerFailed(self.classes.pop(0), "as told")
-        return await super().run(kind, params, progress)
+        return await super().run(kind, params, progress, needs)
 
 
 async def errored(dagstore: Dagstore, key: str, path: Path) -> None:
@@ -236,12 +240,16 @@ class DeadOrigin(LocalWorkers):
         self.asked = 0
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:
         self.asked += 1
         if self.is_dead:
             raise ShardError(ErrorClass.GONE, "the disk does not answer", origin_failed=True)
-        return await super().run(kind, params, progress)
+        return await super().run(kind, params, progress, needs)
 
 
 async def test_an_origin_that_fails_as_a_whole_is_left_alone_and_others_are_not(
