@@ -7,7 +7,6 @@ index is made in the folder `scratch` and appears as `out` complete and on disk,
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -69,13 +68,15 @@ def _report(source: ByteSource, out: Path, progress: Progress) -> IndexReport:
 
 @contextmanager
 def _making(scratch: Path, out: Path, data: str) -> Iterator[None]:
-    """Names the file in errors of a read or a write; the first is about the data, a full disk about the index."""
+    """Names in errors what the operator knows: the data, or the folder of indices."""
     scratch.mkdir(exist_ok=True)
     try:
         yield
     except OSError as error:
         if error.filename is None:
-            error.filename = str(out.parent if error.errno in (errno.ENOSPC, errno.EDQUOT) else data)
+            error.filename = data
+        elif str(error.filename).startswith(str(scratch)):  # of a file that nobody has heard of
+            error.filename = str(out.parent)
         raise
 
 

@@ -82,12 +82,16 @@ def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Pat
     assert raised.value.error_class is ErrorClass.BUSY
 
 
-@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, "indices"), (errno.EIO, "x.car")])
+@pytest.mark.parametrize(
+    ("number", "of", "named"), [(errno.ENOSPC, None, "indices"), (errno.EIO, "x.car", "x.car")]
+)
 def test_an_error_of_the_system_names_the_file_system_that_it_is_about(
-    tmp_path: Path, number: int, named: str
+    tmp_path: Path, number: int, of: str | None, named: str
 ) -> None:
+    """Of a write, which has no name, and of a read, which a source has named."""
+
     def fail(_done: int, _total: int) -> None:
-        raise OSError(number, os.strerror(number))  # as write(2) and read(2) do
+        raise OSError(number, os.strerror(number), None if of is None else str(tmp_path / of))
 
     (tmp_path / "indices").mkdir()
     params = task(tmp_path, write_car(tmp_path / "x.car")) | {"out": str(tmp_path / "indices" / "out.idx")}
