@@ -68,6 +68,10 @@ class Repository:
         return self.path / "dagstore" / "index"
 
     @property
+    def inverted(self) -> Path:
+        return self.path / "dagstore" / "inverted"
+
+    @property
     def transients(self) -> Path:
         return self.path / "dagstore" / "transients"
 
@@ -76,7 +80,7 @@ class Repository:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
-            for directory in (self.indices, self.transients):
+            for directory in (self.indices, self.inverted, self.transients):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

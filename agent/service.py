@@ -72,8 +72,17 @@ async def run(
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
+            # Of its own, so that a new shard is found at once although others are being indexed for hours.
+            inverting = open_pool(limit=1, idle_timeout_s=config.workers.idle_timeout_s)
             dagstore = await stack.enter_async_context(
-                open_dagstore(store=store, workers=pool, hub=hub, index_directory=repository.indices)
+                open_dagstore(
+                    store=store,
+                    workers=pool,
+                    hub=hub,
+                    index_directory=repository.indices,
+                    inverted_directory=repository.inverted,
+                    inverting=await stack.enter_async_context(inverting),
+                )
             )
             services = Services(
                 dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()

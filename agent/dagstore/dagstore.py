@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
 from agent.dagstore.inspection import Inspector
+from agent.dagstore.inverted import InvertedIndex, ShardIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     Acquire,
@@ -36,6 +37,7 @@ from agent.dagstore.lifecycle import (
     ShardState,
 )
 from agent.dagstore.records import (
+    IndexFacts,
     ShardRecord,
     ShardRow,
     Transition,
@@ -45,6 +47,7 @@ from agent.dagstore.records import (
     record_of,
 )
 from agent.dagstore.steps import Shard, Steps
+from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,14 @@ class Dagstore:
     """All shards; get one from `open_dagstore`."""
 
     def __init__(
-        self, nursery: trio.Nursery, store: Store, workers: Workers, hub: Hub, index_directory: Path
+        self,
+        nursery: trio.Nursery,
+        store: Store,
+        workers: Workers,
+        hub: Hub,
+        index_directory: Path,
+        inverted_directory: Path,
+        inverting: Workers,
     ) -> None:
         self._nursery = nursery
         self._store = store
@@ -77,7 +87,8 @@ class Dagstore:
         self._indexer = Indexer(workers, index_directory)
         self._inspector = Inspector(index_directory)
         self._shards: dict[str, Shard] = {}
-        self._steps = Steps(nursery, store, hub, self._indexer, self._shards)
+        self.inverted = InvertedIndex(inverted_directory, inverting, self._indices, self._index_damaged)
+        self._steps = Steps(nursery, store, hub, self._indexer, self._shards, self._index_changed)
         self._stopping = False
 
     # What callers ask for
@@ -158,6 +169,15 @@ class Dagstore:
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
 
+    async def lookup(self, cid: Cid) -> list[str]:
+        """The keys of the shards that hold the block, in no order; of shards that were indexed a moment ago only if
+        no other has it.
+
+        Raises ShardError(busy) if none is known and the inverted index is not complete.
+        """
+        self._refuse_if_stopping()
+        return [] if cid.is_identity else await self.inverted.find(cid.multihash)
+
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
         shard = self._shards.get(key)
@@ -172,6 +192,10 @@ class Dagstore:
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
         return [(key, shard.life) for key, shard in sorted(self._shards.items())]
+
+    def lives_of(self, keys: Iterable[str]) -> list[tuple[str, Life]]:
+        """Those of `keys` that there are (still), and where each is in its life."""
+        return [(key, self._shards[key].life) for key in keys if key in self._shards]
 
     def counts(self) -> dict[str, int]:
         """How many shards are in which state; states without shards are left out."""
@@ -203,10 +227,13 @@ class Dagstore:
             shard = self._shards[row.key] = Shard(row, life_of(row))
             self._steps.settle(shard, Restarted())
             facts = row.index
-            if shard.life.state in INDEXED_STATES and (
-                facts is None or present.get(facts.name) != facts.size
-            ):
+            if shard.life.state not in INDEXED_STATES:
+                continue
+            if facts is None or present.get(facts.name) != facts.size:
                 self._steps.settle(shard, Changed("its index file is missing or has another size"))
+            elif facts.format != index_files.FORMAT:
+                self._steps.settle(shard, Changed("its index is of an older version"))
+        self._nursery.start_soon(self.inverted.run)
         self._nursery.start_soon(self._look_at_all)
         logger.info("%d shards: %s", len(rows), self.counts() or "none")
 
@@ -254,6 +281,28 @@ class Dagstore:
         elif _may_come_back(now) and event is None:
             self._steps.settle(shard, Returned(now.generation))
 
+    # The inverted index, which is derived from the indices of all shards
+
+    def _indices(self) -> Iterator[ShardIndex]:
+        for key, shard in self._shards.items():
+            if shard.row.index is not None:
+                yield self._index_of(key, shard.row.index)
+
+    def _index_of(self, key: str, facts: IndexFacts) -> ShardIndex:
+        generation, path = index_files.generation_of(facts.name), self._index_directory / facts.name
+        return ShardIndex(key, generation, facts.checksum, path, facts.blocks)
+
+    def _index_changed(self, key: str, facts: IndexFacts | None) -> None:
+        if facts is None:
+            self.inverted.remove(key)
+        else:
+            self.inverted.add(self._index_of(key, facts))
+
+    def _index_damaged(self, key: str, why: str) -> None:
+        shard = self._shards.get(key)
+        if shard is not None and shard.life.state in INDEXED_STATES:
+            self._steps.settle(shard, Changed(why))
+
     # Common to several of the above
 
     def _shard(self, key: str) -> Shard:
@@ -273,11 +322,23 @@ class Dagstore:
 
 @asynccontextmanager
 async def open_dagstore(
-    *, store: Store, workers: Workers, hub: Hub, index_directory: Path
+    *,
+    store: Store,
+    workers: Workers,
+    hub: Hub,
+    index_directory: Path,
+    inverted_directory: Path | None = None,
+    inverting: Workers | None = None,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block."""
+    """The dagstore over what `store` holds, for the time of the block.
+
+    `inverting` works for the inverted index: others than `workers`, since these may all be busy for hours.
+    """
     async with trio.open_nursery() as nursery:
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory)
+        inverted_directory = inverted_directory or index_directory.parent / "inverted"
+        dagstore = Dagstore(
+            nursery, store, workers, hub, index_directory, inverted_directory, inverting or workers
+        )
         await dagstore.start()
         yield dagstore
         dagstore.stop()

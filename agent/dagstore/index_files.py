@@ -31,6 +31,11 @@ def file_name(key: str, generation: int) -> str:
     return f"{base64.b32encode(digest).decode().rstrip('=').lower()}.{generation}.idx"
 
 
+def generation_of(name: str) -> int:
+    """The generation in a name that `file_name` gave."""
+    return int(name.split(".")[1])
+
+
 def scratch(directory: Path, name: str) -> Path:
     """The folder in which the index `name` is made."""
     return directory / _BUILDING / name

@@ -7,6 +7,7 @@ told, and what an event stream said, is on disk.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -61,9 +62,17 @@ class Steps:
     """Applies events to shards; `shards` are those that exist, and lose the ones that are destroyed."""
 
     def __init__(
-        self, nursery: trio.Nursery, store: Store, hub: Hub, indexer: Indexer, shards: dict[str, Shard]
+        self,
+        nursery: trio.Nursery,
+        store: Store,
+        hub: Hub,
+        indexer: Indexer,
+        shards: dict[str, Shard],
+        index_changed: Callable[[str, IndexFacts | None], None] = lambda _key, _facts: None,
     ) -> None:
+        """`index_changed` is told the key of each shard that has another index than before, or none any more."""
         self.waiters = Waiters()
+        self._index_changed = index_changed
         self._nursery = nursery
         self._store = store
         self._hub = hub
@@ -104,8 +113,10 @@ class Steps:
         for effect in effects:
             self._make_durable(row, effect)
         shard.row = row
-        if previous is not None and row.index != previous:
-            self._nursery.start_soon(self._indexer.discard, previous.name)
+        if row.index != previous:
+            self._index_changed(row.key, row.index)
+            if previous is not None:
+                self._nursery.start_soon(self._indexer.discard, previous.name)
         self._move(shard, life, effects)
 
     def settle(self, shard: Shard, event: Event, index: IndexFacts | None = None) -> None:
@@ -143,6 +154,7 @@ class Steps:
                 shard.indexing.scope.cancel()
             case Forget():
                 del self._shards[shard.row.key]
+                self._index_changed(shard.row.key, None)
             case Grant(waiter):
                 self.waiters.grant(waiter)
             case Answer(waiter, failure):

@@ -60,6 +60,7 @@ async def dagstore_at(
             workers=workers or LocalWorkers(),
             hub=hub or Hub(buffer=100),
             index_directory=indices,
+            inverting=LocalWorkers(),
         ) as dagstore:
             yield dagstore
 

@@ -53,7 +53,7 @@ class SourceFailed(Exception):
     """One of the sources is not what it should be; `source` is its place among them, `error` what is wrong."""
 
     def __init__(self, source: int, error: CarError | OSError) -> None:
-        super().__init__(str(error))
+        super().__init__((error.strerror if isinstance(error, OSError) else None) or str(error))
         self.source = source
         self.error = error
 

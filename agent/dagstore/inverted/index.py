@@ -80,7 +80,7 @@ class _Task:
 
 
 class InvertedIndex:
-    """Multihash → keys of shards; `start` once, then `run` for as long as it lives."""
+    """Multihash → keys of shards; whoever owns it has `run` at work for as long as it lives."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class InvertedIndex:
         self._pending: dict[str, ShardIndex] = {}
         self._tables: dict[tuple[int, int], tuple[Table, ...]] = {}
         self._sha2_256: tuple[Table, ...] = ()
-        self._started = False
         self._problem = ""
         self._most = MAX_BATCH
+        self._ready = trio.Event()  # what is on disk was looked at
         self._writing = trio.Lock()
         self._work = trio.Event()
         self._settled = trio.Event()
@@ -148,12 +148,12 @@ class InvertedIndex:
     @property
     def complete(self) -> bool:
         """Whether all shards that are to be in are."""
-        return self._started and not self._pending
+        return self._ready.is_set() and not self._pending
 
-    def add(self, key: str, generation: int, index_path: Path, checksum: str = "", entries: int = 0) -> None:
+    def add(self, shard: ShardIndex) -> None:
         """Takes a shard in, in place of what was in under its key; look-ups see it a moment later. Never waits."""
-        self._drop(key)
-        self._pending[key] = ShardIndex(key, generation, checksum, index_path, entries)
+        self._drop(shard.key)
+        self._pending[shard.key] = shard
         self._wake()
 
     def remove(self, key: str) -> None:
@@ -184,6 +184,7 @@ class InvertedIndex:
 
         Raises OSError if the old index cannot be given up; it stays then.
         """
+        await self._ready.wait()
         async with self._writing:
             await self._write(Manifest(generation=self._manifest.generation + 1))
             self._segments, self._places = {}, {}
@@ -202,6 +203,7 @@ class InvertedIndex:
 
         Reads everything, in a worker. Raises WorkerFailed.
         """
+        await self._ready.wait()
         segments = list(self._segments.values())
         places = {segment: place for place, segment in enumerate(segments)}
         shards = []
@@ -219,7 +221,7 @@ class InvertedIndex:
 
     # Start
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Takes over what is on disk as far as it is whole and is what `shards` says; the rest is pending then."""
         segments = await trio.to_thread.run_sync(self._opened)
         wanted = {shard.key: shard for shard in self._shards()}
@@ -229,8 +231,8 @@ class InvertedIndex:
                 shard = wanted.get(member.key)
                 if shard is not None and _is_of(member, shard):
                     self._place(segment, number, wanted.pop(member.key).key)
-        self._pending = wanted | self._pending
-        self._started = True
+        self._pending = wanted
+        self._ready.set()
         self._retable()
         self._wake()
         if not self._pending:
@@ -262,7 +264,15 @@ class InvertedIndex:
     # The work
 
     async def run(self) -> None:
-        """Takes in what is pending and merges, until cancelled; whatever fails is said once and tried again."""
+        """Opens what is on disk, then takes in what is pending and merges, until cancelled; whatever fails is said once
+        and tried again."""
+        while not self._ready.is_set():
+            try:
+                async with self._writing:
+                    await self._start()
+            except OSError as error:
+                self._complain(f"{self._directory}: {error.strerror}")
+                await trio.sleep(LAST_RETRY_S)
         retry_s = FIRST_RETRY_S
         while True:
             async with self._writing:
@@ -296,8 +306,6 @@ class InvertedIndex:
 
     def _next(self) -> _Task | None:
         """What is to be done now, if anything."""
-        if not self._started:
-            return None
         batch: list[ShardIndex] = []
         entries = 0
         for shard in islice(self._pending.values(), self._most):

@@ -73,10 +73,6 @@ class Shards:
         return {key for key, held in self.multihashes.items() if raw in held}
 
 
-def add(inverted: InvertedIndex, shard: ShardIndex) -> None:
-    inverted.add(shard.key, shard.generation, shard.path, shard.checksum, shard.entries)
-
-
 @asynccontextmanager
 async def inverted_at(
     shards: Shards, directory: Path, workers: LocalWorkers | None = None
@@ -84,7 +80,6 @@ async def inverted_at(
     """The index in `directory`, at work; open it again there for what a restart would find."""
     inverted = InvertedIndex(directory, workers or LocalWorkers(), shards, shards.note_damage)
     async with trio.open_nursery() as nursery:
-        await inverted.start()
         nursery.start_soon(inverted.run)
         yield inverted
         nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dagstore.inverted import index
-from tests.agent.inverted.indices import Shards, add, assert_answers, inverted_at, multihash, settled
+from tests.agent.inverted.indices import Shards, assert_answers, inverted_at, multihash, settled
 from tests.agent.stores import LocalWorkers
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -39,7 +39,7 @@ async def live(folder: Path, runs: list[tuple[list[Step], str]]) -> None:
             for what, key, multihashes in steps:
                 match what:
                     case "add":
-                        add(inverted, shards.put(key, multihashes))
+                        inverted.add(shards.put(key, multihashes))
                     case "remove" if key in shards.indices:
                         shards.drop(key)
                         inverted.remove(key)
@@ -59,6 +59,7 @@ async def live(folder: Path, runs: list[tuple[list[Step], str]]) -> None:
 
 
 def spoil(folder: Path, damage: str) -> None:
+    folder.mkdir(exist_ok=True)
     segments = sorted(folder.glob("*.segment"))
     match damage:
         case "manifest gone":
