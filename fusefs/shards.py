@@ -14,7 +14,7 @@ from fusefs.waits import Waits
 
 
 class Shards:
-    """Shard directories by name; used from the event loop only."""
+    """Shard directories by name; used from the event loop only, but for `get`."""
 
     def __init__(self, catalogue: Catalogue, stores: Stores, waits: Waits) -> None:
         self._stores = stores
@@ -30,6 +30,11 @@ class Shards:
         if not self._sorted:
             self._folders, self._sorted = dict(sorted(self._folders.items())), True
         return self._folders
+
+    def get(self, key: str) -> Shard | None:
+        """The shard with this key, if it is here; from any thread."""
+        folder = self._folders.get(names.shown(key.encode()))
+        return folder.shard if folder is not None and folder.shard.key == key else None
 
     def all(self) -> list[Shard]:
         return [folder.shard for folder in self._folders.values()]

@@ -41,6 +41,8 @@ FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 300.0
 WAIT_S: Final = 5.0
 """How long a look-up that finds nothing waits for shards that are being taken in."""
+HIT_WAIT_S: Final = 0.5
+"""How long one that finds something waits for others that may have it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class InvertedIndex:
         self._ready = trio.Event()  # what is on disk was looked at
         self._writing = trio.Lock()
         self._work = trio.Event()
-        self._settled = trio.Event()
+        self._moved = trio.Event()
 
     # What callers ask for
 
@@ -128,22 +130,28 @@ class InvertedIndex:
         return [self.lookup(multihash) for multihash in multihashes]
 
     async def find(self, multihash: bytes, *, timeout_s: float = WAIT_S) -> list[str]:
-        """The same, and if nothing is found while shards are being taken in, what there is once they are.
+        """The same, with those shards that were on their way in when it was called; if some of them take long, what is
+        found without them.
 
-        Raises ShardError(busy) if they are not within `timeout_s`: then nobody knows yet.
+        Raises ShardError(busy) if nothing is found without them within `timeout_s`: then nobody knows yet.
         """
-        keys = self.lookup(multihash)
-        if keys or self.complete:
-            return keys
+        if self.complete:
+            return self.lookup(multihash)
         with trio.move_on_after(timeout_s):
-            while not self.complete:
-                await self._settled.wait()
+            await self._ready.wait()
+        awaited = list(self._pending.values())
+        with trio.move_on_after(HIT_WAIT_S if self.lookup(multihash) else timeout_s):
+            while self._awaits_one_of(awaited):
+                await self._moved.wait()
         keys = self.lookup(multihash)
-        if not keys and not self.complete:
+        if not keys and (not self._ready.is_set() or self._awaits_one_of(awaited)):
             why = f": {self._problem}" if self._problem else "; try again later"
             message = f"not found yet, and {len(self._pending)} shards are not in the inverted index yet{why}"
             raise ShardError(ErrorClass.BUSY, message)
         return keys
+
+    def _awaits_one_of(self, shards: list[ShardIndex]) -> bool:
+        return any(self._pending.get(one.key) is one for one in shards)
 
     @property
     def complete(self) -> bool:
@@ -159,8 +167,7 @@ class InvertedIndex:
     def remove(self, key: str) -> None:
         """From now on no look-up gives this key; harmless if it was not in."""
         self._drop(key)
-        if not self._pending:
-            self._settle()
+        self._move()
         self._wake()
 
     def __contains__(self, key: str) -> bool:
@@ -196,7 +203,7 @@ class InvertedIndex:
     async def wait_complete(self) -> None:
         """Returns once all shards that are to be in are; the caller says how long that may take."""
         while not self.complete:
-            await self._settled.wait()
+            await self._moved.wait()
 
     async def check(self, progress: Callable[[int, int], None] | None = None) -> list[tuple[str | None, str]]:
         """Compares with the index files of all shards that are in: the key (None: a whole segment) and what is wrong.
@@ -235,8 +242,7 @@ class InvertedIndex:
         self._ready.set()
         self._retable()
         self._wake()
-        if not self._pending:
-            self._settle()
+        self._move()
         found = self.statistics()
         logger.info(
             "inverted index: %d entries of %d shards, %d shards to take in",
@@ -386,8 +392,7 @@ class InvertedIndex:
         if lost:
             self._take_again(lost)
         self._report({shard.key: shard for shard in task.batch}, failed)
-        if not self._pending:
-            self._settle()
+        self._move()
 
     def _is_current(self, key: str, origin: tuple[Segment, int] | ShardIndex) -> bool:
         if isinstance(origin, ShardIndex):
@@ -448,9 +453,10 @@ class InvertedIndex:
     def _wake(self) -> None:
         self._work.set()
 
-    def _settle(self) -> None:
-        self._settled.set()
-        self._settled = trio.Event()
+    def _move(self) -> None:
+        """Wakes whoever waits for shards to be in."""
+        self._moved.set()
+        self._moved = trio.Event()
 
     def _complain(self, why: str) -> None:
         if why != self._problem:
