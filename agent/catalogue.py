@@ -6,33 +6,57 @@ that between two awaits memory and disk say the same. Whatever returned is on di
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.lifecycle import ShardState
-from agent.dagstore.records import HISTORY_KEPT, IndexFacts, ShardRow, Transition
+from agent.dagstore.lifecycle import Life, ShardState
+from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
 
 
 class Store(Protocol):
     """Where the dagstore keeps its shards; everything is durable when it returns. Raises ShardError (no-space, …)."""
 
     def shards(self) -> list[ShardRow]:
-        """All shards, sorted by key."""
+        """All shards, sorted by key; for few, since each takes a kilobyte."""
+
+    def lives(self) -> Iterator[tuple[str, Life]]:
+        """All shards, sorted by key, and where each is in its life."""
+
+    def index_names(self) -> Iterator[str]:
+        """The index files that shards have."""
+
+    def row(self, key: str) -> ShardRow | None:
+        """One shard."""
+
+    def rows_after(self, key: str, limit: int) -> list[ShardRow]:
+        """Up to `limit` shards whose keys come after `key`, sorted by key."""
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         """Inserts or replaces the shard and adds a line to its history, in one transaction."""
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        """Likewise for several shards: all or none."""
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        """Likewise for shards that are not there yet; the one call that may be made in a thread, beside all others,
+        which wait for it if they write."""
 
     def delete(self, key: str) -> None:
         """Removes the shard and its history; nothing happens if there is none."""
 
     def history(self, key: str) -> tuple[Transition, ...]:
-        """The last transitions of a shard, oldest first."""
+        """The last transitions of a shard, at most `HISTORY_SHOWN`, oldest first."""
+
+    def history_page(self, key: str, *, before: int | None, limit: int) -> list[tuple[int, Transition]]:
+        """Up to `limit` transitions with their numbers, newest first; with `before`, only smaller numbers."""
 
 
 APPLICATION_ID = int.from_bytes(b"carf")  # in the database's header, where file(1) and we look
@@ -59,9 +83,25 @@ _MIGRATIONS = (
         PRIMARY KEY (key, number)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE shards ADD COLUMN replicas BLOB;                              -- JSON array of URLs; NULL: none
+    ALTER TABLE shards ADD COLUMN existing_transient BLOB NOT NULL DEFAULT x'';  -- a path's bytes; empty: none
+    ALTER TABLE shards ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;        -- since it was last Available
+    ALTER TABLE shards ADD COLUMN quarantined TEXT NOT NULL DEFAULT '';       -- what was found corrupt, and when
+    """,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
+_urls_from_json = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class _Named(msgspec.Struct):
+    """The one field of IndexFacts that a sweep needs."""
+
+    name: str
+
+
+_named_from_json = msgspec.json.Decoder(_Named).decode
 _transition_from_json = msgspec.json.Decoder(Transition).decode
 _to_json = msgspec.json.Encoder().encode
 
@@ -69,26 +109,33 @@ _to_json = msgspec.json.Encoder().encode
 class Catalogue:
     """`Store` over one SQLite file, used by one process at a time (the lock is the repository's)."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, beside: sqlite3.Connection, name: str, history_kept: int
+    ) -> None:
         self._connection = connection
+        self._beside = beside  # for what is written in a thread
+        self._writing = threading.Lock()  # as SQLite's own, but whoever waits for it is woken at once
         self._name = name  # for messages
+        self._history_kept = history_kept
 
     @classmethod
-    def open(cls, path: Path) -> Catalogue:
-        """Opens or makes the database, brings its schema up to date; raises ShardError(corrupt | no-space | …)."""
-        with _errors_named(str(path)):
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                _check(connection)  # first, since what follows writes
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                    connection.execute(f"PRAGMA {pragma}")
-                _migrate(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, str(path))
+    def open(cls, path: Path, *, history_kept: int = HISTORY_KEPT) -> Catalogue:
+        """Opens or makes the database, brings its schema up to date; raises ShardError(corrupt | no-space | …).
+
+        Of each shard `history_kept` transitions are kept.
+        """
+        with _errors_named(str(path)), ExitStack() as stack:
+            connection = stack.enter_context(closing(_connected(path)))
+            _check(connection)  # first, since what follows writes
+            _prepare(connection)
+            _migrate(connection)
+            beside = stack.enter_context(closing(_connected(path)))
+            _prepare(beside)
+            stack.pop_all()
+        return cls(connection, beside, str(path), history_kept)
 
     def close(self) -> None:
+        self._beside.close()
         self._connection.close()
 
     def shards(self) -> list[ShardRow]:
@@ -98,14 +145,48 @@ class Catalogue:
                 for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
             ]
 
+    def lives(self) -> Iterator[tuple[str, Life]]:
+        with _errors_named(self._name):
+            for key, *columns in self._connection.execute(_SELECT_LIVES):
+                try:
+                    yield key, life_from(*columns)
+                except ValueError as error:
+                    raise _damaged(key, error) from error
+
+    def index_names(self) -> Iterator[str]:
+        with _errors_named(self._name):
+            for (facts,) in self._connection.execute(
+                "SELECT index_facts FROM shards WHERE index_facts IS NOT NULL"
+            ):
+                with suppress(msgspec.DecodeError):  # a damaged row has lost its index anyway
+                    yield _named_from_json(facts).name
+
+    def row(self, key: str) -> ShardRow | None:
+        with _errors_named(self._name):
+            found = self._connection.execute("SELECT * FROM shards WHERE key = ?", (key,)).fetchone()
+            return None if found is None else _read_row(found)
+
+    def rows_after(self, key: str, limit: int) -> list[ShardRow]:
+        with _errors_named(self._name):
+            query = "SELECT * FROM shards WHERE key > ? ORDER BY key LIMIT ?"
+            return [_read_row(columns) for columns in self._connection.execute(query, (key, limit))]
+
     def put(self, row: ShardRow, transition: Transition) -> None:
-        facts = None if row.index is None else _to_json(row.index)
-        columns = (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
-                   row.error_class, facts)  # fmt: skip
+        self.put_all([(row, transition)])
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
         with self._transaction() as connection:
-            connection.execute(_UPSERT, columns)
-            connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
-            connection.execute(_DROP_OLD_TRANSITIONS, {"key": row.key, "kept": HISTORY_KEPT})
+            for row, transition in changes:
+                connection.execute(_UPSERT, _columns(row))
+                connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
+                connection.execute(_DROP_OLD_TRANSITIONS, {"key": row.key, "kept": self._history_kept})
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        rows = [_columns(row) for row, _ in changes]
+        lines = [(row.key, _to_json(transition)) for row, transition in changes]
+        with self._transaction(self._beside) as connection:
+            connection.executemany(_INSERT, rows)
+            connection.executemany("INSERT INTO transitions (key, number, line) VALUES (?, 1, ?)", lines)
 
     def delete(self, key: str) -> None:
         with self._transaction() as connection:
@@ -114,29 +195,46 @@ class Catalogue:
     def history(self, key: str) -> tuple[Transition, ...]:
         with _errors_named(self._name):
             lines = self._connection.execute(
-                "SELECT line FROM transitions WHERE key = ? ORDER BY number", (key,)
-            )
-            return tuple(_transition_from_json(line) for (line,) in lines)
+                "SELECT line FROM transitions WHERE key = ? ORDER BY number DESC LIMIT ?",
+                (key, HISTORY_SHOWN),
+            ).fetchall()
+            return tuple(_transition_from_json(line) for (line,) in reversed(lines))
+
+    def history_page(self, key: str, *, before: int | None, limit: int) -> list[tuple[int, Transition]]:
+        with _errors_named(self._name):
+            lines = self._connection.execute(_SELECT_HISTORY, {"key": key, "before": before, "limit": limit})
+            return [(number, _transition_from_json(line)) for number, line in lines]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _errors_named(self._name):
-            self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
+        used = connection or self._connection
+        with _errors_named(self._name), self._writing:
+            used.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield used
+                used.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if used.in_transaction:
+                    used.execute("ROLLBACK")
                 raise
 
 
-_UPSERT = """
-    INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+_SELECT_LIVES = "SELECT key, state, generation, error, error_class, attempts FROM shards ORDER BY key"
+_SELECT_HISTORY = """
+    SELECT number, line FROM transitions WHERE key = :key AND (:before IS NULL OR number < :before)
+    ORDER BY number DESC LIMIT :limit
+"""
+_INSERT = """
+    INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts, replicas,
+        existing_transient, attempts, quarantined)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPSERT = f"""{_INSERT}
     ON CONFLICT (key) DO UPDATE SET url = excluded.url, state = excluded.state, lazy = excluded.lazy,
         registered = excluded.registered, generation = excluded.generation, error = excluded.error,
-        error_class = excluded.error_class, index_facts = excluded.index_facts
+        error_class = excluded.error_class, index_facts = excluded.index_facts, replicas = excluded.replicas,
+        existing_transient = excluded.existing_transient, attempts = excluded.attempts,
+        quarantined = excluded.quarantined
 """
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)
@@ -152,14 +250,26 @@ def _read_row(columns: tuple[object, ...]) -> ShardRow:
     try:
         return _row(columns)
     except (ValueError, msgspec.DecodeError) as error:
-        message = (
-            f"the row of shard {columns[0]!r} is damaged ({error}); delete it there, or restore a backup"
-        )
-        raise ShardError(ErrorClass.CORRUPT, message, key=str(columns[0])) from error
+        raise _damaged(str(columns[0]), error) from error
+
+
+def _damaged(key: str, error: Exception) -> ShardError:
+    message = f"the row of shard {key!r} is damaged ({error}); delete it there, or restore a backup"
+    return ShardError(ErrorClass.CORRUPT, message, key=key)
+
+
+def _columns(row: ShardRow) -> tuple[object, ...]:
+    """The row's values for `_UPSERT`."""
+    facts = None if row.index is None else _to_json(row.index)
+    replicas = _to_json(row.replicas) if row.replicas else None
+    return (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
+            row.error_class, facts, replicas, os.fsencode(row.existing_transient), row.attempts,
+            row.quarantined)  # fmt: skip
 
 
 def _row(columns: tuple[object, ...]) -> ShardRow:
-    key, url, state, lazy, registered, generation, error, error_class, facts = columns
+    key, url, state, lazy, registered, generation, error, error_class, facts, replicas, *rest = columns
+    existing_transient, attempts, quarantined = rest
     return ShardRow(
         key=str(key),
         url=str(url),
@@ -169,8 +279,21 @@ def _row(columns: tuple[object, ...]) -> ShardRow:
         generation=int(str(generation)),
         error=str(error),
         error_class=None if error_class is None else ErrorClass(str(error_class)),
-        index=None if facts is None else _facts_from_json(bytes(facts)) if isinstance(facts, bytes) else None,
+        index=_facts_from_json(facts) if isinstance(facts, bytes) else None,
+        replicas=_urls_from_json(replicas) if isinstance(replicas, bytes) else (),
+        existing_transient=os.fsdecode(existing_transient) if isinstance(existing_transient, bytes) else "",
+        attempts=int(str(attempts)),
+        quarantined=str(quarantined),
     )
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _check(connection: sqlite3.Connection) -> None:

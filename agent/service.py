@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib.metadata
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +27,7 @@ from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import open_environment
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.application import application
 from agent.rpc.http import BindError, UnixBind, serve
@@ -41,9 +44,11 @@ def main(config_file: Path | None = None, environ: Mapping[str, str] = os.enviro
     """Runs the agent until it is told to stop; gives the exit code. Raises one of `CannotStart`."""
     _open_standard_descriptors()
     repository = Repository.from_environment(environ)
-    repository.create()
+    repository.create_top()
     path = config_file if config_file is not None else repository.config
     config = configuration.load(path, required=config_file is not None, environ=environ)
+    repository = replace(repository, dagstore=config.dagstore.root_dir)
+    repository.create()
     logs.set_up(config.log.level)
     try:
         trio.run(run, repository, config)
@@ -68,10 +73,11 @@ async def run(
             nursery.start_soon(_dump_on_signal, dump_signals, sys.stderr)
             stack.callback(nursery.cancel_scope.cancel)
             stack.enter_context(locked(repository))
-            store = stack.enter_context(closing(Catalogue.open(repository.catalogue)))
+            store = stack.enter_context(_catalogue(repository, config))
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
+            environment = await stack.enter_async_context(open_environment(config.mounts))
             # Of its own, so that a new shard is found at once although others are being indexed for hours.
             inverting = open_pool(limit=1, idle_timeout_s=config.workers.idle_timeout_s)
             dagstore = await stack.enter_async_context(
@@ -80,6 +86,8 @@ async def run(
                     workers=pool,
                     hub=hub,
                     index_directory=repository.indices,
+                    settings=config.dagstore,
+                    environment=environment,
                     inverted_directory=repository.inverted,
                     inverting=await stack.enter_async_context(inverting),
                 )
@@ -96,6 +104,7 @@ async def run(
                 stop_serving,
             )
             logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
+            gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
             systemd.notify("READY=1")
             task_status.started()
             await stop.wait()
@@ -104,6 +113,10 @@ async def run(
             hub.close()
             stop_serving.set()
     logger.info("stopped")
+
+
+def _catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
+    return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class ErrorClass(enum.StrEnum):
@@ -22,23 +22,36 @@ class ErrorClass(enum.StrEnum):
     GONE = "gone"  # the data is not (any more) where the mount says
     CORRUPT = "corrupt"  # the data is there and is not what it claims to be
     NO_SPACE = "no-space"  # disk or quota full
+    CANCELLED = "cancelled"  # somebody called it off before it was done
     BUG = "bug"  # ours
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a shard is Errored."""
+    """Why a shard is Errored. `origin_failed`: not this one object but all that comes from the same place, such as a
+    host that refuses connections or a disk that does not answer; the circuit breaker counts these alone."""
 
     error_class: ErrorClass
     message: str
+    origin_failed: bool = field(default=False, compare=False)
+
+
+STOPPING = Failure(ErrorClass.BUSY, "the agent is stopping")
 
 
 class ShardError(Exception):
     """A request about a shard could not be fulfilled; `failure` says why, `key` names the shard if there is one."""
 
-    def __init__(self, error_class: ErrorClass, message: str, *, key: str | None = None) -> None:
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        key: str | None = None,
+        origin_failed: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.failure = Failure(error_class, message)
+        self.failure = Failure(error_class, message, origin_failed)
         self.key = key
 
     @property
@@ -68,6 +81,26 @@ _CLASS_OF_ERRNO = {
     errno.ELOOP: ErrorClass.INVALID,
     errno.ENAMETOOLONG: ErrorClass.INVALID,
 }
+
+
+_ORIGIN_ERRNOS = frozenset(
+    {
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ECONNREFUSED,
+    }
+)
+
+
+def is_origin_failure(error: ShardError) -> bool:
+    """Whether all that comes from the same place fails with this: the error says so, or what it was made from."""
+    cause = error.__cause__
+    return error.failure.origin_failed or (isinstance(cause, OSError) and cause.errno in _ORIGIN_ERRNOS)
 
 
 def class_of_os_error(error: OSError) -> ErrorClass:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -10,10 +12,11 @@ import msgspec
 from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.mounts import FileMount, Fingerprint
 
 MAX_KEY_BYTES = 1024
-HISTORY_KEPT = 16  # transitions of a shard that are kept
+HISTORY_KEPT = 64  # transitions of a shard that are kept, unless the configuration says otherwise
+HISTORY_SHOWN = 16  # of these in a record
 MAX_ROOTS_KEPT = 1024  # roots of a CAR that are listed; a header may hold hundreds of thousands
 
 
@@ -25,6 +28,9 @@ class Transition(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     after: str
     event: str  # name of the event in lifecycle.py
     reason: str
+    by: str = (
+        ""  # who: "rpc: process 123 uid 0", "agent: restart", "agent: retry 2 of 5"; "" before it was noted
+    )
 
 
 class IndexFacts(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +61,10 @@ class ShardRow(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     error_class: ErrorClass | None = None
     index: IndexFacts | None = None
+    replicas: tuple[str, ...] = ()  # further URLs of the same bytes, in the order in which to try them
+    existing_transient: str = ""  # path of the user's own copy of the data: used in place, never removed
+    attempts: int = 0  # tries since it was last Available, for the back-off
+    quarantined: str = ""  # what was found corrupt in the data, and when; only of an Errored shard
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -81,6 +91,10 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     lazy: bool
     registered: str
     generation: int
+    replicas: tuple[str, ...] = ()
+    existing_transient: str | None = None  # null if there is none or if its name is not UTF-8
+    attempts: int = 0
+    quarantined: str = ""
     history: tuple[Transition, ...]
 
 
@@ -103,8 +117,26 @@ def now_text() -> str:
 
 def life_of(row: ShardRow) -> Life:
     """The life of a shard as it was persisted."""
-    failure = Failure(row.error_class, row.error) if row.error_class is not None else None
-    return Life(state=row.state, generation=row.generation, failure=failure)
+    return life_from(row.state.value, row.generation, row.error, row.error_class, row.attempts)
+
+
+def life_from(state: str, generation: int, error: str, error_class: str | None, attempts: int) -> Life:
+    """Likewise from the values in the catalogue; raises ValueError. Healthy shards share their lives, since there
+    are many and a life never changes."""
+    if error_class is None:
+        return _healthy(ShardState(state), generation, attempts)
+    failure = Failure(ErrorClass(error_class), error)
+    return Life(ShardState(state), generation, failure=failure, attempts=attempts)
+
+
+@lru_cache(maxsize=1024)
+def _healthy(state: ShardState, generation: int, attempts: int) -> Life:
+    return Life(state, generation, attempts=attempts)
+
+
+def source_url(row: ShardRow) -> str:
+    """The URL from which the data is read now: of the user's own copy, if there is one."""
+    return FileMount.at(os.fsencode(row.existing_transient)).url if row.existing_transient else row.url
 
 
 def record_of(
@@ -115,13 +147,17 @@ def record_of(
         key=row.key,
         state=life.state.value,
         url=row.url,
-        path=_text_path(row.url),
+        path=_text_path(source_url(row)),
         error=life.failure.message if life.failure is not None else "",
         error_class=life.failure.error_class.value if life.failure is not None else "",
         refs=life.refs,
         lazy=row.lazy,
         registered=row.registered,
         generation=life.generation,
+        replicas=row.replicas,
+        existing_transient=_as_text(row.existing_transient),
+        attempts=row.attempts,
+        quarantined=row.quarantined,
         history=history,
     )
     return record if row.index is None else _with_facts(record, row.index, index_directory)
@@ -145,8 +181,16 @@ def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -
 def _text_path(url: str) -> str | None:
     """The local path behind a URL, where there is one and JSON can carry it."""
     try:
-        path = str(mounts.parse(url).path)
-        path.encode()
-    except (ShardError, UnicodeEncodeError):
+        path = mounts.parse(url).path
+    except ShardError:
         return None
-    return path
+    return None if path is None else _as_text(str(path))
+
+
+def _as_text(path: str) -> str | None:
+    """The path, if it is one and JSON can carry it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return None
+    return path or None

@@ -48,12 +48,12 @@ def invert(params: Params, progress: Progress) -> Params:
 def check_inverted(params: Params, progress: Progress) -> Params:
     """Compares; takes what `invert` takes but for `name` and `generation`, with `live` shards by place and number.
 
-    Gives `{"problems": [[key or null, message]…]}`.
+    Gives `{"problems": [[key or null, name of the segment, message]…]}`.
     """
     problems = verification.problems(
         Path(params["directory"]), params["segments"], params["shards"], progress
     )
-    return {"problems": [[key, why] for key, why in problems]}
+    return {"problems": [list(problem) for problem in problems]}
 
 
 def _open(

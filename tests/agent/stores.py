@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ from agent.catalogue import Catalogue, Store
 from agent.dagstore.dagstore import Dagstore, open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
+from agent.dagstore.indexer import Workers
+from agent.dagstore.records import ShardRow, Transition
+from agent.dagstore.settings import DagstoreConfig
 from agent.workers import WorkerFailed, tasks
 from carlib.errors import CarError
+
+BY_HAND = DagstoreConfig(recover_on_start="never", retry_attempts=0)
+"""Nothing that has failed is tried again by itself."""
 
 
 class LocalWorkers:
@@ -47,11 +54,51 @@ class LocalWorkers:
             raise WorkerFailed(class_of_os_error(error), str(error)) from error
 
 
+class StoreAround:
+    """A catalogue with something around each of its writes."""
+
+    def __init__(self, store: Catalogue) -> None:
+        self._store = store
+        self.shards, self.lives, self.row, self.rows_after = (
+            store.shards,
+            store.lives,
+            store.row,
+            store.rows_after,
+        )
+        self.index_names, self.history, self.history_page = (
+            store.index_names,
+            store.history,
+            store.history_page,
+        )
+
+    def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
+        """Calls `write`, which adds these lines to the histories of shards; none: it removes one."""
+        write()
+
+    def put(self, row: ShardRow, transition: Transition) -> None:
+        self.around(partial(self._store.put, row, transition), [transition])
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        self.around(partial(self._store.put_all, changes), [line for _, line in changes])
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        self.around(partial(self._store.put_new, changes), [line for _, line in changes])
+
+    def delete(self, key: str) -> None:
+        self.around(partial(self._store.delete, key), [])
+
+
 @asynccontextmanager
 async def dagstore_at(
-    path: Path, *, workers: LocalWorkers | None = None, hub: Hub | None = None, store: Store | None = None
+    path: Path,
+    *,
+    workers: Workers | None = None,
+    hub: Hub | None = None,
+    store: Store | None = None,
+    settings: DagstoreConfig = BY_HAND,
 ) -> AsyncIterator[Dagstore]:
-    """A dagstore with its state below `path`; open it again there for what a restart would find."""
+    """A dagstore with its state below `path`; open it again there for what a restart would find. Retries come after
+    three quarters of their longest delay."""
     indices = path / "index"
     indices.mkdir(exist_ok=True)
     with closing(Catalogue.open(path / "carfs.db")) as catalogue:
@@ -60,6 +107,8 @@ async def dagstore_at(
             workers=workers or LocalWorkers(),
             hub=hub or Hub(buffer=100),
             index_directory=indices,
+            settings=settings,
+            chance=lambda: 0.5,
             inverting=LocalWorkers(),
         ) as dagstore:
             yield dagstore

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agent.catalogue import APPLICATION_ID, Catalogue
+from agent.catalogue import _MIGRATIONS, APPLICATION_ID, Catalogue
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import Fingerprint
-from agent.dagstore.records import HISTORY_KEPT, IndexFacts, ShardRow, Transition
+from agent.dagstore.records import (
+    HISTORY_KEPT,
+    HISTORY_SHOWN,
+    IndexFacts,
+    ShardRow,
+    Transition,
+    life_of,
+)
 
 FACTS = IndexFacts(
     name="x.1.idx",
@@ -52,11 +61,51 @@ def test_a_shard_is_replaced_by_key_and_its_history_goes_on(tmp_path: Path) -> N
         assert catalogue.history("a") == (line(1), line(2))
 
 
-def test_the_last_transitions_are_kept(tmp_path: Path) -> None:
+def test_as_many_transitions_are_kept_as_were_asked_for(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db", history_kept=20)) as catalogue:
+        for number in range(25):
+            catalogue.put(INDEXED, line(number))
+        pages = [catalogue.history_page("a", before=None, limit=15)]
+        pages.append(catalogue.history_page("a", before=pages[0][-1][0], limit=15))
+        assert pages[0] + pages[1] == [(number + 1, line(number)) for number in reversed(range(5, 25))]
+        assert catalogue.history_page("a", before=pages[1][-1][0], limit=15) == []
+
+
+def test_a_record_shows_the_end_of_the_history(tmp_path: Path) -> None:
     with closing(Catalogue.open(tmp_path / "db")) as catalogue:
         for number in range(HISTORY_KEPT + 5):
             catalogue.put(INDEXED, line(number))
-        assert catalogue.history("a") == tuple(line(number) for number in range(5, HISTORY_KEPT + 5))
+        shown = range(HISTORY_KEPT + 5 - HISTORY_SHOWN, HISTORY_KEPT + 5)
+        assert catalogue.history("a") == tuple(map(line, shown))
+
+
+def test_several_shards_are_put_together_or_not_at_all(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put_all([(INDEXED, line(1)), (ERRORED, line(2))])
+        assert catalogue.shards() == [INDEXED, ERRORED]
+        (pages,) = catalogue._connection.execute("PRAGMA page_count").fetchone()
+        catalogue._connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = ShardRow("big", "file:///" + "x" * 100_000, ShardState.NEW, False, "t")
+        with pytest.raises(ShardError):
+            catalogue.put_all([(msgspec.structs.replace(INDEXED, key="c"), line(1)), (big, line(1))])
+        assert catalogue.shards() == [INDEXED, ERRORED]
+
+
+def test_what_a_start_needs_is_there_without_the_rest(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put_all([(INDEXED, line(1)), (ERRORED, line(2))])
+        assert list(catalogue.lives()) == [("a", life_of(INDEXED)), ("b/é\0", life_of(ERRORED))]
+        assert list(catalogue.index_names()) == ["x.1.idx"]
+        assert (catalogue.row("a"), catalogue.row("none")) == (INDEXED, None)
+
+
+@pytest.mark.parametrize("change", ["state = 'ShardStateOdd'", "error_class = 'odd'"])
+def test_a_life_that_makes_no_sense_is_named(tmp_path: Path, change: str) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(INDEXED, line(1))
+        catalogue._connection.execute(f"UPDATE shards SET {change}")
+        with pytest.raises(ShardError, match=r"the row of shard 'a' is damaged"):
+            list(catalogue.lives())
 
 
 def test_a_deleted_shard_leaves_no_history(tmp_path: Path) -> None:
@@ -133,3 +182,33 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
             catalogue.put(big, line(1))
         assert raised.value.error_class is ErrorClass.NO_SPACE
         assert catalogue.shards() == [INDEXED]
+
+
+def test_every_field_of_a_row_is_kept(tmp_path: Path) -> None:
+    row = msgspec.structs.replace(
+        INDEXED,
+        replicas=("https://b/x", "s3://c/x"),
+        existing_transient=os.fsdecode(b"/copies/\xff"),
+        attempts=3,
+        quarantined="block 7 of 9",
+    )
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(row, Transition("t", "a", "b", "Event", "why", by="rpc: process 1 uid 0"))
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.shards() == [row]
+        assert catalogue.history("a")[0].by == "rpc: process 1 uid 0"
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.executescript(f"BEGIN; {_MIGRATIONS[0]}; PRAGMA user_version = 1; COMMIT;")
+        values = ("a", "file:///a", "ShardStateAvailable", 1, INDEXED.registered, 1, "", None)
+        connection.execute(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, msgspec.json.encode(FACTS))
+        )
+        old = b'{"At":"t","Before":"a","After":"b","Event":"E","Reason":"r"}'
+        connection.execute("INSERT INTO transitions VALUES ('a', 1, ?)", (old,))
+        connection.commit()
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.shards() == [INDEXED]
+        assert catalogue.history("a") == (Transition("t", "a", "b", "E", "r"),)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ import trio
 
 from agent.catalogue import Catalogue
 from agent.client import AgentUnreachable
-from agent.dagstore.records import ShardRow, Transition
+from agent.dagstore.records import Transition
 from carlib import indexing
 from tests.agent.cars import write_car
 from tests.agent.processes import AgentProcess, until
-from tests.agent.stores import dagstore_at, register
+from tests.agent.stores import StoreAround, dagstore_at, register
 from tests.conftest import ExpectWarning
 
 ROUNDS = 6
@@ -70,32 +69,20 @@ class PowerCut(BaseException):
     """The process is no more."""
 
 
-class FailingStore:
+class FailingStore(StoreAround):
     """A catalogue after whose nth write, or before it, the power goes."""
 
     def __init__(self, store: Catalogue, writes: int, *, before: bool) -> None:
-        self._store = store
+        super().__init__(store)
         self._left = writes
         self._before = before
 
-    def put(self, row: ShardRow, transition: Transition) -> None:
-        self._write(partial(self._store.put, row, transition))
-
-    def delete(self, key: str) -> None:
-        self._write(partial(self._store.delete, key))
-
-    def _write(self, write: Callable[[], None]) -> None:
+    def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
         self._left -= 1
         if self._left > 0 or (self._left == 0 and not self._before):
             write()
         if self._left <= 0:  # other tasks may run on for a moment, but they write nothing
             raise PowerCut
-
-    def shards(self) -> list[ShardRow]:
-        return self._store.shards()
-
-    def history(self, key: str) -> tuple[Transition, ...]:
-        return self._store.history(key)
 
 
 async def live(tmp_path: Path, writes: int, before: bool, done: list[str]) -> None:

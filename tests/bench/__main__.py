@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, inverted, library, memory, mounts, peers
+from tests.bench import commp, dagstore, inverted, library, memory, mounts, peers
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "inverted", "mounts", "memory")
+PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "memory")
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def main() -> None:
         library.measure(data, others)
     if "pieces" in parts:
         commp.measure(16 if given.quick else 1024, others)
+    if "dagstore" in parts:
+        dagstore.measure(data)
     if "inverted" in parts:
         inverted.measure(data, others, huge=given.huge)
     if why := why_no_fuse():

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -71,7 +71,7 @@ async def _one_by_one(
     """Seconds to take in one shard after the other, which merges many times; then what a look-up takes, in how many
     segments, and the memory."""
     async with trio.open_nursery() as nursery:
-        inverted = InvertedIndex(directory, pool, list, _never)
+        inverted = InvertedIndex(directory, pool, _of([]), _never)
         nursery.start_soon(inverted.run)
         await inverted.wait_complete()
         begun = time.perf_counter()
@@ -93,7 +93,7 @@ async def _one_by_one(
 async def _at_once(directory: Path, pool: WorkerPool, shards: Sequence[ShardIndex]) -> tuple[float, ...]:
     """Seconds to take in all at once, bytes that it takes, seconds to make it anew and to remove a shard."""
     async with trio.open_nursery() as nursery:
-        inverted = InvertedIndex(directory, pool, lambda: shards, _never)
+        inverted = InvertedIndex(directory, pool, _of(shards), _never)
         begun = time.perf_counter()
         nursery.start_soon(inverted.run)
         await inverted.wait_complete()
@@ -115,7 +115,7 @@ async def _restarted(
     drop_caches(*directory.iterdir())
     async with trio.open_nursery() as nursery:
         begun = time.perf_counter()
-        inverted = InvertedIndex(directory, pool, lambda: shards, _never)
+        inverted = InvertedIndex(directory, pool, _of(shards), _never)
         nursery.start_soon(inverted.run)
         await inverted.wait_complete()
         opened = time.perf_counter() - begun
@@ -163,6 +163,14 @@ def _elapsed_s(run: Callable[[], object]) -> float:
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
+
+
+def _of(shards: Sequence[ShardIndex]) -> Callable[[], AsyncIterator[ShardIndex]]:
+    async def listed() -> AsyncIterator[ShardIndex]:
+        for shard in shards:
+            yield shard
+
+    return listed
 
 
 def _never(key: str, why: str) -> None:

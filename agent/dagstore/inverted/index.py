@@ -12,7 +12,7 @@ any instant costs at most the work that was under way. Used from the event loop;
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,7 +88,7 @@ class InvertedIndex:
         self,
         directory: Path,
         workers: Workers,
-        shards: Callable[[], Iterable[ShardIndex]],
+        shards: Callable[[], AsyncIterator[ShardIndex]],
         damaged: Callable[[str, str], None],
     ) -> None:
         """`shards` says what is to be in; `damaged` is told the key of a shard whose index file is not what it was."""
@@ -104,7 +104,12 @@ class InvertedIndex:
         self._sha2_256: tuple[Table, ...] = ()
         self._problem = ""
         self._most = MAX_BATCH
-        self._ready = trio.Event()  # what is on disk was looked at
+        self._begun = False  # what is on disk was looked at
+        # What a start found on disk, until it is listed.
+        self._found: dict[str, list[tuple[Segment, int, Member]]] = {}
+        # Whether `shards` is to be asked what is to be in: until then nobody knows what is missing.
+        self._unlisted = True
+        self._said: set[str] = set()  # keys that `add` and `remove` spoke of meanwhile
         self._writing = trio.Lock()
         self._work = trio.Event()
         self._moved = trio.Event()
@@ -138,15 +143,17 @@ class InvertedIndex:
         if self.complete:
             return self.lookup(multihash)
         with trio.move_on_after(timeout_s):
-            await self._ready.wait()
+            while self._unlisted:
+                await self._moved.wait()
         awaited = list(self._pending.values())
         with trio.move_on_after(HIT_WAIT_S if self.lookup(multihash) else timeout_s):
             while self._awaits_one_of(awaited):
                 await self._moved.wait()
         keys = self.lookup(multihash)
-        if not keys and (not self._ready.is_set() or self._awaits_one_of(awaited)):
+        if not keys and (self._unlisted or self._awaits_one_of(awaited)):
             why = f": {self._problem}" if self._problem else "; try again later"
-            message = f"not found yet, and {len(self._pending)} shards are not in the inverted index yet{why}"
+            missing = f"{len(self._pending)} shards are" if self._pending else "some shards may be"
+            message = f"not found yet, and {missing} not in the inverted index yet{why}"
             raise ShardError(ErrorClass.BUSY, message)
         return keys
 
@@ -156,17 +163,21 @@ class InvertedIndex:
     @property
     def complete(self) -> bool:
         """Whether all shards that are to be in are."""
-        return self._ready.is_set() and not self._pending
+        return not self._unlisted and not self._pending
 
     def add(self, shard: ShardIndex) -> None:
         """Takes a shard in, in place of what was in under its key; look-ups see it a moment later. Never waits."""
         self._drop(shard.key)
         self._pending[shard.key] = shard
+        if self._unlisted:
+            self._said.add(shard.key)
         self._wake()
 
     def remove(self, key: str) -> None:
         """From now on no look-up gives this key; harmless if it was not in."""
         self._drop(key)
+        if self._unlisted:
+            self._said.add(key)
         self._move()
         self._wake()
 
@@ -191,12 +202,13 @@ class InvertedIndex:
 
         Raises OSError if the old index cannot be given up; it stays then.
         """
-        await self._ready.wait()
+        while not self._begun:
+            await self._moved.wait()
         async with self._writing:
             await self._write(Manifest(generation=self._manifest.generation + 1))
-            self._segments, self._places = {}, {}
+            self._segments, self._places, self._pending, self._found = {}, {}, {}, {}
+            self._unlisted = True
             self._retable()
-            self._pending = {shard.key: shard for shard in self._shards()}
         self._wake()
         await self.wait_complete()
 
@@ -210,38 +222,56 @@ class InvertedIndex:
 
         Reads everything, in a worker. Raises WorkerFailed.
         """
-        await self._ready.wait()
+        every = [shard async for shard in self._shards()]
         segments = list(self._segments.values())
         places = {segment: place for place, segment in enumerate(segments)}
-        shards = []
-        for shard in self._shards():
-            segment, number = self._places.get(shard.key, (None, 0))
-            if segment is not None:
-                shards.append(_params(shard) | {"segment": places[segment], "number": number})
+        known = {shard.key: place for shard in every if (place := self._places.get(shard.key)) is not None}
         params = {
             "directory": str(self._directory),
             "segments": [_segment_params(segment) for segment in segments],
-            "shards": shards,
+            "shards": [
+                _params(shard) | {"segment": places[segment], "number": number}
+                for shard in every
+                for segment, number in [known.get(shard.key, (None, 0))]
+                if segment is not None
+            ],
         }
         found = await self._workers.run("check-inverted", params, progress)
-        return [(key, why) for key, why in found["problems"]]
+        return [
+            (key, why)
+            for key, segment, why in found["problems"]
+            # What was merged or removed meanwhile is not there any more, and is not missed.
+            if (segment in self._segments if key is None else self._places.get(key) == known[key])
+        ]
 
     # Start
 
     async def _start(self) -> None:
-        """Takes over what is on disk as far as it is whole and is what `shards` says; the rest is pending then."""
-        segments = await trio.to_thread.run_sync(self._opened)
-        wanted = {shard.key: shard for shard in self._shards()}
-        for segment, members in segments:
+        """Takes over what is on disk as far as it is whole; which of it is still so is for `_list` to find out."""
+        for segment, members in await trio.to_thread.run_sync(self._opened):
             self._segments[segment.name] = segment
             for number, member in enumerate(members):
-                shard = wanted.get(member.key)
-                if shard is not None and _is_of(member, shard):
-                    self._place(segment, number, wanted.pop(member.key).key)
-        self._pending = wanted
-        self._ready.set()
+                self._found.setdefault(member.key, []).append((segment, number, member))
         self._retable()
-        self._wake()
+        self._begun = True
+        self._move()
+
+    async def _list(self) -> None:
+        """Asks what is to be in, apart from the keys that `add` and `remove` speak of meanwhile; what is missing is
+        pending then. Raises ShardError (the catalogue's)."""
+        async for shard in self._shards():
+            key = shard.key
+            if key in self._said or key in self._places or key in self._pending:
+                continue
+            for segment, number, member in self._found.get(key, ()):
+                if _is_of(member, shard):
+                    self._place(segment, number, key)
+                    break
+            else:
+                self._pending[key] = shard
+        self._unlisted = False
+        self._said.clear()
+        self._found.clear()
         self._move()
         found = self.statistics()
         logger.info(
@@ -272,28 +302,30 @@ class InvertedIndex:
     async def run(self) -> None:
         """Opens what is on disk, then takes in what is pending and merges, until cancelled; whatever fails is said once
         and tried again."""
-        while not self._ready.is_set():
-            try:
-                async with self._writing:
-                    await self._start()
-            except OSError as error:
-                self._complain(f"{self._directory}: {error.strerror}")
-                await trio.sleep(LAST_RETRY_S)
         retry_s = FIRST_RETRY_S
         while True:
+            problem, task = None, None
             async with self._writing:
-                task = self._next()
-                problem = None if task is None else await self._outcome(task)
-            if task is None:
-                await self._work.wait()
-                self._work = trio.Event()
-            elif problem is None:
-                self._problem, self._most, retry_s = "", MAX_BATCH, FIRST_RETRY_S
-            else:
+                try:
+                    if not self._begun:
+                        await self._start()
+                    if self._unlisted:
+                        await self._list()
+                    task = self._next()
+                except (OSError, ShardError) as error:
+                    problem = str(error)
+                if task is not None:
+                    problem = await self._outcome(task)
+            if problem is not None:
                 self._complain(problem)
                 self._postpone(task)
                 await trio.sleep(retry_s)
                 retry_s = min(retry_s * 2, LAST_RETRY_S)
+            elif task is None:
+                await self._work.wait()
+                self._work = trio.Event()
+            else:
+                self._problem, self._most, retry_s = "", MAX_BATCH, FIRST_RETRY_S
 
     async def _outcome(self, task: _Task) -> str | None:
         """Carries the task out; what stood in the way, if anything."""
@@ -303,8 +335,10 @@ class InvertedIndex:
             return str(error)
         return None
 
-    def _postpone(self, task: _Task) -> None:
+    def _postpone(self, task: _Task | None) -> None:
         """Next time fewer shards, others first: it may be one of them that a worker cannot live with."""
+        if task is None:
+            return
         self._most = max(1, len(task.batch) // 2)
         for shard in task.batch:
             if self._pending.get(shard.key) is shard:
@@ -362,6 +396,7 @@ class InvertedIndex:
             parts.append(Part(task.name, result["size"], task.generation))
         await self._write(Manifest(generation=task.generation, parts=tuple(parts)))
         self._swap(task, made, damaged, failed)
+        self._report({shard.key: shard for shard in task.batch}, failed)
 
     def _swap(
         self,
@@ -386,23 +421,18 @@ class InvertedIndex:
         for segment in task.segments:
             self._segments.pop(segment.name, None)
         lost = {key for segment in damaged for key in segment.keys if key is not None}
+        for key in lost:
+            del self._places[key]
+            self._unlisted = True  # and asked for again
         self._retable()
         for segment, why in damaged.items():
             logger.warning("%s: %s; it is made anew", self._directory / segment.name, why)
-        if lost:
-            self._take_again(lost)
-        self._report({shard.key: shard for shard in task.batch}, failed)
         self._move()
 
     def _is_current(self, key: str, origin: tuple[Segment, int] | ShardIndex) -> bool:
         if isinstance(origin, ShardIndex):
             return self._pending.get(key) is origin
         return self._places.get(key) == origin
-
-    def _take_again(self, lost: set[str]) -> None:
-        for key in lost:
-            del self._places[key]
-        self._pending |= {shard.key: shard for shard in self._shards() if shard.key in lost}
 
     def _report(self, batch: dict[str, ShardIndex], failed: dict[str, tuple[ErrorClass, str]]) -> None:
         """Tells whose index is damaged, which makes the dagstore make it anew; others are tried again."""

@@ -25,8 +25,8 @@ from agent.dagstore.inverted.builder import (
 from agent.dagstore.inverted.segment import NUMBER_BYTES, Damaged, Directory, Member, mapped, read_directory
 
 Params = Mapping[str, Any]  # Any: JSON, as agent/workers/inverting.py documents it
-Problem = tuple[str | None, str]
-"""The shard's key, None for what concerns a whole segment, and what is wrong."""
+Problem = tuple[str | None, str, str]
+"""The shard's key, None for what concerns a whole segment; the segment's name; and what is wrong."""
 
 
 def problems(
@@ -43,12 +43,14 @@ def problems(
                 _check_entries(found, data)
             opened[place] = _runs(path, found)
         except Damaged as error:
-            yield None, f"{path}: {error}"
+            yield None, path.name, f"{path}: {error}"
     for done, shard in enumerate(shards):
         progress(done, len(shards))
         if shard["segment"] in opened:
             runs, members = opened[shard["segment"]]
-            yield from _problems_of(shard, runs, members[shard["number"]])
+            name = segments[shard["segment"]]["name"]
+            for why in _problems_of(shard, runs, members[shard["number"]]):
+                yield shard["key"], name, why
 
 
 def _check_entries(
@@ -66,12 +68,12 @@ def _runs(path: Path, directory: Directory) -> tuple[dict[tuple[int, int], Run],
     return Source.of_segment(0, path, directory, numbers).runs, directory.members
 
 
-def _problems_of(shard: Params, runs: Mapping[tuple[int, int], Run], member: Member) -> Iterator[Problem]:
-    key, number, path = shard["key"], shard["number"], Path(shard["path"])
+def _problems_of(shard: Params, runs: Mapping[tuple[int, int], Run], member: Member) -> Iterator[str]:
+    number, path = shard["number"], Path(shard["path"])
     try:
         problem = index_files.damage(path, shard["checksum"])
         if problem:
-            yield key, problem
+            yield problem
             return
         source = Source.of_index(0, path, member, number)
         total = missing = 0
@@ -81,13 +83,13 @@ def _problems_of(shard: Params, runs: Mapping[tuple[int, int], Run], member: Mem
                 there = runs.get(bucket)
                 missing += len(piece) if there is None else len(piece) - _count_present(there.rows, piece)
     except (SourceFailed, OSError) as error:
-        yield key, str(error)
+        yield str(error)
         return
     if missing:
-        yield key, f"the inverted index lacks {missing} of its {total} multihashes"
+        yield f"the inverted index lacks {missing} of its {total} multihashes"
     if total - missing != member.entries:
         extra = member.entries - (total - missing)
-        yield key, f"the inverted index has {extra} multihashes that it does not have"
+        yield f"the inverted index has {extra} multihashes that it does not have"
 
 
 def _count_present(rows: Bytes2D, wanted: Bytes2D) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -63,8 +63,10 @@ class Shards:
     def drop(self, key: str) -> None:
         del self.indices[key], self.multihashes[key]
 
-    def __call__(self) -> Iterator[ShardIndex]:
-        yield from self.indices.values()
+    async def __call__(self) -> AsyncIterator[ShardIndex]:
+        for shard in list(self.indices.values()):
+            yield shard
+            await trio.lowlevel.checkpoint()
 
     def note_damage(self, key: str, why: str) -> None:
         self.damaged.append((key, why))

@@ -182,6 +182,8 @@ async def test_i4_a_shard_that_cannot_be_taken_in_is_said_and_nobody_is_told_tha
     expect_warning("does not get on: disk full; trying again")
     workers = FailingWorkers(3)
     async with inverted_at(shards, tmp_path / "inverted", workers) as inverted:
+        while not inverted.statistics().pending:
+            await trio.sleep(0.01)
         with pytest.raises(
             ShardError, match="2 shards are not in the inverted index yet: disk full"
         ) as raised:
