@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
+from agent.dagstore import indexers
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.inverted import Statistics
@@ -177,6 +178,7 @@ class RegisterParams(_Params, frozen=True):
     url: str = msgspec.field(name="URL")
     lazy: bool = False
     wait: bool = False
+    indexer: str = indexers.DEFAULT
 
 
 class RegisterOne(_Params, frozen=True):
@@ -239,7 +241,9 @@ async def recover_shard(services: Services, params: KeyParams) -> None:
 
 @method("Carfs.RegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: RegisterParams) -> ShardRecord:
-    await services.dagstore.register(params.key, params.url, lazy=params.lazy, wait=params.wait)
+    await services.dagstore.register(
+        params.key, params.url, lazy=params.lazy, wait=params.wait, indexer=params.indexer
+    )
     return services.dagstore.record(params.key)
 
 

@@ -86,7 +86,7 @@ async def test_parameters_come_in_three_forms(tmp_path: Path, form: str) -> None
         ({"Key": "x"}, "missing required field `URL`"),
         ({"Key": 5, "URL": "x"}, r"Expected `str`, got `int` - at `\$.Key`"),
         ({"Key": "x", "URL": "y", "Wat": 1}, "unknown field `Wat`"),
-        (["x", "y", False, False, 5], "takes at most 4 parameters"),
+        (["x", "y", False, False, "car", 5], "takes at most 5 parameters"),
     ],
 )
 async def test_wrong_parameters_are_named(tmp_path: Path, params: Any, message: str) -> None:
