@@ -10,8 +10,8 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from agent.catalogue import Store
 from agent.dagstore import index_files, indexers, mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
+from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
@@ -110,6 +111,7 @@ class Dagstore:
         )  # fmt: skip
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self._stopping = False
+        self.collector: Collector | None = None  # set by whoever has one, before it is needed
 
     # What callers ask for
 
@@ -147,7 +149,7 @@ class Dagstore:
 
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncIterator[InitialiseEvent]:
+    ) -> AsyncGenerator[InitialiseEvent, None]:
         """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
         Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
@@ -157,8 +159,10 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        async for event in initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency):
-            yield event
+        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
+        async with aclosing(all_of_them) as events:
+            async for event in events:
+                yield event
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
@@ -273,6 +277,10 @@ class Dagstore:
         waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
         return begun + [Progress(shard.key, 0, 0) for shard in waiting]
 
+    async def gc(self) -> Sequence[Collected]:
+        """Removes all that can be fetched again and that nobody uses (`idle`); what became of each."""
+        return () if self.collector is None else await self.collector.gc()
+
     def idle(self, key: str) -> bool:
         """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""
         shard = self._shards.get(key)
@@ -307,6 +315,8 @@ class Dagstore:
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
         self._nursery.start_soon(self.inverted.run)
+        if self._settings.gc_interval_s:
+            self._nursery.start_soon(self._tidy_often)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:
@@ -317,6 +327,18 @@ class Dagstore:
             if self._settings.recover_on_start == "now":
                 await self._recover_all()
             await self._looks.at_all()
+
+    async def _tidy_often(self) -> None:
+        """X-5: what is within its limits stays, and what came of it is said."""
+        while True:
+            await trio.sleep(self._settings.gc_interval_s)
+            if self.collector is not None:
+                try:
+                    freed = await self.collector.tidy()
+                except ShardError as error:
+                    logger.warning("removing what is over the limits failed: %s", error)
+                else:
+                    logger.log(logging.INFO if freed else logging.DEBUG, "removed %d bytes", freed)
 
     def _restart(self, shards: Iterable[Shard]) -> int:
         """Begins again what was cut short; gives how many there were."""
