@@ -119,11 +119,8 @@ class RemoteBlocks(ReadOnlyBlockstore):
         return True
 
 
-def foreseen(blocks: ReadOnlyBlockstore, entries: Iterator[unixfs.Entry]) -> Iterator[unixfs.Entry]:
-    """The same entries, those of remote data a few dozen at a time, after their blocks were asked for."""
-    if not isinstance(blocks, RemoteBlocks):
-        yield from entries
-        return
+def foreseen(entries: Iterator[unixfs.Entry], foresee: Callable[[list[Cid]], None]) -> Iterator[unixfs.Entry]:
+    """The same entries, a few dozen at a time, after `foresee` was told of their blocks."""
     while some := list(islice(entries, _AT_ONCE)):
-        blocks.foresee(entry.cid for entry in some)
+        foresee([entry.cid for entry in some])
         yield from some

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ from carlib.cid import Cid
 from carlib.source import ByteSource
 from fusefs.catalogue import Catalogue, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
-from fusefs.remote import RemoteBlocks
+from fusefs.nearby import Nearby
+from fusefs.remote import RemoteBlocks, foreseen
 from fusefs.resident import ResidentSource, ResidentTransient, resident_blocks
 
 if TYPE_CHECKING:
@@ -102,6 +103,24 @@ class OpenShard:
             while len(self._folders) > _FOLDERS_KEPT:
                 self._folders.popitem(last=False)
         return opened
+
+    @property
+    def here(self) -> ReadOnlyBlockstore | None:
+        """What a listing may look at: of remote data, only what was fetched."""
+        return self.resident if self.remote else self.blocks
+
+    def foresee(self, cids: Iterable[Cid]) -> None:
+        """Says that these blocks, as far as they are in the shard, will be looked at soon."""
+        if isinstance(self.blocks, RemoteBlocks):
+            self.blocks.foresee(cids)
+
+    def foreseen(self, entries: Iterator[unixfs.Entry]) -> Iterator[unixfs.Entry]:
+        """The same entries, after their blocks were asked for if they may have to be fetched."""
+        return foreseen(entries, self.foresee) if self.remote else entries
+
+    def nearby(self) -> Nearby | None:
+        """Sizes of the raw leaves of one listing; None for remote data, whose sections are not read through."""
+        return None if self.remote else Nearby(self.blocks)
 
     def folder_nowait(self, cid: Cid) -> unixfs.Directory | None:
         """The same if it is in memory."""

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from agent.catalogue import Store
-from agent.dagstore import index_files, mounts
+from agent.dagstore import index_files, indexers, mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
 from agent.dagstore.collecting import Collected, Collector
@@ -27,10 +27,12 @@ from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
 from agent.dagstore.initialising import InitialiseEvent, initialise_each
 from agent.dagstore.inspection import Inspector
+from agent.dagstore.inverted import InvertedIndex, ShardIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
     Acquire,
+    Changed,
     Destroy,
     Initialise,
     Life,
@@ -43,7 +45,7 @@ from agent.dagstore.lifecycle import (
 from agent.dagstore.looking import Looks
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins
-from agent.dagstore.records import ShardRecord, Transition, record_of
+from agent.dagstore.records import IndexFacts, ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
 from agent.dagstore.remotes import Remotes, settings_of
 from agent.dagstore.retries import Retries
@@ -53,9 +55,13 @@ from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
 from agent.dagstore.transients import Statistics, Transients, open_transients
+from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
 
+INDICES_AT_ONCE = (
+    256  # rows that are read from the catalogue for the inverted index before others have a turn
+)
 RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
 PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
 
@@ -83,6 +89,8 @@ class Dagstore:
         transients: Transients,
         origins: Origins,
         chance: Callable[[], float],
+        inverted_directory: Path,
+        inverting: Workers,
     ) -> None:
         self._nursery = nursery
         self._store = store
@@ -95,8 +103,10 @@ class Dagstore:
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
         self.traces = Traces(buffer=settings.trace_buffer)
+        self.inverted = InvertedIndex(inverted_directory, inverting, self._indices, self._index_damaged)
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
+            self._index_changed,
             index_limit=settings.max_concurrent_index, unseal_limit=settings.max_concurrent_unseals,
         )  # fmt: skip
         self._looks = Looks(
@@ -121,13 +131,14 @@ class Dagstore:
         wait: bool = False,
         replicas: Sequence[str] = (),
         existing_transient: str = "",
+        indexer: str = indexers.DEFAULT,
     ) -> None:
         """Takes a shard in, as `registering.Registration` says; returns when it is on disk.
 
         With `wait`, returns when it is Available, or raises what made it Errored (it stays registered then).
         """
         self._refuse_if_stopping()
-        registration = Registration(key, url, lazy, replicas, existing_transient)
+        registration = Registration(key, url, lazy, replicas, existing_transient, indexer)
         await self._registrar.register(registration, wait=wait)
 
     async def register_all(self, registrations: Sequence[Registration]) -> list[Failure | None]:
@@ -237,6 +248,15 @@ class Dagstore:
         if key not in self._shards:  # else it was registered anew meanwhile
             await self._remotes.discard(key)
 
+    async def lookup(self, cid: Cid) -> list[str]:
+        """The keys of the shards that hold the block, in no order; of shards that were indexed a moment ago only if
+        no other has it.
+
+        Raises ShardError(busy) if none is known and the inverted index is not complete.
+        """
+        self._refuse_if_stopping()
+        return [] if cid.is_identity else await self.inverted.find(cid.multihash)
+
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
         shard = self._shards.get(key)
@@ -260,6 +280,10 @@ class Dagstore:
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
         return [(key, self._shards[key].life) for key in sorted(self._shards)]
+
+    def lives_of(self, keys: Iterable[str]) -> list[tuple[str, Life]]:
+        """Those of `keys` that there are (still), and where each is in its life."""
+        return [(key, self._shards[key].life) for key in keys if key in self._shards]
 
     def counts(self) -> dict[str, int]:
         """How many shards are in which state; states without shards are left out."""
@@ -314,6 +338,7 @@ class Dagstore:
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
+        self._nursery.start_soon(self.inverted.run)
         if self._settings.gc_interval_s:
             self._nursery.start_soon(self._tidy_often)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
@@ -360,6 +385,33 @@ class Dagstore:
     async def _try_again(self, shard: Shard, number: int, of: int) -> None:
         await self._looks.again(shard, number, of)
 
+    # The inverted index, which is derived from the indices of all shards
+
+    async def _indices(self) -> AsyncIterator[ShardIndex]:
+        after = ""
+        while rows := self._store.rows_after(after, INDICES_AT_ONCE):
+            after = rows[-1].key
+            for row in rows:
+                shard = self._shards.get(row.key)
+                if row.index is not None and shard is not None:
+                    yield self._index_of(shard.key, row.index)
+            await trio.lowlevel.checkpoint()
+
+    def _index_of(self, key: str, facts: IndexFacts) -> ShardIndex:
+        generation, path = index_files.generation_of(facts.name), self._index_directory / facts.name
+        return ShardIndex(key, generation, facts.checksum, path, facts.blocks)
+
+    def _index_changed(self, key: str, facts: IndexFacts | None) -> None:
+        if facts is None:
+            self.inverted.remove(key)
+        else:
+            self.inverted.add(self._index_of(key, facts))
+
+    def _index_damaged(self, key: str, why: str) -> None:
+        shard = self._shards.get(key)
+        if shard is not None and shard.life.state in INDEXED_STATES:
+            self._steps.settle(shard, Changed(why))
+
     # Common to several of the above
 
     def _shard(self, key: str) -> Shard:
@@ -389,9 +441,14 @@ async def open_dagstore(
     settings: DagstoreConfig | None = None,
     environment: Environment | None = None,
     chance: Callable[[], float] = random.random,
+    inverted_directory: Path | None = None,
+    inverting: Workers | None = None,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries. Without a
-    `transients_directory` it is the one beside that of indices."""
+    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries. Directories that are
+    not named are beside that of indices.
+
+    `inverting` works for the inverted index: others than `workers`, since these may all be busy for hours.
+    """
     settings, environment = settings or DagstoreConfig(), environment or Environment()
     origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
     directory = transients_directory or index_directory.with_name("transients")
@@ -407,7 +464,8 @@ async def open_dagstore(
         trio.open_nursery() as nursery,
     ):
         means = (settings, environment, transients, origins, chance)
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
+        inverted = (inverted_directory or index_directory.with_name("inverted"), inverting or workers)
+        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means, *inverted)
         await dagstore.start()
         yield dagstore
         dagstore.stop()

@@ -14,6 +14,7 @@ import trio
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.indexers import DEFAULT
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import IndexFacts
@@ -69,7 +70,13 @@ class Indexer:
         self._visits = visits
 
     async def outcome(
-        self, key: str, url: str, indexing: Indexing, replicas: Sequence[str] = ()
+        self,
+        key: str,
+        url: str,
+        indexing: Indexing,
+        *,
+        replicas: Sequence[str] = (),
+        indexer: str = DEFAULT,
     ) -> IndexFacts | Failure | None:
         """Makes the index, which is complete and on disk then; None if `indexing.scope` was cancelled.
 
@@ -77,7 +84,7 @@ class Indexer:
         """
         with indexing.scope:
             try:
-                return await self._made(key, url, indexing, replicas)
+                return await self._made(key, url, indexing, replicas, {"indexer": indexer})
             except ShardError as error:
                 return Failure(error.error_class, str(error), is_of_origin(error))
             except WorkerFailed as error:
@@ -91,18 +98,20 @@ class Indexer:
         """Removes an index file, in a thread, since a big one takes its time."""
         await trio.to_thread.run_sync(index_files.discard, self._directory, name)
 
-    async def _made(self, key: str, url: str, indexing: Indexing, replicas: Sequence[str]) -> IndexFacts:
+    async def _made(
+        self, key: str, url: str, indexing: Indexing, replicas: Sequence[str], params: dict[str, Any]
+    ) -> IndexFacts:
         mount = mounts.parse(url)
         if mount.path is not None:
-            return await self._run({"path": str(mount.path)}, indexing)
+            return await self._run(params | {"path": str(mount.path)}, indexing)
         environment = self._environment
         with self._visits.visited(url) as visit:
             fingerprint = await mount.look(environment)
             visit.came_out(None)
         access = await environment.threads.run(mount.origin, partial(mount.access, environment))
-        known = {"fingerprint": msgspec.to_builtins(fingerprint)}
+        params |= {"fingerprint": msgspec.to_builtins(fingerprint)}
         if access is not None:
-            facts = await self._run(known | {"access": msgspec.to_builtins(access)}, indexing)
+            facts = await self._run(params | {"access": msgspec.to_builtins(access)}, indexing)
             changed = fingerprint.differs_from(await mount.look(environment))
             if changed:
                 message = (
@@ -112,7 +121,7 @@ class Indexer:
             return facts
         sources = [mount, *map(mounts.parse, replicas)]
         async with self._transients.use(key, sources, fingerprint) as transient:
-            params = known | {"access": msgspec.to_builtins(transient.access)}
+            params |= {"access": msgspec.to_builtins(transient.access)}
             return await self._run(params, indexing, transient)
 
     async def _run(

@@ -20,8 +20,10 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
+from agent.dagstore import indexers
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.inverted import Statistics
 from agent.dagstore.leases import Leases
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.records import ShardRecord
@@ -30,6 +32,8 @@ from agent.rpc import jsonrpc
 from agent.rpc.jsonrpc import Call, ErrorObject, Json
 from agent.rpc.peers import Permission
 from agent.workers import WorkerPool
+from carlib.cid import Cid
+from carlib.errors import CarError
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +153,12 @@ class KeyParams(_Params, frozen=True):
     key: str
 
 
+class CidParams(_Params, frozen=True):
+    """For methods about one block."""
+
+    cid: str
+
+
 class RegisterOptions(_Params, frozen=True):
     """The second parameter that `Filecoin.DagstoreRegisterShard` takes here and not in Lotus."""
 
@@ -168,6 +178,7 @@ class RegisterParams(_Params, frozen=True):
     url: str = msgspec.field(name="URL")
     lazy: bool = False
     wait: bool = False
+    indexer: str = indexers.DEFAULT
 
 
 class RegisterOne(_Params, frozen=True):
@@ -253,7 +264,9 @@ async def recover_shard(services: Services, params: KeyParams) -> None:
 
 @method("Carfs.RegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: RegisterParams) -> ShardRecord:
-    await services.dagstore.register(params.key, params.url, lazy=params.lazy, wait=params.wait)
+    await services.dagstore.register(
+        params.key, params.url, lazy=params.lazy, wait=params.wait, indexer=params.indexer
+    )
     return services.dagstore.record(params.key)
 
 
@@ -303,6 +316,34 @@ async def shard_info(services: Services, params: KeyParams) -> ShardRecord:
     return services.dagstore.record(params.key)
 
 
+@method("Carfs.LookupCid", Permission.READ)
+async def lookup_cid(services: Services, params: CidParams) -> list[LotusShard]:
+    """The shards that hold the block of a CID, in any base and version."""
+    try:
+        cid = Cid.parse(params.cid)
+    except CarError as error:
+        raise ShardError(ErrorClass.INVALID, str(error)) from None
+    lives = services.dagstore.lives_of(await services.dagstore.lookup(cid))
+    return [
+        LotusShard(key, life.state.value, life.failure.message if life.failure is not None else "")
+        for key, life in lives
+    ]
+
+
+@method("Carfs.CheckInvertedIndex", Permission.ADMIN)
+async def check_inverted_index(services: Services, params: NoParams) -> list[Json]:
+    """What the inverted index has other than the shards' own indices: keys (null: a whole segment) and messages."""
+    problems = await services.dagstore.inverted.check()
+    return [{"Key": key, "Problem": problem} for key, problem in problems]
+
+
+@method("Carfs.RebuildInvertedIndex", Permission.ADMIN)
+async def rebuild_inverted_index(services: Services, params: NoParams) -> Statistics:
+    """Makes the inverted index anew from the shards' own; answers when all are in."""
+    await services.dagstore.inverted.rebuild()
+    return services.dagstore.inverted.statistics()
+
+
 @method("Carfs.AcquireShard", Permission.READ)
 async def acquire_shard(services: Services, params: LeaseParams) -> ShardRecord:
     return await services.leases.acquire(params.session, params.key)
@@ -341,6 +382,7 @@ async def status(services: Services, params: NoParams) -> Json:
         "MemoryBytes": _resident_bytes(),
         "Shards": {state.value: counts[state.value] for state in ShardState if state.value in counts},
         "Indexing": services.dagstore.indexing(),
+        "InvertedIndex": services.dagstore.inverted.statistics(),
         "Workers": {"Busy": pool.busy, "Idle": pool.idle, "Waiting": pool.waiting, "Limit": pool.limit},
         "Clients": [{"Client": client, "Leases": leases} for client, leases in services.leases.held()],
     }

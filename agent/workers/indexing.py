@@ -1,8 +1,9 @@
-"""The task `index`: makes the detached index of a CAR, local or not.
+"""The task `index`: makes the detached index of a shard's data, local or not.
 
 Takes `{"path", "scratch", "out"}` for a local file, and gives what `records.IndexFacts` holds of it and its index. For
-other data it takes `{"access", "fingerprint", "scratch", "out"}`: an `Access`, and what the agent knows them by. The
-index is made in the folder `scratch` and appears as `out` complete and on disk, or not at all.
+other data it takes `{"access", "fingerprint", "scratch", "out"}`: an `Access`, and what the agent knows them by. Either
+may have `"indexer"`, a name in `dagstore.indexers`. The index is made in the folder `scratch` and appears as `out`
+complete and on disk, or not at all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.dagstore import index_files, indexers
 from agent.dagstore.access import Access, Fetch, RemoteSource, open_source, place_of
 from agent.dagstore.ahead import WINDOW_BYTES, ForeseeingSource
 from agent.dagstore.failures import ErrorClass, ShardError
@@ -22,7 +24,7 @@ from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.records import MAX_ROOTS_KEPT
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
-from carlib import adoption, durable, indexing
+from carlib import adoption, durable
 from carlib.container import read_container
 from carlib.errors import CarError
 from carlib.indexing import IndexReport
@@ -32,13 +34,14 @@ from carlib.source import ByteSource
 def build_index(params: Params, progress: Progress, fetch: Fetch) -> Params:
     """Indexes the data; raises ShardError, CarError, OSError."""
     scratch, out = Path(params["scratch"]), Path(params["out"])
+    indexer = params.get("indexer", indexers.DEFAULT)
     if "access" in params:
-        return _of_access(params, scratch, out, progress, fetch)
+        return _of_access(params, indexer, scratch, out, progress, fetch)
     mount = FileMount(Path(params["path"]))
     before = mount.stat()
     try:
         with _making(scratch, out, str(mount.path)):
-            report = indexing.build(mount.path, scratch / out.name, progress=progress)
+            report = indexers.load(indexer)(mount.path, scratch / out.name, progress=progress)
     except CarError:
         _refuse_if_changed(mount, before)  # a file that is still being copied is not a damaged one
         raise
@@ -46,24 +49,28 @@ def build_index(params: Params, progress: Progress, fetch: Fetch) -> Params:
     return _finished(report, scratch, out, asdict(before))
 
 
-def _of_access(params: Params, scratch: Path, out: Path, progress: Progress, fetch: Fetch) -> Params:
+def _of_access(
+    params: Params, indexer: str, scratch: Path, out: Path, progress: Progress, fetch: Fetch
+) -> Params:
     """Data that the agent watches: whether they change meanwhile is seen there."""
     access: Access = msgspec.convert(params["access"], Access)
     with closing(open_source(access, fetch)) as source, _making(scratch, out, place_of(access)):
-        report = _report(source, scratch / out.name, progress)
+        report = _report(source, indexer, scratch / out.name, progress)
     return _finished(report, scratch, out, params["fingerprint"])
 
 
-def _report(source: ByteSource, out: Path, progress: Progress) -> IndexReport:
+def _report(source: ByteSource, indexer: str, out: Path, progress: Progress) -> IndexReport:
+    index = indexers.load(indexer)
     if not isinstance(source, RemoteSource):
-        return indexing.build(source, out, progress=progress)
-    container = read_container(source)
-    if container.version == 2:
-        try:
-            return adoption.adopt(source, container, out, hint=source.hint)
-        except adoption.NotAdopted:
-            pass  # so it is made from the sections, as every index of local data is
-    return indexing.build(ForeseeingSource(source), out, progress=progress, window_bytes=WINDOW_BYTES)
+        return index(source, out, progress=progress)
+    if indexer == indexers.DEFAULT:  # the index in a CAR says nothing of others that lie behind it
+        container = read_container(source)
+        if container.version == 2:
+            try:
+                return adoption.adopt(source, container, out, hint=source.hint)
+            except adoption.NotAdopted:
+                pass  # so it is made from the sections, as every index of local data is
+    return index(ForeseeingSource(source), out, progress=progress, window_bytes=WINDOW_BYTES)
 
 
 @contextmanager
@@ -81,6 +88,7 @@ def _making(scratch: Path, out: Path, data: str) -> Iterator[None]:
 
 
 def _finished(report: IndexReport, scratch: Path, out: Path, fingerprint: Params) -> Params:
+    checksum = index_files.checksum(scratch / out.name)
     (scratch / out.name).rename(out)
     durable.sync_folder(out.parent)
     shutil.rmtree(scratch)
@@ -94,6 +102,8 @@ def _finished(report: IndexReport, scratch: Path, out: Path, fingerprint: Params
         "data_size": report.data_size,
         "blocks": report.block_count,
         "roots": [str(root) for root in report.roots[:MAX_ROOTS_KEPT]],
+        "checksum": checksum,
+        "format": index_files.FORMAT,
     }
 
 

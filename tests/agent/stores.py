@@ -135,6 +135,7 @@ async def dagstore_at(
             index_directory=indices,
             settings=settings,
             chance=lambda: 0.5,
+            inverting=LocalWorkers(),
         ) as dagstore:
             yield dagstore
 

@@ -190,6 +190,55 @@ def test_when_the_server_is_gone_what_was_read_stays_and_the_rest_is_eio(tmp_pat
             eventually(lambda: "refused" in mount.log())
 
 
+def test_a_dag_of_a_remote_shard_is_reached_by_its_cid_alone(tmp_path: Path) -> None:
+    root, blocks = tree()
+    with web_server(tmp_path) as web:
+        write_big_car(web.folder / "big.car", root, blocks, size=64 * MIB)
+        with mounted_from(web, "big.car") as mount:
+            folder = mount.path / "ipfs" / str(root)
+            assert (folder / "small").read_bytes() == SMALL
+            assert names_in(folder) == ["large", "other", "small"]
+            assert sent(web) < 20 * CHUNK
+            assert (folder / "large").read_bytes() == b"".join(LARGE)
+            with (folder / "large").open("rb", buffering=0) as file:
+                assert os.pread(file.fileno(), 5000, 3 * MIB + 7) == b"".join(LARGE)[3 * MIB + 7 :][:5000]
+            assert set(fetched(web).values()) == {1}
+
+
+def test_a_dag_that_is_half_here_is_fetched_by_half(tmp_path: Path) -> None:
+    root, blocks = tree()
+    large = [(cid, data) for cid, data in blocks if data in LARGE]
+    with web_server(tmp_path) as web:
+        write_big_car(web.folder / "big.car", root, blocks, size=16 * MIB)
+        with mounted_from(web, "big.car") as mount:
+            here = write_car(tmp_path / "here.car", large[::2], [])
+            Client().call("Carfs.RegisterShard", {"Key": "here", "URL": str(here), "Wait": True})
+            eventually((mount.path / "shards" / "here").exists)
+            eventually(lambda: len(Client().call("Carfs.LookupCid", {"Cid": str(large[0][0])})) == 2)
+            before = sent(web)
+            assert (mount.path / "ipfs" / str(root) / "large").read_bytes() == b"".join(LARGE)
+            whole = sum(len(data) for _, data in large)
+            assert sent(web) - before < whole + 20 * CHUNK
+
+
+def test_a_listing_by_cid_never_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
+    """What is here it shows, and asks for the rest; a block that lies in another shard too is read there."""
+    root, blocks = tree()
+    with web_server(tmp_path) as web:
+        write_big_car(web.folder / "big.car", root, blocks, size=16 * MIB)
+        with mounted_from(web, "big.car", deadline_s=30.0) as mount:
+            folder = mount.path / "ipfs" / str(root)
+            assert (folder / "small").read_bytes() == SMALL
+            stop_server(web, signal.SIGSTOP)
+            reader = threading.Thread(target=lambda: error_of((folder / "large").read_bytes))
+            reader.start()
+            for _ in range(20):
+                assert names_in(folder) == ["large", "other", "small"]
+            assert reader.is_alive()  # all of that while it waited
+            stop_server(web, signal.SIGCONT)
+            reader.join()
+
+
 def test_a_server_that_hangs_ends_in_an_error_and_holds_up_no_listing(tmp_path: Path) -> None:
     root, blocks = tree()
     with web_server(tmp_path) as web:

@@ -18,11 +18,13 @@ from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.transients import GcResult
 from carlib import indexing
 from carlib.cid import Cid
+from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED
 from carlib.options import WriteOptions
 from carlib.piece.fr32 import pad
 from carlib.writer import creating
 from tests.agent.cars import write_car
 from tests.agent.stores import BY_HAND, dagstore_at
+from tests.agent.test_indexers import payload, write_aggregate
 from tests.agent.transients.remote import CHUNK, RemoteMount, Server
 from tests.conftest import ExpectWarning
 
@@ -30,8 +32,10 @@ BLOCKS = [(Cid.of(data), data) for data in (bytes([number]) * (300_000 + number)
 AWAY = ShardError(ErrorClass.GONE, "nobody answers", origin_failed=True)
 
 
-def write_v2(path: Path, blocks: list[tuple[Cid, bytes]] = BLOCKS) -> bytes:
-    with creating(path, WriteOptions(version=2), roots=(blocks[0][0],)) as writer:
+def write_v2(
+    path: Path, blocks: list[tuple[Cid, bytes]] = BLOCKS, *, codec: int = MULTIHASH_INDEX_SORTED
+) -> bytes:
+    with creating(path, WriteOptions(version=2, index_codec=codec), roots=(blocks[0][0],)) as writer:
         for cid, data in blocks:
             writer.put(cid, data)
         writer.finish((blocks[0][0],))
@@ -99,6 +103,49 @@ async def test_a_carv1_is_scanned_by_hops(tmp_path: Path, server: Server) -> Non
         await register(dagstore)
         assert dagstore.record("key").blocks == 60
     assert server.sent_bytes < 0.7 * len(server.data)
+
+
+async def test_an_index_that_was_taken_over_tells_which_blocks_there_are(
+    tmp_path: Path, server: Server
+) -> None:
+    """One without hash codes, too."""
+    for codec in (INDEX_SORTED, MULTIHASH_INDEX_SORTED):
+        server.data = write_v2(tmp_path / "x.car", codec=codec)
+        async with dagstore_at(tmp_path) as dagstore:
+            await register(dagstore)
+            assert await dagstore.lookup(BLOCKS[7][0]) == ["key"]
+            assert await dagstore.lookup(Cid.of(b"none")) == []
+            assert dagstore.record("key").index_codec == codec
+            await dagstore.destroy("key")
+            assert await dagstore.lookup(BLOCKS[7][0]) == []
+
+
+async def test_a_remote_aggregate_is_indexed_as_one_that_lies_here(tmp_path: Path, server: Server) -> None:
+    parts = [payload(tmp_path, b"one"), payload(tmp_path, b"two", version=2)]
+    piece = write_aggregate(tmp_path / "piece", parts, 1 << 20)
+    server.data = piece.read_bytes()
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, indexer="aggregate")
+        await dagstore.register("here", str(piece), wait=True, indexer="aggregate")
+        remote, local = dagstore.record("key"), dagstore.record("here")
+        assert remote.index_path is not None
+        assert local.index_path is not None
+        assert Path(remote.index_path).read_bytes() == Path(local.index_path).read_bytes()
+        assert (remote.blocks, remote.roots) == (local.blocks, local.roots)
+        assert sorted(await dagstore.lookup(Cid.of(b"two"))) == ["here", "key"]
+    assert set(server.given.values()) == {1}
+
+
+async def test_the_index_in_the_first_car_of_a_remote_aggregate_is_not_taken_for_that_of_all(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("ERRORED")
+    parts = [payload(tmp_path, b"one", version=2), payload(tmp_path, b"two")]
+    server.data = write_aggregate(tmp_path / "piece", parts).read_bytes()
+    async with dagstore_at(tmp_path) as dagstore:
+        with pytest.raises(ShardError, match="begins with a CARv2") as raised:
+            await register(dagstore, indexer="aggregate")
+        assert raised.value.error_class is ErrorClass.CORRUPT
 
 
 async def test_what_is_asked_for_is_fetched_and_is_what_the_server_has(
