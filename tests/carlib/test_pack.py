@@ -423,3 +423,14 @@ def test_the_car_being_written_is_left_out_where_a_symlink_leads_to_it(tmp_path:
     link.symlink_to("source/out.car")
     assert pack(source, link).files == 1
     assert [one.path.name for one in pack(source, link).skipped] == ["out.car"]
+
+
+def test_a_file_is_not_replaced_by_its_own_car(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"data")
+    link.symlink_to("file")
+    (tmp_path / "other").write_bytes(b"other")
+    for source, out in ((file, file), (link, file), (file, link), ([tmp_path / "other", file], file)):
+        with pytest.raises(ValueError, match="would be replaced by the CAR of it"):
+            pack(source, out)
+    assert file.read_bytes() == b"data"
