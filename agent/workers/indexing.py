@@ -30,10 +30,10 @@ def build_index(params: Params, progress: Progress) -> Params:
         _refuse_if_changed(mount, before)  # a file that is still being copied is not a damaged one
         raise
     except OSError as error:
-        if (
-            error.filename is None
-        ):  # of a read or a write; the first is about the data, a full disk about the index
-            error.filename = str(out.parent if error.errno in (errno.ENOSPC, errno.EDQUOT) else mount.path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(out.parent)  # whatever file of ours it was: a full disk is about the indices
+        elif error.filename is None:
+            error.filename = str(mount.path)
         raise
     _refuse_if_changed(mount, before)
     (scratch / out.name).rename(out)
