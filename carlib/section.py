@@ -89,10 +89,14 @@ class Sections:
     large windows, large ones hopped over: millions of small ones a second, 2 µs a large one.
     """
 
-    def __init__(self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False) -> None:
+    def __init__(
+        self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False, until: int | None = None
+    ) -> None:
+        """``until``: begin no window at or after it, so that the walk can be taken up again at ``position``."""
         self.position = start
         self._source = source
         self._end = end
+        self._until = end if until is None else min(until, end)
         self._zero_is_end = zero_is_end
 
     def __iter__(self) -> Iterator[Section]:
@@ -110,7 +114,7 @@ class Sections:
     def windows(self) -> Iterator[Window]:
         """The same in pieces, for those that take many sections at once; the CIDs in them were not looked at yet."""
         position, window = self.position, _WIDE_WINDOW
-        while position < self._end:
+        while position < self._until:
             room = self._end - position
             buffer = self._source.peek(position, min(window, room))
             if len(buffer) < min(window, room):
