@@ -21,6 +21,7 @@ from carlib.index import Index
 from carlib.index_range import IndexRange, next_offset
 from carlib.limits import MAX_BLOCK_BYTES, MIB
 from carlib.multihash import IDENTITY, SHA2_256
+from carlib.patched import PAGE, SalvagedSource
 from carlib.section import HEAD_BYTES, Section, Sections, read_head
 from carlib.source import ByteSource
 
@@ -82,14 +83,25 @@ def check(
 
     ``start`` is the container's first section or the ``position`` of another stretch.  ``hashes``: read and hash every
     block; ``compare``: every entry of the index against its section and back.  Raises CarError where the index cannot
-    be read, Truncated where ``source`` ends too early, OSError.
+    be read, Truncated where ``source`` ends too early, OSError; but bytes that the disk does not give are damage.
     """
     found = Stretch(start, start)
-    walk = _Walk(source, container, index, found, until)
+    salvaged = SalvagedSource(source)
+    walk = _Walk(salvaged, container, index, found, until)
     walk.run(hashes)
     if compare:
         walk.compare(hashes)
+    _add_unreadable(found, salvaged)
     return found
+
+
+def _add_unreadable(found: Stretch, source: SalvagedSource) -> None:
+    """Pages of zeros may well have been zeros; nobody can read them all the same."""
+    for page in sorted(source.unreadable):
+        start, end = max(page, found.start), min(page + PAGE, found.position)
+        if start < end and not any(one.offset < end and start < one.end for one in found.damage):
+            problem = Malformed("cannot be read from its disk", source=source.name, offset=start)
+            found.damage.append(Damage(start, end - start, problem))
 
 
 class _Walk:

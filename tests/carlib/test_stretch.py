@@ -19,6 +19,7 @@ from carlib.limits import MIB
 from carlib.source import FileSource, MemorySource
 from carlib.stretch import Stretch
 from tests.carlib.cars import BLOCKS, car_v1, many_blocks, section, write_car
+from tests.carlib.test_patched import BadDisk
 
 BIG = [(Cid.of(data), data) for data in (random.Random(n).randbytes(200_000 + n) for n in range(40))]
 """8 MB: several windows."""
@@ -200,3 +201,15 @@ def test_a_range_of_an_index_is_in_the_order_of_the_data(tmp_path: Path) -> None
         assert (part.at(offsets[6]), part.at(offsets[6] + 1)) == ([every[6]], [])
         assert (part.after(offsets[6]), part.after(offsets[8])) == (offsets[7], None)
         assert (next_offset(index, offsets[8]), next_offset(index, offsets[-1])) == (offsets[9], None)
+
+
+def test_bytes_that_the_disk_does_not_give_are_damage(tmp_path: Path) -> None:
+    car = Car(tmp_path, [*many_blocks(9, 9_000), (Cid.of(bytes(90_000)), bytes(90_000))])
+    bad = car.starts[4] + 5_000, car.starts[4] + 5_001
+    zeros = car.starts[9] + 50_000, car.starts[9] + 50_001
+    source, index = BadDisk(bytes(car.data), bad, zeros), Index.open(MemorySource(bytes(car.index)))
+    found = stretch.check(source, car.container, index, car.starts[0], 1 << 40)
+    assert (found.ended, found.damage[0].offset, found.damage[0].size) == (True, *extent(car, 4))
+    (unread,) = found.damage[1:]
+    assert unread.offset <= zeros[0] < unread.end
+    assert "cannot be read" in str(unread.problem)
