@@ -18,6 +18,7 @@ Task = Callable[[Params, Progress], Params]
 
 KINDS: dict[str, str] = {
     "index": "agent.workers.indexing:build_index",
+    "verify": "agent.workers.verifying:verify",
 }
 
 
