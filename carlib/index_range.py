@@ -43,6 +43,11 @@ class IndexRange:
         behind = [int(part.offsets[place]) for part, place in places if place < len(part.offsets)]
         return min(behind, default=None)
 
+    def before(self, offset: int) -> int | None:
+        """The last offset in the range that is not greater; None where there is none."""
+        places = ((part, bisect_right(part.offsets, offset)) for part in self._parts)
+        return max((int(part.offsets[place - 1]) for part, place in places if place), default=None)
+
     def at(self, offset: int) -> list[Known]:
         """What the index says of one offset; several entries where it contradicts itself."""
         return [

@@ -91,17 +91,8 @@ def check(
     walk.run(hashes)
     if compare:
         walk.compare(hashes)
-    _add_unreadable(found, salvaged)
+    walk.add_unreadable(salvaged)
     return found
-
-
-def _add_unreadable(found: Stretch, source: SalvagedSource) -> None:
-    """Pages of zeros may well have been zeros; nobody can read them all the same."""
-    for page in sorted(source.unreadable):
-        start, end = max(page, found.start), min(page + PAGE, found.position)
-        if start < end and not any(one.offset < end and start < one.end for one in found.damage):
-            problem = Malformed("cannot be read from its disk", source=source.name, offset=start)
-            found.damage.append(Damage(start, end - start, problem))
 
 
 class _Walk:
@@ -158,13 +149,14 @@ class _Walk:
         return self._after(blocks.position)
 
     def _overlap(self, sections: Sections) -> tuple[CarError, int] | None:
-        """The first section that reaches over the beginning of another, as far as the index knows."""
+        """The first section that reaches over the beginning of another, as the index knows it, and is not whole."""
         known = iter(self._known)
         following = -1
-        for _, offset, data_offset, size in sections:
+        for section in sections:
+            cid, offset, data_offset, size = section
             while following <= offset:
                 following = next(known, _NOTHING)[0] + self._base
-            if following < data_offset + size:
+            if following < data_offset + size and self._problem(Cid(cid), section) is not None:
                 return Malformed(f"reaches over the section at {following}", offset=offset), offset
         return None
 
@@ -236,6 +228,21 @@ class _Walk:
                 problem = Malformed("bytes that are not zero follow the end of the data", offset=position)
                 self._found.damage.append(self._described(problem, position, end - position, []))
                 return
+
+    def add_unreadable(self, source: SalvagedSource) -> None:
+        """Sections in pages that were read as zeros: they may well have been zeros, but nobody can read them."""
+        found = self._found
+        for page in sorted(source.unreadable):
+            start, end = max(page, found.start), min(page + PAGE, found.position)
+            while start < end:
+                first = self._known.before(start - self._base)
+                at = start if first is None else first + self._base
+                stop = self._following(start) or self._container.data_end
+                if not any(one.offset < stop and at < one.end for one in found.damage):
+                    problem = Malformed("cannot be read from its disk")
+                    due = self._known.at(at - self._base)
+                    found.damage.append(self._described(problem, at, stop - at, due))
+                start = stop
 
     # The index, both ways
 

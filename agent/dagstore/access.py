@@ -17,6 +17,7 @@ import msgspec
 
 from agent.dagstore.chunk_map import MapDamaged, MapReader
 from carlib.errors import Truncated
+from carlib.patched import Patch, PatchedSource
 from carlib.piece.fr32 import unpadded_view
 from carlib.source import ByteSource, FileSource
 
@@ -46,7 +47,15 @@ class TransientAccess(msgspec.Struct, frozen=True, tag_field="Kind", tag="transi
     size: int
 
 
-Access = FileAccess | SectorAccess | TransientAccess
+class RepairedAccess(msgspec.Struct, frozen=True, tag_field="Kind", tag="repaired", rename="pascal"):
+    """Other data, some ranges of which are bad and are taken from a file of ours (`repairs`) instead."""
+
+    base: FileAccess | SectorAccess | TransientAccess
+    repairs: str
+    patches: tuple[tuple[int, int, int], ...]  # offset in the data, size, offset in `repairs`
+
+
+Access = FileAccess | SectorAccess | TransientAccess | RepairedAccess
 
 
 class Fetch(Protocol):
@@ -83,10 +92,24 @@ def open_source(access: Access, ensure: Callable[[int, int], None] | Fetch) -> B
             return unpadded_view(FileSource(Path(path)), offset, size)
         case TransientAccess():
             return TransientSource(access, ensure if not callable(ensure) else _Only(ensure))
+        case RepairedAccess(base, repairs, patches):
+            return _repaired(open_source(base, ensure), Path(repairs), patches)
+
+
+def _repaired(base: ByteSource, repairs: Path, patches: tuple[tuple[int, int, int], ...]) -> ByteSource:
+    try:
+        return PatchedSource(base, FileSource(repairs), [Patch(*patch) for patch in patches])
+    except FileNotFoundError:
+        return base  # what is bad is found to be bad, and all else can be read
+    except BaseException:
+        base.close()
+        raise
 
 
 def place_of(access: Access) -> str:
     """The file that is opened first, for messages."""
+    if isinstance(access, RepairedAccess):
+        access = access.base
     return access.data if isinstance(access, TransientAccess) else access.path
 
 

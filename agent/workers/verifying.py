@@ -1,19 +1,20 @@
 """The task `verify`: looks at one slice of a shard's data, or at a sample, or follows its links.
 
-Takes `{"path", "index", "fingerprint", "what", "start", "length", "sample", "repairs"}` and gives what
+Takes `{"access", "index", "fingerprint", "what", "start", "length", "sample"}` and gives what
 `scrub.records.SliceResult` holds. `what` is `structure`, `index`, `full` (a slice of `length` bytes from the section
-at `start`; 0: from the first), `sample` (so many entries of the index, by chance) or `links`. `repairs` is null or
-`{"path", "patches"}`: bytes of a file of ours that readers get instead of the data's own, and that are verified in
-their place. Nothing is written.
+at `start`; 0: from the first), `sample` (so many entries of the index, by chance) or `links`. What is verified is what
+readers get, repairs included. Nothing is written.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import errno
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
+from agent.dagstore.access import Access, RepairedAccess, SectorAccess, TransientAccess, open_source
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
 from carlib import index_sample, reachability, stretch
@@ -21,7 +22,6 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
 from carlib.index import Index
-from carlib.patched import Patch, PatchedSource
 from carlib.source import ByteSource, FileSource
 
 
@@ -30,7 +30,7 @@ def verify(params: Params, progress: Progress) -> Params:
 
     Raises OSError, and ShardError where the data cannot be reached.
     """
-    with _opened(params) as source:
+    with closing(open_source(_access(params), _ensure)) as source:
         changed = _difference(params)
         if changed:
             return {"changed": changed}
@@ -112,30 +112,37 @@ def _links(source: ByteSource, container: Container, index: Index, progress: Pro
         "end": container.data_end,
         "ended": True,
         "links": {
-            "reachable": reach.reachable,
-            "unreachable": reach.unreachable,
-            "dangling": reach.dangling,
-            "unreadable": reach.unreadable,
+            "Reachable": reach.reachable,
+            "Unreachable": reach.unreachable,
+            "Dangling": reach.dangling,
+            "Unreadable": reach.unreadable,
         },
     }
 
 
-@contextmanager
-def _opened(params: Params) -> Iterator[ByteSource]:
-    """The data as readers get it."""
-    with ExitStack() as stack:
-        source: ByteSource = FileSource(Path(params["path"]))
-        stack.callback(source.close)
-        if params.get("repairs"):
-            donor = FileSource(Path(params["repairs"]["path"]))
-            stack.callback(donor.close)
-            source = PatchedSource(source, donor, [Patch(*patch) for patch in params["repairs"]["patches"]])
-        yield source
-
-
 def _difference(params: Params) -> str:
-    """How the file differs from what was indexed; the device's number is not kept from one boot to the next."""
-    found = os.stat(params["path"])
+    """How a file differs from what was indexed; the device's number is not kept from one boot to the next.
+
+    A transient is compared by whoever fills it.
+    """
+    access = _access(params)
+    base = access.base if isinstance(access, RepairedAccess) else access
+    if isinstance(base, TransientAccess):
+        return ""
+    found = Path(base.path).stat()
     now = {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
     due = params["fingerprint"]
-    return ", ".join(f"{name} {due[name]} -> {value}" for name, value in now.items() if due[name] != value)
+    if isinstance(base, SectorAccess) or not due["inode"]:
+        del now["size"]
+    return ", ".join(
+        f"{name} {due[name]} -> {value}" for name, value in now.items() if due[name] not in (0, value)
+    )
+
+
+def _access(params: Params) -> Access:
+    access: Access = msgspec.convert(params["access"], Access)
+    return access
+
+
+def _ensure(offset: int, length: int) -> None:
+    raise OSError(errno.EAGAIN, f"{length} bytes at {offset} are not here yet")

@@ -19,6 +19,7 @@ from agent.dagstore.scrub.records import (
     Depth,
     Outcome,
     Phase,
+    Repairs,
     Run,
     ScrubState,
     SliceResult,
@@ -101,7 +102,9 @@ def advance(state: ScrubState, result: SliceResult, now: str) -> Advance:
 
 def _after_slice(state: ScrubState, run: Run, result: SliceResult, now: str) -> Advance:
     found = tuple(
-        BadBlock(one.offset, one.size, one.cid, one.multihash, one.problem[:MAX_PROBLEM_CHARACTERS], now, run.id)
+        BadBlock(
+            one.offset, one.size, one.cid, one.multihash, one.problem[:MAX_PROBLEM_CHARACTERS], now, run.id
+        )
         for one in result.damage
     )
     moved = replace(
@@ -117,7 +120,10 @@ def _after_slice(state: ScrubState, run: Run, result: SliceResult, now: str) -> 
     if is_over:
         has_links = run.depth is Depth.FULL and len(quarantined) <= MAX_BAD
         moved = replace(moved, phase=Phase.LINKS if has_links else Phase.REPAIR)
-    after = replace(state, run=moved, quarantined=quarantined[:MAX_BAD])
+    repairs = state.repairs
+    if repairs is not None:  # a repair that is bad itself is none
+        repairs = repairs.without((one.offset, one.end) for one in found)
+    after = replace(state, run=moved, quarantined=quarantined[:MAX_BAD], repairs=repairs)
     return Advance(after, Next.REPAIR if moved.phase is Phase.REPAIR else Next.GO_ON)
 
 
@@ -147,6 +153,21 @@ def finish(state: ScrubState, now: str) -> ScrubState:
     if len(state.quarantined) >= MAX_BAD:
         detail = f"stopped at offset {run.position} of {run.total}, after {MAX_BAD} bad blocks"
     return _ended(state, outcome, detail, now, Next.GO_ON).state
+
+
+def lost_repairs(state: ScrubState) -> ScrubState:
+    """The state where the file of the repairs is gone: what they stood in for is bad again."""
+    bad = tuple(replace(one, repaired="", repaired_from="") for one in state.quarantined)
+    return replace(state, quarantined=bad, repairs=None)
+
+
+def repaired(state: ScrubState, repairs: Repairs, sources: Mapping[int, str], now: str) -> ScrubState:
+    """The state with `repairs`, which come from the replicas at the URLs in `sources`, by offset of the block."""
+    blocks = tuple(
+        replace(one, repaired=now, repaired_from=sources[one.offset]) if one.offset in sources else one
+        for one in state.quarantined
+    )
+    return replace(state, quarantined=blocks, repairs=repairs)
 
 
 def fail(state: ScrubState, reason: str, now: str) -> ScrubState:

@@ -1,8 +1,9 @@
-"""What is known of the verification of a shard: as the catalogue keeps it, as workers report, as the wire carries it."""
+"""What is known of the verification of a shard: as the catalogue keeps it, workers report it, the wire carries it."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -62,8 +63,7 @@ class BadBlock(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
         return self.offset + self.size
 
 
-class Links(msgspec.Struct, frozen=True, gc=False, rename={"reachable": "Reachable", "unreachable": "Unreachable",
-                                                          "dangling": "Dangling", "unreadable": "Unreadable"}):  # fmt: skip
+class Links(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """Counts of blocks, and of links that lead to no block of the shard, which the format allows."""
 
     reachable: int = 0
@@ -115,6 +115,16 @@ class Repairs(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     name: str  # in the directory of repairs
     index: str  # name of the index file of the data that it goes with
     patches: tuple[tuple[int, int, int], ...] = ()  # offset in the data, size, offset in the file
+
+    def without(self, bad: Iterable[tuple[int, int]]) -> Repairs:
+        """These repairs but for those that touch a range (offset, end)."""
+        ranges = list(bad)
+        kept = tuple(
+            (offset, size, at)
+            for offset, size, at in self.patches
+            if not any(offset < end and start < offset + size for start, end in ranges)
+        )
+        return self if kept == self.patches else Repairs(self.name, self.index, kept)
 
 
 class ScrubState(msgspec.Struct, frozen=True, gc=False):

@@ -26,7 +26,9 @@ MAX_PAUSE_S: Final = 600.0
 class ScrubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[scrub]`: verifying what shards hold, again and again."""
 
-    interval_days: Annotated[float, msgspec.Meta(ge=0, le=3650)] = 30.0  # each shard once in so many; 0: never
+    interval_days: Annotated[float, msgspec.Meta(ge=0, le=3650)] = (
+        30.0  # each shard once in so many; 0: never
+    )
     depth: Literal["structure", "index", "full"] = "full"  # of shards whose data is local
     remote_depth: Literal["structure", "index", "full", "none"] = "index"  # of others: full fetches all of it
     remote_sample: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100  # entries; 0: all of them
