@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from agent.dagstore.actors import acting
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.rpc import jsonrpc
@@ -62,10 +63,13 @@ class _Rpc:
         connection: Connection = scope["state"]["connection"]
         permission = permission_of(connection.peer, admin_gid=self._admin_gid)
         incoming = jsonrpc.decode(body)
+        who = f"rpc: process {connection.peer.pid} uid {connection.peer.uid}"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
             calls = [item for item in incoming.items if isinstance(item, Call)]
-            reply = jsonrpc.encode(incoming, await self._outcomes(permission, calls))
+            with acting(who):
+                outcomes = await self._outcomes(permission, calls)
+            reply = jsonrpc.encode(incoming, outcomes)
             response = (
                 Response(status_code=204) if reply is None else Response(reply, media_type="application/json")
             )
@@ -84,10 +88,9 @@ class _Rpc:
                 if len(calls) > 1 and size > MAX_BATCH_REPLY_BYTES:
                     return
                 outcome = await answer(self._services, permission, call)
-                outcomes[number] = (
-                    outcome if isinstance(outcome, ErrorObject) else msgspec.Raw(_encode(outcome))
-                )
-                size += len(_encode(outcomes[number]))
+                encoded = _encode(outcome)
+                outcomes[number] = outcome if isinstance(outcome, ErrorObject) else msgspec.Raw(encoded)
+                size += len(encoded)
                 await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:

@@ -6,11 +6,13 @@ are those of the Struct. Results are anything msgspec encodes.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.records import ShardRecord
+from agent.dagstore.registering import Registration
 from agent.rpc import jsonrpc
 from agent.rpc.jsonrpc import Call, ErrorObject, Json
 from agent.rpc.peers import Permission
@@ -31,6 +34,9 @@ from agent.workers import WorkerPool
 logger = logging.getLogger(__name__)
 
 MINER_API_VERSION = 1 << 16 | 5 << 8  # of Lotus' storage miner API, whose method names these are
+
+LISTED_TOGETHER = 128  # shards, which keeps the loop from other work for some 5 ms
+_encode = msgspec.json.Encoder().encode
 
 _CODES = {
     ErrorClass.NOT_FOUND: -32001,
@@ -164,6 +170,20 @@ class RegisterParams(_Params, frozen=True):
     wait: bool = False
 
 
+class RegisterOne(_Params, frozen=True):
+    """One of many; as for `Carfs.RegisterShard`, but that nobody waits for its index."""
+
+    key: str
+    url: str = msgspec.field(name="URL")
+    lazy: bool = False
+    replicas: tuple[str, ...] = ()
+    existing_transient: str = ""
+
+
+class RegisterManyParams(_Params, frozen=True):
+    shards: list[RegisterOne]
+
+
 class LeaseParams(_Params, frozen=True):
     session: str
     key: str
@@ -183,11 +203,11 @@ async def version(services: Services, params: NoParams) -> Json:
 
 
 @method("Filecoin.DagstoreListShards", Permission.READ)
-async def list_shards_as_lotus(services: Services, params: NoParams) -> list[LotusShard]:
-    return [
+async def list_shards_as_lotus(services: Services, params: NoParams) -> msgspec.Raw:
+    return await _in_pieces(
         LotusShard(key, life.state.value, life.failure.message if life.failure is not None else "")
         for key, life in services.dagstore.lives()
-    ]
+    )
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)
@@ -214,22 +234,45 @@ async def register_shard(services: Services, params: RegisterParams) -> ShardRec
     return services.dagstore.record(params.key)
 
 
+@method("Carfs.RegisterShards", Permission.ADMIN)
+async def register_shards(services: Services, params: RegisterManyParams) -> Json:
+    """Each is taken in or not by itself; answered when all that could be are on disk."""
+    wanted = [
+        Registration(one.key, one.url, one.lazy, one.replicas, one.existing_transient)
+        for one in params.shards
+    ]
+    failures = await services.dagstore.register_all(wanted)
+    refused = [
+        {"Key": one.key, "Class": failure.error_class, "Error": failure.message}
+        for one, failure in zip(wanted, failures, strict=True)
+        if failure is not None
+    ]
+    return {"Registered": len(wanted) - len(refused), "Refused": refused}
+
+
 @method("Carfs.DestroyShard", Permission.ADMIN)
 async def destroy_shard(services: Services, params: KeyParams) -> None:
     await services.dagstore.destroy(params.key)
 
 
 @method("Carfs.ListShards", Permission.READ)
-async def list_shards(services: Services, params: NoParams) -> list[ShardRecord]:
-    records = []
+async def list_shards(services: Services, params: NoParams) -> msgspec.Raw:
+    return await _in_pieces(_records(services))
+
+
+def _records(services: Services) -> Iterator[ShardRecord]:
     for key in services.dagstore.list_keys():
-        try:
-            records.append(services.dagstore.record(key))
-        except ShardError:  # destroyed since we began
-            continue
-        if len(records) % 256 == 0:
-            await trio.lowlevel.checkpoint()
-    return records
+        with suppress(ShardError):  # destroyed since we began
+            yield services.dagstore.record(key)
+
+
+async def _in_pieces(values: Iterator[object]) -> msgspec.Raw:
+    """A JSON array, made in pieces that keep nobody waiting: there may be a hundred thousand values."""
+    pieces: list[bytes] = []
+    for piece in iter(lambda: list(itertools.islice(values, LISTED_TOGETHER)), []):
+        pieces.append(_encode(piece)[1:-1])
+        await trio.lowlevel.checkpoint()
+    return msgspec.Raw(b"[" + b",".join(pieces) + b"]")
 
 
 @method("Carfs.ShardInfo", Permission.READ)

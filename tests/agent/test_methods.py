@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -30,7 +31,8 @@ async def services_at(path: Path) -> AsyncIterator[Services]:
 
 
 async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON
-    return await answer(services, Permission.ADMIN, Call(method, params, 1))
+    outcome = await answer(services, Permission.ADMIN, Call(method, params, 1))
+    return msgspec.json.decode(outcome) if isinstance(outcome, msgspec.Raw) else outcome
 
 
 def test_the_registry_is_what_the_documentation_says() -> None:
@@ -42,6 +44,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Filecoin.DagstoreInitializeShard": "write",
         "Filecoin.DagstoreRecoverShard": "write",
         "Carfs.RegisterShard": "admin",
+        "Carfs.RegisterShards": "admin",
         "Carfs.DestroyShard": "admin",
         "Carfs.ListShards": "read",
         "Carfs.ShardInfo": "read",
@@ -93,16 +96,27 @@ async def test_wrong_parameters_are_named(tmp_path: Path, params: Any, message: 
 async def test_lotus_methods_have_lotus_shapes(tmp_path: Path, expect_warning: ExpectWarning) -> None:
     expect_warning("ERRORED")
     async with services_at(tmp_path) as services:
+        write_car(tmp_path / "x.car")
         for key, name in (("b", "x.car"), ("a", "none"), ("c", "x.car")):
-            write_car(tmp_path / "x.car")
             options = {"URL": str(tmp_path / name), "Lazy": key == "c"}
             assert await ask(services, "Filecoin.DagstoreRegisterShard", [key, options]) is None
         assert await ask(services, "Filecoin.DagstoreInitializeShard", ["c"]) is None
         await services.leases.acquire(services.leases.open("me"), "b")
         a, b, c = await ask(services, "Filecoin.DagstoreListShards", [])
-        assert (b.key, b.state, b.error) == ("b", "ShardStateServing", "")
-        assert (a.state, c.state) == ("ShardStateErrored", "ShardStateAvailable")
-        assert a.error.endswith("No such file or directory")
+        assert b == {"Key": "b", "State": "ShardStateServing", "Error": ""}
+        assert (a["State"], c["State"]) == ("ShardStateErrored", "ShardStateAvailable")
+        assert a["Error"].endswith("No such file or directory")
+
+
+async def test_many_shards_are_taken_in_by_one_call_which_says_which_were_not(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        url = str(write_car(tmp_path / "x.car"))
+        shards = [{"Key": str(number), "URL": url, "Lazy": True} for number in range(300)]
+        answered = await ask(services, "Carfs.RegisterShards", {"Shards": [*shards, shards[0]]})
+        refused = [{"Key": "0", "Class": "exists", "Error": "a shard with the key '0' exists already"}]
+        assert answered == {"Registered": 300, "Refused": refused}
+        assert len(await ask(services, "Carfs.ListShards")) == 300
+        assert len(await ask(services, "Filecoin.DagstoreListShards")) == 300
 
 
 async def test_lotus_one_parameter_form_says_what_is_missing(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Mount",
     "Probe",
     "TryLater",
+    "is_sealed",
     "parse",
     "resolve",
 ]
@@ -74,3 +75,9 @@ def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:
 
 def _is_scheme(name: str, rest: str) -> bool:
     return name in OPAQUE or rest.startswith("/" if name in SCHEMES else "//")
+
+
+def is_sealed(url: str) -> bool:
+    """Whether the data can be read only after hours of unsealing; a mount that has no `is_sealed` knows of no such
+    thing. Raises ShardError(invalid)."""
+    return bool(getattr(parse(url), "is_sealed", False))
