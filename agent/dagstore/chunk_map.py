@@ -1,6 +1,7 @@
 """Which chunks of a transient are there: the map file beside its sparse data file, read by any process, written by one.
 
-    0    magic "carfsmap", u16 version, u16 zero, u32 bytes a chunk, u64 bytes of the data (all little-endian)
+    0    magic "carfsmap", u16 version, u16 flags (1: only whole, from the start), u32 bytes a chunk, u64 bytes of the
+         data (all little-endian)
     24   sha2-256 of the data's fingerprint; 56 boot id, 16 bytes; 72 crc32 of everything before
     128  u64 drops: how often chunks were taken back
     256  a bit a chunk, the lowest of a byte first: its bytes are in the data file
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -49,6 +50,7 @@ class MapHead:
     chunk_bytes: int
     fingerprint: bytes  # sha2-256
     boot: bytes  # 16 bytes
+    whole: bool = False  # whoever has the data gives no ranges of it
 
     @property
     def chunks(self) -> int:
@@ -64,7 +66,9 @@ class MapHead:
         return _BITS_AT + 2 * self.half_bytes
 
     def encode(self) -> bytes:
-        head = _HEAD.pack(_MAGIC, _VERSION, 0, self.chunk_bytes, self.size, self.fingerprint, self.boot)
+        head = _HEAD.pack(
+            _MAGIC, _VERSION, self.whole, self.chunk_bytes, self.size, self.fingerprint, self.boot
+        )
         return (head + _CRC.pack(zlib.crc32(head))).ljust(_BITS_AT, b"\0")
 
     @classmethod
@@ -72,14 +76,14 @@ class MapHead:
         """From the first bytes of a map file; raises MapDamaged."""
         if len(data) < _HEAD.size + _CRC.size:
             raise MapDamaged(f"a map of {len(data)} bytes")
-        magic, version, _, chunk_bytes, size, fingerprint, boot = _HEAD.unpack_from(data)
+        magic, version, flags, chunk_bytes, size, fingerprint, boot = _HEAD.unpack_from(data)
         if magic != _MAGIC or _CRC.unpack_from(data, _HEAD.size)[0] != zlib.crc32(data[: _HEAD.size]):
             raise MapDamaged("not a map, or a damaged one")
         if version != _VERSION:
             raise MapDamaged(f"a map of version {version}; this carfs reads {_VERSION}")
         if not (0 < chunk_bytes <= 1 << 30 and size <= MAX_DATA_BYTES):
             raise MapDamaged(f"a map of {size} bytes in chunks of {chunk_bytes}")
-        return cls(size, chunk_bytes, fingerprint, boot)
+        return cls(size, chunk_bytes, fingerprint, boot, bool(flags & 1))
 
     def range_of(self, offset: int, length: int) -> tuple[int, int]:
         """The chunks that hold these bytes: the first, and the one behind the last."""
@@ -172,7 +176,7 @@ class MapWriter:
         if head.boot == boot:
             return cls(fd, head, bytearray(present), bytearray(lasting), drops)
         os.close(fd)
-        return cls.create(path, MapHead(head.size, head.chunk_bytes, head.fingerprint, boot), lasting)
+        return cls.create(path, replace(head, boot=boot), lasting)
 
     def set(self, first: int, stop: int) -> None:
         """These chunks are in the data file; raises OSError."""

@@ -5,7 +5,8 @@
 
 A chunk is in at most one request, however many wait for it, and each waiter is answered once: when the last of its
 chunks is there, or when one of them failed, or not at all because it withdrew. A withdrawn waiter takes nothing from
-the others; chunks that nobody wants any more are not fetched unless their request is on its way.
+the others; chunks that nobody wants any more are not fetched unless their request is on its way. Where data come whole
+or not at all (`MapHead.whole`), the one request is for all of it.
 """
 
 from __future__ import annotations
@@ -141,26 +142,31 @@ class Planner:
         start = self._next()
         if start is None:
             return None
-        is_ahead = start not in self._wanted
+        is_ahead = not self._wanted if self.head.whole else start not in self._wanted
         most = max(1, REQUEST_BYTES // self.head.chunk_bytes)
-        first, stop = start, start + 1
+        first, stop = (0, self.head.chunks) if self.head.whole else (start, start + 1)
         while first > 0 and stop - first < most and first - 1 in self._wanted and self._is_free(first - 1):
             first -= 1
         while stop < self.head.chunks and stop - first < most and self._may_follow(stop):
             stop += 1
         request = Request(RequestId(next(self._ids)), first, stop, is_ahead)
         self._flights[request.id] = _Flight(request, first)
-        for chunk in range(first, stop):
+        for chunk in self.lacking(request):
             self._in_flight[chunk] = request.id
             self._ahead.pop(chunk, None)
         return request
+
+    def lacking(self, request: Request) -> list[int]:
+        """The chunks of a request that are not there, in order: all of them but for a request of the whole."""
+        return [chunk for chunk in range(request.first, request.stop) if not is_set(self.present, chunk)]
 
     def arrived(self, request: Request, stop: int) -> list[Answer]:
         """The chunks of `request` up to `stop` are in the data file, and the map says so."""
         flight = self._flights[request.id]
         answers: list[Answer] = []
         for chunk in range(flight.position, stop):
-            del self._in_flight[chunk]
+            if self._in_flight.pop(chunk, None) is None:
+                continue  # there already: it came with the whole
             self._ahead.pop(chunk, None)
             self.present[chunk >> 3] |= 1 << (chunk & 7)
             self._missing -= 1
@@ -180,14 +186,14 @@ class Planner:
         """Nothing more comes of `request`; what it lacks is fetched again if it is still wanted."""
         flight = self._flights.pop(request.id)
         for chunk in range(flight.position, request.stop):
-            del self._in_flight[chunk]
+            self._in_flight.pop(chunk, None)
         self._cursor = min(self._cursor, flight.position)
 
     def failed(self, request: Request, failure: Failure, *, may_resume: bool = True) -> list[Answer]:
         """`request` broke off. If it got anywhere it is resumed from there, which `may_resume` can forbid; else those
         who wait for the rest of it are told, and the next to ask begins anew."""
         flight = self._flights[request.id]
-        progress = flight.position > request.first
+        progress = flight.position > request.first and not self.head.whole
         self.ended(request)
         if progress and may_resume:
             return []
@@ -225,6 +231,8 @@ class Planner:
 
     def _next(self) -> int | None:
         """A chunk to fetch: one that somebody waits for, one that will be wanted, or any that lacks."""
+        if self.head.whole and self._flights:
+            return None
         for chunks in (self._wanted, self._ahead):
             for chunk in chunks:
                 if chunk not in self._in_flight:

@@ -146,6 +146,27 @@ def test_completion_fetches_all_of_the_rest_and_lets_others_go_first() -> None:
     assert planner.complete
 
 
+def test_data_that_comes_whole_or_not_at_all_is_asked_for_once() -> None:
+    head = MapHead(100 * CHUNK, CHUNK, bytes(32), bytes(16), whole=True)
+    planner = Planner(head, bytearray(head.half_bytes))
+    planner.ask(Waiter(1), 50 * CHUNK, 1)
+    request = planner.take()
+    planner.ask(Waiter(2), 10 * CHUNK, 1)
+    assert span(request) == (0, 100)
+    assert not planner.has_work
+    assert request is not None
+    assert planner.arrived(request, 20) == [Answer(Waiter(2))]
+    assert planner.failed(request, GONE) == [Answer(Waiter(1), GONE)]
+    planner.ask(Waiter(3), 50 * CHUNK, 1)
+    again = planner.take()
+    assert again is not None
+    assert (span(again), planner.lacking(again)) == ((0, 100), list(range(20, 100)))
+    assert planner.arrived(again, 100) == [Answer(Waiter(3))]
+    planner.ended(again)
+    assert planner.complete
+    assert planner.idle
+
+
 class AnyOrder(RuleBasedStateMachine):
     """The shell's part is played here: a server, requests on their way, and a data file with what came of them."""
 
