@@ -6,6 +6,7 @@ that between two awaits memory and disk say the same. Whatever returned is on di
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
+from agent.dagstore.scrub.records import ScrubState
+
+logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -81,6 +85,12 @@ _MIGRATIONS = (
     ALTER TABLE shards ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;        -- since it was last Available
     ALTER TABLE shards ADD COLUMN quarantined TEXT NOT NULL DEFAULT '';       -- what was found corrupt, and when
     """,
+    """
+    CREATE TABLE scrubs (
+        key   TEXT PRIMARY KEY NOT NULL REFERENCES shards (key) ON DELETE CASCADE,
+        state BLOB NOT NULL            -- scrub.records.ScrubState as JSON
+    ) WITHOUT ROWID;
+    """,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
@@ -95,6 +105,7 @@ class _Named(msgspec.Struct):
 
 _named_from_json = msgspec.json.Decoder(_Named).decode
 _transition_from_json = msgspec.json.Decoder(Transition).decode
+_scrub_from_json = msgspec.json.Decoder(ScrubState).decode
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -130,8 +141,7 @@ class Catalogue:
     def shards(self) -> list[ShardRow]:
         with _errors_named(self._name):
             return [
-                _read_row(columns)
-                for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
+                read_row(columns) for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
             ]
 
     def lives(self) -> Iterator[tuple[str, Life]]:
@@ -153,7 +163,7 @@ class Catalogue:
     def row(self, key: str) -> ShardRow | None:
         with _errors_named(self._name):
             found = self._connection.execute("SELECT * FROM shards WHERE key = ?", (key,)).fetchone()
-            return None if found is None else _read_row(found)
+            return None if found is None else read_row(found)
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         self.put_all([(row, transition)])
@@ -181,6 +191,27 @@ class Catalogue:
         with _errors_named(self._name):
             lines = self._connection.execute(_SELECT_HISTORY, {"key": key, "before": before, "limit": limit})
             return [(number, _transition_from_json(line)) for number, line in lines]
+
+    # What is known of the verification of shards: `scrub.scrubber.ScrubStore`
+
+    def registered(self) -> Iterator[tuple[str, str]]:
+        """The keys of all shards, and when each was registered."""
+        with _errors_named(self._name):
+            yield from self._connection.execute("SELECT key, registered FROM shards ORDER BY key")
+
+    def scrub(self, key: str) -> ScrubState:
+        with _errors_named(self._name):
+            found = self._connection.execute("SELECT state FROM scrubs WHERE key = ?", (key,)).fetchone()
+            return ScrubState() if found is None else _read_scrub(key, found[0])
+
+    def scrubs(self) -> Iterator[tuple[str, ScrubState]]:
+        with _errors_named(self._name):
+            for key, state in self._connection.execute("SELECT key, state FROM scrubs"):
+                yield key, _read_scrub(key, state)
+
+    def put_scrub(self, key: str, state: ScrubState) -> None:
+        with self._transaction() as connection:
+            connection.execute(_PUT_SCRUB, {"key": key, "state": _to_json(state)})
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -210,6 +241,10 @@ _UPSERT = """
         existing_transient = excluded.existing_transient, attempts = excluded.attempts,
         quarantined = excluded.quarantined
 """
+_PUT_SCRUB = """
+    INSERT INTO scrubs (key, state) SELECT key, :state FROM shards WHERE key = :key
+    ON CONFLICT (key) DO UPDATE SET state = excluded.state
+"""
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)
     VALUES (:key, 1 + COALESCE((SELECT MAX(number) FROM transitions WHERE key = :key), 0), :line)
@@ -220,7 +255,19 @@ _DROP_OLD_TRANSITIONS = """
 """
 
 
-def _read_row(columns: tuple[object, ...]) -> ShardRow:
+def _read_scrub(key: str, state: bytes) -> ScrubState:
+    """All of it can be found out anew, so what is damaged is begun anew."""
+    try:
+        return _scrub_from_json(state)
+    except msgspec.DecodeError as error:
+        logger.warning(
+            "what is known of the verification of shard %s is damaged and is forgotten: %s", key, error
+        )
+        return ScrubState()
+
+
+def read_row(columns: tuple[object, ...]) -> ShardRow:
+    """A row of the table `shards`, all columns of it; raises ShardError(corrupt)."""
     try:
         return _row(columns)
     except (ValueError, msgspec.DecodeError) as error:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from agent.dagstore.scrub.schedule import ScrubConfig
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 
@@ -60,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rpc: RpcConfig = RpcConfig()
     workers: WorkersConfig = WorkersConfig()
     log: LogConfig = LogConfig()
+    scrub: ScrubConfig = ScrubConfig()
 
     def worker_count(self) -> int:
         return self.workers.count or len(os.sched_getaffinity(0))

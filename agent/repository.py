@@ -71,12 +71,17 @@ class Repository:
     def transients(self) -> Path:
         return self.path / "dagstore" / "transients"
 
+    @property
+    def repairs(self) -> Path:
+        """Good bytes for what is bad in shards' data."""
+        return self.path / "dagstore" / "repairs"
+
     def create(self) -> None:
         """Makes what is missing of the layout; a new top is for its owner only. Raises OSError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
-            for directory in (self.indices, self.transients):
+            for directory in (self.indices, self.transients, self.repairs):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

@@ -25,11 +25,17 @@ from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.scrub.repairer import Repairer
+from agent.dagstore.scrub.replicas import Replicas
+from agent.dagstore.scrub.schedule import Load
+from agent.dagstore.scrub.scrubber import open_scrubber
+from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.application import application
 from agent.rpc.http import BindError, UnixBind, serve
 from agent.rpc.methods import Services
-from agent.workers import open_pool
+from agent.workers import WorkerPool, open_pool
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +78,19 @@ async def run(
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
+            environment = Environment()
             dagstore = await stack.enter_async_context(
                 open_dagstore(store=store, workers=pool, hub=hub, index_directory=repository.indices)
             )
+            shards = DagstoreShards(dagstore, store, environment)
+            scrubber = await stack.enter_async_context(
+                open_scrubber(
+                    shards=shards, store=store, workers=pool, load=partial(_load, pool), hub=hub,
+                    repairer=Repairer(Replicas(environment, repository.indices), repository.repairs),
+                    index_directory=repository.indices, config=config.scrub,
+                )
+            )  # fmt: skip
+            dagstore.annotate = partial(annotated, scrubber=scrubber)
             services = Services(
                 dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()
             )
@@ -95,6 +111,11 @@ async def run(
             hub.close()
             stop_serving.set()
     logger.info("stopped")
+
+
+def _load(pool: WorkerPool) -> Load:
+    found = pool.statistics()
+    return Load(found.busy, found.waiting, found.limit)
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:

@@ -94,6 +94,8 @@ class Dagstore:
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
+        self.annotate: Callable[[ShardRecord], ShardRecord] = lambda record: record
+        """Adds what others know of a shard to its record."""
         self.traces = Traces(buffer=settings.trace_buffer)
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
@@ -249,6 +251,28 @@ class Dagstore:
         ]
         waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
         return begun + [Progress(shard.key, 0, 0) for shard in waiting]
+
+    # What a scrub asks for
+
+    def life(self, key: str) -> Life:
+        """Where a shard is in its life; raises ShardError(not-found)."""
+        shard = self._shards.get(key)
+        if shard is None:
+            raise unknown(key)
+        return shard.life
+
+    async def look(self, key: str) -> None:
+        """Looks at the data of a shard and moves it on if it is not what was indexed; raises ShardError: not-found,
+        busy (we could not look)."""
+        await self._look_at(self._shard(key))
+
+    def distrust_index(self, key: str, name: str, reason: str) -> None:
+        """Has the index made anew if it is still the one of that name, and used."""
+        shard = self._shards.get(key)
+        if shard is not None and shard.life.state in INDEXED_STATES:
+            index = shard.row.index
+            if index is not None and index.name == name:
+                self._steps.settle(shard, Changed(reason))
 
     def idle(self, key: str) -> bool:
         """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""
@@ -408,7 +432,8 @@ class Dagstore:
         return shard
 
     def _record(self, shard: Shard) -> ShardRecord:
-        return record_of(shard.row, shard.life, self._store.history(shard.key), self._index_directory)
+        history = self._store.history(shard.key)
+        return self.annotate(record_of(shard.row, shard.life, history, self._index_directory))
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from agent.config import Config, ConfigError, LogConfig, RpcConfig, WorkersConfig, load
+from agent.dagstore.scrub.schedule import ScrubConfig
 
 
 def written(path: Path, text: str) -> Path:
@@ -33,9 +35,18 @@ def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) 
         ),
         WorkersConfig(count=3, idle_timeout_s=1.5),
         LogConfig(level="debug"),
+        ScrubConfig(
+            interval_days=1.5,
+            depth="index",
+            remote_depth="none",
+            remote_sample=7,
+            bandwidth=9,
+            share=0.25,
+            repair=False,
+        ),
     )
     text = "\n".join(
-        f"[{section}]\n" + "\n".join(f"{key} = {value!r}" for key, value in values.items())
+        f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
         for section, values in msgspec.to_builtins(expected).items()
     )
     assert load(written(tmp_path / "c", text), required=True, environ={}) == expected

@@ -12,6 +12,10 @@ MAX_BAD: Final = 1000
 """Bad blocks of a shard that are kept by name; a run that finds more ends there, since its disk is beyond lists."""
 
 
+MAX_SHOWN: Final = 20
+"""Of these in a record."""
+
+
 class Depth(enum.StrEnum):
     """How much a verification looks at; each is more than the one before."""
 
@@ -141,6 +145,23 @@ class ScrubState(msgspec.Struct, frozen=True, gc=False):
     def bad(self) -> tuple[BadBlock, ...]:
         """What cannot be read."""
         return tuple(one for one in self.quarantined if not one.repaired)
+
+
+class ScrubSummary(msgspec.Struct, frozen=True, rename="pascal"):
+    """The same in the record of a shard, where a list of a thousand would be in the way."""
+
+    verdict: Verdict | None
+    run: Run | None
+    bad: int  # blocks that cannot be read
+    repaired: int  # that can, thanks to a replica
+    first_bad: tuple[BadBlock, ...]
+    home: str = ""  # URL of the first mount, while a replica stands in for it
+
+    @classmethod
+    def of(cls, state: ScrubState) -> ScrubSummary:
+        bad = state.bad
+        repaired = len(state.quarantined) - len(bad)
+        return cls(state.verdict, state.run, len(bad), repaired, bad[:MAX_SHOWN], state.home)
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):

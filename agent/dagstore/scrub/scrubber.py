@@ -7,9 +7,11 @@ was found is in the catalogue before anything else happens, so a kill costs one 
 from __future__ import annotations
 
 import logging
+import random
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +27,7 @@ from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Workers
 from agent.dagstore.lifecycle import INDEXED_STATES, ShardState
 from agent.dagstore.records import ShardRow
-from agent.dagstore.scrub import progress, schedule
+from agent.dagstore.scrub import progress, repairs, schedule
 from agent.dagstore.scrub.progress import Next
 from agent.dagstore.scrub.records import (
     Depth,
@@ -187,6 +189,14 @@ class Scrubber:
                     async for event in events:
                         if is_enough or event.event not in ("verdict", "error"):
                             yield event
+
+    @asynccontextmanager
+    async def verifying(
+        self, keys: Sequence[str], *, depth: Depth, sample: int = 0, by: str = "request"
+    ) -> AsyncIterator[AsyncIterator[ScrubEvent]]:
+        """`verify` for the time of a block; whoever leaves it early no longer watches."""
+        async with aclosing(self.verify(keys, depth=depth, sample=sample, by=by)) as events:
+            yield events
 
     def state(self, key: str) -> ScrubState:
         """What is known of a shard: run, verdict, quarantine, repairs; raises ShardError(not-found)."""
@@ -473,18 +483,51 @@ class Scrubber:
             self._hub.publish(key)
 
     def _repaired(self, access: Access, state: ScrubState, index: str) -> Access:
-        repairs = state.repairs
-        if (
-            repairs is None
-            or not repairs.patches
-            or repairs.index != index
-            or isinstance(access, RepairedAccess)
-        ):
+        ours = state.repairs
+        if ours is None or not ours.patches or ours.index != index or isinstance(access, RepairedAccess):
             return access
-        return RepairedAccess(access, str(self._repairer.directory / repairs.name), repairs.patches)
+        return RepairedAccess(access, str(self._repairer.directory / ours.name), ours.patches)
 
     def _now(self) -> str:
         return _text(self._clock())
+
+
+@asynccontextmanager
+async def open_scrubber(
+    *,
+    shards: Shards,
+    store: ScrubStore,
+    workers: Workers,
+    load: Callable[[], Load],
+    hub: Hub,
+    repairer: Repairer,
+    index_directory: Path,
+    config: ScrubConfig,
+    clock: Callable[[], float] = time.time,
+    chance: Callable[[], float] = random.random,
+) -> AsyncIterator[Scrubber]:
+    """A scrubber that follows its schedule for the time of the block; what it was at goes on the next time."""
+    wanted = [(key, state) for key, state in store.scrubs() if state.repairs is not None]
+    there = await trio.to_thread.run_sync(_swept, repairer.directory, wanted)
+    for key, state in wanted:
+        if state.repairs is not None and state.repairs.name not in there:
+            logger.warning("shard %s: its repairs are gone, so what they stood in for is bad again", key)
+            store.put_scrub(key, progress.lost_repairs(state))
+    async with trio.open_nursery() as nursery:
+        scrubber = Scrubber(
+            nursery, shards=shards, store=store, workers=workers, load=load, hub=hub, repairer=repairer,
+            index_directory=index_directory, config=config, clock=clock, chance=chance,
+        )  # fmt: skip
+        nursery.start_soon(scrubber.run)
+        yield scrubber
+        nursery.cancel_scope.cancel()
+
+
+def _swept(directory: Path, wanted: Iterable[tuple[str, ScrubState]]) -> set[str]:
+    """The files of repairs that are there, once those that nobody wants are gone."""
+    names = {state.repairs.name for _, state in wanted if state.repairs is not None}
+    repairs.sweep(directory, names)
+    return set(repairs.names(directory))
 
 
 def _text(at_s: float) -> str:

@@ -1,0 +1,82 @@
+"""The dagstore as the scrubber sees it, and what the scrubber adds to the dagstore's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from agent.dagstore import mounts
+from agent.dagstore.access import Access
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.records import ShardRecord, ShardRow, source_url
+from agent.dagstore.scrub import progress
+from agent.dagstore.scrub.records import ScrubSummary
+from agent.dagstore.scrub.scrubber import Scrubber, ScrubStore
+from agent.dagstore.shards import unknown
+
+
+class Rows(ScrubStore, Protocol):
+    """The catalogue."""
+
+    def registered(self) -> Iterable[tuple[str, str]]:
+        """All keys, and when each was registered."""
+
+    def row(self, key: str) -> ShardRow | None:
+        """One shard."""
+
+
+class DagstoreShards:
+    """`scrubber.Shards` over a dagstore."""
+
+    def __init__(self, dagstore: Dagstore, store: Rows, environment: Environment) -> None:
+        self._dagstore = dagstore
+        self._store = store
+        self._environment = environment
+
+    def registered(self) -> Iterable[tuple[str, str]]:
+        return list(self._store.registered())
+
+    def row(self, key: str) -> ShardRow:
+        row = self._store.row(key)
+        if row is None:
+            raise unknown(key)
+        return row
+
+    def state(self, key: str) -> ShardState:
+        return self._dagstore.life(key).state
+
+    async def access(self, key: str) -> Access:
+        row = self.row(key)
+        mount = mounts.parse(source_url(row))
+        access = mount.access(self._environment)
+        if access is None:
+            raise ShardError(ErrorClass.BUSY, f"{mount} cannot be read without a copy of it", key=key)
+        return access
+
+    async def look(self, key: str) -> None:
+        await self._dagstore.look(key)
+
+    def distrust_index(self, key: str, index: str, reason: str) -> None:
+        self._dagstore.distrust_index(key, index, reason)
+
+    def condemn(self, key: str, index: str, failure: Failure) -> None:
+        row = self.row(key)
+        if row.index is not None and row.index.name == index:
+            self._dagstore.fail(key, failure, quarantined=failure.message)
+
+    def set_quarantined(self, key: str, text: str) -> None:
+        """Nothing: `annotated` says so whenever a record is asked for."""
+
+
+def annotated(record: ShardRecord, *, scrubber: Scrubber) -> ShardRecord:
+    """The record of a shard with what its verifications have shown, and how it is read with its repairs."""
+    state = scrubber.state(record.key)
+    if state.verdict is None and state.run is None and not state.quarantined:
+        return record
+    quarantined = record.quarantined or progress.summary(state)
+    return msgspec.structs.replace(record, quarantined=quarantined, scrub=ScrubSummary.of(state))
