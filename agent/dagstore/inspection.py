@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-
-import trio
 
 from agent.dagstore import mounts
 from agent.dagstore.mounts.environment import Environment
@@ -15,21 +12,16 @@ from agent.dagstore.records import IndexFacts
 class Inspector:
     """Looks at data through its mount, which bounds how long that may take, and at indices in one directory."""
 
-    def __init__(
-        self, index_directory: Path, environment: Environment | None = None, *, at_once: int = 32
-    ) -> None:
+    def __init__(self, index_directory: Path, environment: Environment | None = None) -> None:
         self._index_directory = index_directory
         self._environment = environment or Environment()
-        self._looks = trio.CapacityLimiter(at_once or math.inf)
 
     async def difference(self, url: str, facts: IndexFacts) -> str:
         """What is not as it was when `facts` were noted; empty if all is.
 
         Raises ShardError if the data cannot be looked at: gone, denied, busy (not the data's fault).
         """
-        async with self._looks:
-            found_now = await mounts.parse(url).look(self._environment)
-        changed = facts.fingerprint.differs_from(found_now)
+        changed = facts.fingerprint.differs_from(await mounts.parse(url).look(self._environment))
         if changed:
             return f"the data changed since it was indexed: {changed}"
         try:

@@ -97,8 +97,7 @@ async def test_whoever_registers_while_the_agent_stops_is_told_so(tmp_path: Path
             await dagstore.register("x", str(tmp_path / "x.car"))
 
     async with trio.open_nursery() as nursery, dagstore_at(tmp_path) as dagstore:
-        task = trio.lowlevel.spawn_system_task if False else nursery.start_soon
-        task(late)
+        nursery.start_soon(late)
         await trio.lowlevel.checkpoint()
         dagstore.stop()
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.dagstore.mounts.file import FileMount
+from agent.dagstore.mounts.http import HttpMount
 from agent.dagstore.mounts.mount import DataChanged, Fingerprint, Mount, Probe, TryLater
+from agent.dagstore.mounts.urls import shown
 
 __all__ = [
     "SCHEMES",
@@ -22,12 +24,14 @@ __all__ = [
     "DataChanged",
     "FileMount",
     "Fingerprint",
+    "HttpMount",
     "Mount",
     "Probe",
     "TryLater",
     "is_sealed",
     "parse",
     "resolve",
+    "shown",
 ]
 
 MAX_URL_BYTES = 32 * 1024
@@ -37,6 +41,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 SCHEMES: dict[str, Callable[[str], Mount]] = {
     "bytes": BytesMount.parse,
     "file": FileMount.parse,
+    "http": HttpMount.parse,
+    "https": HttpMount.parse,
 }
 OPAQUE = frozenset({"bytes"})  # nothing after the colon looks like a path
 
@@ -45,12 +51,12 @@ def parse(url: str) -> Mount:
     """The mount that a stored or given URL stands for; raises ShardError(invalid)."""
     match = _SCHEME.match(url)
     if match is None:
-        raise ShardError(ErrorClass.INVALID, f"{url!r} is not a URL")
+        raise ShardError(ErrorClass.INVALID, f"{shown(url)!r} is not a URL")
     make = SCHEMES.get(match[1].lower())
     if make is None:
         known = ", ".join(sorted(SCHEMES))
         raise ShardError(
-            ErrorClass.INVALID, f"no mount for the scheme {match[1]!r} of {url!r}; there is {known}"
+            ErrorClass.INVALID, f"no mount for the scheme {match[1]!r} of {shown(url)!r}; there is {known}"
         )
     if len(url) > MAX_URL_BYTES:
         raise ShardError(

@@ -126,3 +126,10 @@ def check_range(mount: object, offset: int, length: int, size: int) -> None:
     if offset < 0 or length < 0 or offset + length > size:
         message = f"{mount} has {size} bytes; there is no range of {length} at {offset}"
         raise ShardError(ErrorClass.INVALID, message)
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """The pieces of an empty range."""
+    no_pieces: tuple[bytes, ...] = ()
+    for piece in no_pieces:
+        yield piece

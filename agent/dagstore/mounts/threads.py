@@ -66,4 +66,4 @@ class Threads:
 
 
 def _silent(origin: str) -> ShardError:
-    return ShardError(ErrorClass.GONE, f"{origin} did not answer in {TIMEOUT_S:.0f} s")
+    return ShardError(ErrorClass.GONE, f"{origin} did not answer in {TIMEOUT_S:.0f} s", origin_failed=True)
