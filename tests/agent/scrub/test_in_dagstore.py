@@ -27,9 +27,11 @@ from tests.conftest import ExpectWarning
 
 
 @asynccontextmanager
-async def agent_at(path: Path) -> AsyncIterator[tuple[Dagstore, Scrubber]]:
+async def agent_at(
+    path: Path, indices: Path | None = None, repairs: Path | None = None
+) -> AsyncIterator[tuple[Dagstore, Scrubber]]:
     """Dagstore and scrubber as the service puts them together; open it again there for a restart."""
-    indices, repairs = path / "index", path / "repairs"
+    indices, repairs = indices or path / "index", repairs or path / "repairs"
     indices.mkdir(exist_ok=True)
     hub, workers, environment = Hub(buffer=100), LocalWorkers(), Environment()
     with closing(Catalogue.open(path / "carfs.db")) as store:
