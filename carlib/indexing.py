@@ -6,6 +6,7 @@ temporary file beside the output, and are merged range by range of the digest.  
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
 from carlib.index import INDEX_SORTED, MULTIHASH_INDEX_SORTED, OFFSET_BYTES, SortedBucket, write
+from carlib.limits import MIB
 from carlib.multihash import SHA2_256
 from carlib.section import SHA2_256_PREFIXES, USUAL_CID_BYTES, Sections, Window
 from carlib.source import ByteSource, FileSource
@@ -60,7 +62,7 @@ class IndexReport:
 
 
 def build(
-    path: Path,
+    car: Path | ByteSource,
     out: Path,
     *,
     codec: int = MULTIHASH_INDEX_SORTED,
@@ -68,18 +70,30 @@ def build(
     zero_is_end: bool = True,
     salvage: bool = False,
     progress: Progress | None = None,
+    window_bytes: int = MIB,
 ) -> IndexReport:
-    """Index the CAR at ``path`` into the detached index file ``out``, which appears complete and durable or not at all.
+    """Index the CAR at a path, or in a source, into the detached index file ``out``, which appears complete and durable
+    or not at all.
 
     ``identity``: whether identity CIDs are listed (go-car leaves them out).  ``salvage``: index a damaged CAR as far
-    as it is whole and say so in the report, where else its CarError is raised.  Raises CarError, OSError.
+    as it is whole and say so in the report, where else its CarError is raised.  ``window_bytes``: see
+    :class:`carlib.section.Sections`.  Raises CarError, OSError.
     """
-    with FileSource(path) as source:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(FileSource(car)) if isinstance(car, Path) else car
         container = read_container(source, whole=not salvage)
-        with durable.replacing(out) as file, SortedRuns(out.parent, codec) as runs:
-            hop = _Hop(source, container, zero_is_end=zero_is_end, salvage=salvage, identity=identity)
-            hop.run(runs, progress)
-            size = write(file, codec, runs.buckets())
+        sections = Sections(
+            source,
+            container.first_section,
+            container.data_end,
+            zero_is_end=zero_is_end,
+            window_bytes=window_bytes,
+        )
+        file = stack.enter_context(durable.replacing(out))
+        runs = stack.enter_context(SortedRuns(out.parent, codec))
+        hop = _Hop(source.name, sections, container, salvage=salvage, identity=identity)
+        hop.run(runs, progress)
+        size = write(file, codec, runs.buckets())
     return IndexReport(
         version=container.version,
         roots=container.roots,
@@ -98,15 +112,13 @@ class _Hop:
     """One pass over the sections into :class:`SortedRuns`."""
 
     def __init__(
-        self, source: ByteSource, container: Container, *, zero_is_end: bool, salvage: bool, identity: bool
+        self, name: str, sections: Sections, container: Container, *, salvage: bool, identity: bool
     ) -> None:
         self.blocks = self.identities = 0
         self.end = container.first_section
         self.damage: CarError | None = None
-        self._sections = Sections(
-            source, container.first_section, container.data_end, zero_is_end=zero_is_end
-        )
-        self._name = source.name
+        self._sections = sections
+        self._name = name
         self._missing = container.missing
         self._base = container.data_offset
         self._total = container.data_end

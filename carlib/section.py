@@ -90,10 +90,19 @@ class Sections:
     """
 
     def __init__(
-        self, source: ByteSource, start: int, end: int, *, zero_is_end: bool = False, until: int | None = None
+        self,
+        source: ByteSource,
+        start: int,
+        end: int,
+        *,
+        zero_is_end: bool = False,
+        window_bytes: int = _WIDE_WINDOW,
+        until: int | None = None,
     ) -> None:
-        """``until``: begin no window at or after it, so that the walk can be taken up again at ``position``."""
+        """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched.
+        ``until``: begin no window at or after it, so that the walk can be taken up again at ``position``."""
         self.position = start
+        self._window_bytes = window_bytes
         self._source = source
         self._end = end
         self._until = end if until is None else min(until, end)
@@ -113,7 +122,7 @@ class Sections:
 
     def windows(self) -> Iterator[Window]:
         """The same in pieces, for those that take many sections at once; the CIDs in them were not looked at yet."""
-        position, window = self.position, _WIDE_WINDOW
+        position, window = self.position, self._window_bytes
         while position < self._until:
             room = self._end - position
             buffer = self._source.peek(position, min(window, room))
@@ -130,7 +139,7 @@ class Sections:
                 raise error.located(source=self._source.name, shift=position - cursor)
             if cursor == 0:
                 return  # a zero length that ends the data
-            window = _NARROW_WINDOW if cursor - len(buffer) > _FAR else _WIDE_WINDOW
+            window = _NARROW_WINDOW if cursor - len(buffer) > _FAR else self._window_bytes
 
     def head(self, buffer: bytes, start: int, base: int) -> Head:
         """The section at ``start`` of a window at ``base``, its CID checked."""

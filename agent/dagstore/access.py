@@ -62,7 +62,7 @@ class Fetch(Protocol):
     """Gets ranges of a transient from whoever fills it."""
 
     def ensure(self, offset: int, length: int) -> None:
-        """Blocks until these bytes are there; raises OSError where they cannot be had."""
+        """Blocks until these bytes are there; raises OSError, or what its maker raises, where they cannot be had."""
 
     def renew(self, offset: int, length: int) -> None:
         """Likewise, but what is there of them is wrong: it is fetched once more."""

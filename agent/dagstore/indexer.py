@@ -14,7 +14,7 @@ import trio
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.records import IndexFacts
-from agent.workers import WorkerFailed
+from agent.workers import Needs, WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,11 @@ class Workers(Protocol):
     """What indexes for us: `agent.workers.WorkerPool`."""
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:  # Any: JSON, as agent/workers/indexing.py documents it
         """See `WorkerPool.run`."""
 

@@ -1,7 +1,14 @@
 """What agent and worker say to each other: one JSON object a line over the worker's stdin and stdout.
 
-To the worker: `{"task": KIND, "params": {…}}`. Back: any number of `{"progress": [done, total]}`, then one of
-`{"result": {…}}` and `{"error": {"class": …, "message": …}}`. The standard library's json is used on purpose: it
+To the worker: `{"task": KIND, "params": {…}}`. Back: any number of the following, then one of `{"result": {…}}` and
+`{"error": {"class": …, "message": …}}`.
+
+    {"progress": [done, total]}
+    {"need": [offset, length], "again": bool}   of a transient; "again": what is there is wrong
+                                                answered by {"have": true} or {"lack": {"class": …, "message": …}}
+    {"want": [[offset, length], …]}             will be needed soon; not answered
+
+The standard library's json is used on purpose: it
 escapes the lone surrogates that stand for the bytes of a path that is not UTF-8, and brings them back.
 """
 

@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
 import agent
-from agent.dagstore.failures import ErrorClass, class_of_os_error
+from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.workers import messages
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,19 @@ _PACKAGES = str(Path(agent.__file__).parent.parent)  # where the worker finds `a
 _CHUNK_BYTES = 64 * 1024
 _ATTEMPTS = 2  # of a task whose worker is killed, which is what the kernel does when memory runs out
 _KILL_WAIT_S = 5.0  # a process that waits for a dead disk or network ends only when that answers
+
+
+class Needs(Protocol):
+    """Who gets what a task lacks of a transient: `agent.dagstore.transients.Transient`."""
+
+    async def ensure(self, offset: int, length: int) -> None:
+        """Returns when the bytes are there; raises ShardError."""
+
+    async def renew(self, offset: int, length: int) -> None:
+        """Likewise, but what is there is wrong."""
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """These will be needed soon; never waits."""
 
 
 class WorkerFailed(Exception):
@@ -66,17 +80,21 @@ class WorkerPool:
         self._reaping = False
 
     async def run(
-        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: messages.Params,
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> messages.Params:
         """Runs one task and gives its result; waits for a free place first. A task whose worker is killed is begun
-        anew, once.
+        anew, once. `needs`: of the transient that the task reads, if it reads one.
 
         Raises WorkerFailed, WorkerDied. If cancelled, or after WorkerDied, the process was killed when this returns.
         """
         async with self._limiter:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    return await self._attempt(kind, params, progress)
+                    return await self._attempt(kind, params, progress, needs)
                 except WorkerDied as error:
                     if not error.was_killed:
                         raise
@@ -87,12 +105,16 @@ class WorkerPool:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
-        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None
+        self,
+        kind: str,
+        params: messages.Params,
+        progress: Callable[[int, int], None] | None,
+        needs: Needs | None,
     ) -> messages.Params:
         worker = await self._worker()
         self._busy.add(worker)
         try:
-            result = await worker.call(kind, params, progress)
+            result = await worker.call(kind, params, progress, needs)
         except WorkerDied:
             await worker.kill()
             raise
@@ -188,7 +210,11 @@ class _Worker:
         return cls(process)
 
     async def call(
-        self, kind: str, params: messages.Params, progress: Callable[[int, int], None] | None
+        self,
+        kind: str,
+        params: messages.Params,
+        progress: Callable[[int, int], None] | None,
+        needs: Needs | None,
     ) -> messages.Params:
         try:
             await self._requests.send_all(messages.encode({"task": kind, "params": params}))
@@ -203,7 +229,13 @@ class _Worker:
                     if "error" in message:
                         error = message["error"]
                         raise WorkerFailed(ErrorClass(error["class"]), error["message"])
-                    if progress is not None:
+                    if "need" in message:
+                        answer = await _answer(needs, *message["need"], again=message["again"])
+                        await self._requests.send_all(messages.encode(answer))
+                    elif "want" in message:
+                        if needs is not None:
+                            needs.hint([(offset, length) for offset, length in message["want"]])
+                    elif progress is not None:
                         done, total = message["progress"]
                         progress(done, total)
         except trio.BrokenResourceError:
@@ -232,3 +264,17 @@ class _Worker:
             await self._requests.aclose()
             await self._replies.aclose()
         logger.debug("worker %d ended", self.pid)
+
+
+async def _answer(needs: Needs | None, offset: int, length: int, *, again: bool) -> messages.Params:
+    """What a worker that needs these bytes is told, once they are there or cannot be had."""
+    try:
+        if needs is None:
+            raise ShardError(ErrorClass.BUG, "this task has no transient to read")
+        await (needs.renew if again else needs.ensure)(offset, length)
+    except ShardError as error:
+        return {"lack": {"class": error.error_class.value, "message": str(error)}}
+    except Exception as error:
+        logger.exception("getting bytes for a worker failed")
+        return {"lack": {"class": ErrorClass.BUG.value, "message": f"{type(error).__name__}: {error}"}}
+    return {"have": True}

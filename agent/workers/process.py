@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
@@ -34,7 +35,7 @@ def main() -> None:
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, arrived), daemon=True).start()
     while True:
-        replies.write(messages.encode(_reply(arrived.get(), replies)))
+        replies.write(messages.encode(_reply(arrived.get(), replies, Needs(replies, arrived))))
 
 
 def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
@@ -43,11 +44,11 @@ def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _reply(line: bytes, replies: BinaryIO) -> messages.Params:
+def _reply(line: bytes, replies: BinaryIO, fetch: Needs) -> messages.Params:
     try:
         request = messages.decode(line)
         task = tasks.load(request["task"])
-        return {"result": task(request["params"], _Progress(replies).report)}
+        return {"result": task(request["params"], _Progress(replies).report, fetch)}
     except ShardError as error:
         return _error(error.error_class, str(error))
     except CarError as error:
@@ -70,6 +71,30 @@ def _os_error_text(error: OSError) -> str:
     if not isinstance(error.filename, str | bytes):
         return what
     return f"{os.fsencode(error.filename).decode(errors='backslashreplace')}: {what}"
+
+
+class Needs:
+    """An `agent.dagstore.access.Fetch` that asks the agent; for one thread."""
+
+    def __init__(self, replies: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
+        self._replies = replies
+        self._arrived = arrived
+
+    def ensure(self, offset: int, length: int) -> None:
+        """Raises ShardError, as the agent's own `ensure`."""
+        self._ask({"need": [offset, length], "again": False})
+
+    def renew(self, offset: int, length: int) -> None:
+        self._ask({"need": [offset, length], "again": True})
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        self._replies.write(messages.encode({"want": list(ranges)}))
+
+    def _ask(self, message: messages.Params) -> None:
+        self._replies.write(messages.encode(message))
+        answer = messages.decode(self._arrived.get())
+        if "lack" in answer:
+            raise ShardError(ErrorClass(answer["lack"]["class"]), answer["lack"]["message"])
 
 
 class _Progress:

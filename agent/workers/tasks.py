@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from agent.dagstore.access import Fetch
 from agent.workers.messages import Params
 
 Progress = Callable[[int, int], None]
 """Takes (done, total), in bytes as a rule."""
 
-Task = Callable[[Params, Progress], Params]
+Task = Callable[[Params, Progress, Fetch], Params]
+"""What the task works on, whom to tell how far it is, and who gets what of a transient is not there."""
 
 KINDS: dict[str, str] = {
     "index": "agent.workers.indexing:build_index",

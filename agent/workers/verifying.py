@@ -8,13 +8,19 @@ readers get, repairs included. Nothing is written.
 
 from __future__ import annotations
 
-import errno
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
-from agent.dagstore.access import Access, RepairedAccess, SectorAccess, TransientAccess, open_source
+from agent.dagstore.access import (
+    Access,
+    Fetch,
+    RepairedAccess,
+    SectorAccess,
+    TransientAccess,
+    open_source,
+)
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
 from carlib import index_sample, reachability, stretch
@@ -25,12 +31,12 @@ from carlib.index import Index
 from carlib.source import ByteSource, FileSource
 
 
-def verify(params: Params, progress: Progress) -> Params:
+def verify(params: Params, progress: Progress, fetch: Fetch) -> Params:
     """Verifies; what is wrong with the data or the index is the result, what keeps us from looking is raised.
 
     Raises OSError, and ShardError where the data cannot be reached.
     """
-    with closing(open_source(_access(params), _ensure)) as source:
+    with closing(open_source(_access(params), fetch)) as source:
         changed = _difference(params)
         if changed:
             return {"changed": changed}
@@ -72,7 +78,7 @@ def _slice(source: ByteSource, container: Container, index: Index, params: Param
         hashes=what == "full", compare=what != "structure",
     )  # fmt: skip
     return {
-        "start": start,
+        "start": found.start,
         "position": found.position,
         "end": container.data_end,
         "ended": found.ended,
@@ -91,6 +97,14 @@ def _slice(source: ByteSource, container: Container, index: Index, params: Param
         "index_problems": [problem.message for problem in found.index_problems],
         "index_problem_count": found.index_problem_count,
     }
+
+
+def _checked(source: ByteSource, container: Container, index: Index, params: Params) -> stretch.Stretch:
+    start, what = params["start"] or container.first_section, params["what"]
+    return stretch.check(
+        source, container, index, start, start + params["length"],
+        hashes=what == "full", compare=what != "structure",
+    )  # fmt: skip
 
 
 def _sample(source: ByteSource, container: Container, index: Index, count: int) -> Params:
@@ -142,7 +156,3 @@ def _difference(params: Params) -> str:
 def _access(params: Params) -> Access:
     access: Access = msgspec.convert(params["access"], Access)
     return access
-
-
-def _ensure(offset: int, length: int) -> None:
-    raise OSError(errno.EAGAIN, f"{length} bytes at {offset} are not here yet")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,30 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.indexer import Workers
 from agent.dagstore.settings import DagstoreConfig
-from agent.workers import WorkerFailed, tasks
+from agent.workers import Needs, WorkerFailed, tasks
 from carlib.errors import CarError
 
 BY_HAND = DagstoreConfig(recover_on_start="never", retry_attempts=0)
 """Nothing that has failed is tried again by itself."""
+
+
+class FromThread:
+    """A `Fetch` for a task that runs in a thread of the test."""
+
+    def __init__(self, needs: Needs | None) -> None:
+        self._needs = needs
+
+    def ensure(self, offset: int, length: int) -> None:
+        assert self._needs is not None
+        trio.from_thread.run(self._needs.ensure, offset, length)
+
+    def renew(self, offset: int, length: int) -> None:
+        assert self._needs is not None
+        trio.from_thread.run(self._needs.renew, offset, length)
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        assert self._needs is not None
+        trio.from_thread.run_sync(self._needs.hint, ranges)
 
 
 class LocalWorkers:
@@ -35,12 +54,19 @@ class LocalWorkers:
         self.gate = trio.Event()
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:
         self.begun.append(params.get("path", kind))
+        told = progress or (lambda _done, _total: None)
         try:
             await self.gate.wait()
-            return tasks.load(kind)(params, progress or (lambda _done, _total: None))
+            if needs is None:
+                return tasks.load(kind)(params, told, FromThread(None))
+            return await trio.to_thread.run_sync(tasks.load(kind), params, told, FromThread(needs))
         except trio.Cancelled:
             self.cancelled += 1
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,33 @@ from tests.agent.cars import SECTION, write_broken_car, write_car
 from tests.fixtures import fixture
 
 
+class NoFetch:
+    """Nothing has to be fetched."""
+
+    def ensure(self, offset: int, length: int) -> None:
+        raise AssertionError
+
+    def renew(self, offset: int, length: int) -> None:
+        raise AssertionError
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        raise AssertionError
+
+
+NONE = NoFetch()
+
+
+def quiet(_done: int, _total: int) -> None:
+    """No progress."""
+
+
 def task(tmp_path: Path, path: Path) -> dict[str, str]:
     return {"path": str(path), "scratch": str(tmp_path / "scratch"), "out": str(tmp_path / "out.idx")}
 
 
 def test_the_index_is_what_carlib_builds_and_nothing_else_is_left(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
-    facts = build_index(task(tmp_path, path), lambda _done, _total: None)
+    facts = build_index(task(tmp_path, path), quiet, NONE)
     indexing.build(path, tmp_path / "expected")
     index = (tmp_path / "out.idx").read_bytes()
     assert (index, facts["size"]) == ((tmp_path / "expected").read_bytes(), len(index))
@@ -38,7 +59,7 @@ def test_a_file_that_grows_while_it_is_indexed_gives_no_index(tmp_path: Path) ->
             file.write(SECTION)
 
     with pytest.raises(ShardError, match="was written to while it was indexed") as raised:
-        build_index(task(tmp_path, path), grow)
+        build_index(task(tmp_path, path), grow, NONE)
     assert raised.value.error_class is ErrorClass.BUSY
     assert not (tmp_path / "out.idx").exists()
 
@@ -57,7 +78,7 @@ def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Pat
         pytest.raises(ShardError, match="recover the shard") as raised,
     ):
         patch.setattr(FileMount, "stat", stat)
-        build_index(task(tmp_path, path), lambda _done, _total: None)
+        build_index(task(tmp_path, path), quiet, NONE)
     assert raised.value.error_class is ErrorClass.BUSY
 
 
@@ -71,19 +92,19 @@ def test_an_error_of_the_system_names_the_file_system_that_it_is_about(
     (tmp_path / "indices").mkdir()
     params = task(tmp_path, write_car(tmp_path / "x.car")) | {"out": str(tmp_path / "indices" / "out.idx")}
     with pytest.raises(OSError, match=re.escape(os.strerror(number))) as raised:
-        build_index(params, fail)
+        build_index(params, fail, NONE)
     assert raised.value.filename == str(tmp_path / named)
 
 
 def test_a_damaged_file_gives_no_index(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="data ends inside a section"):
-        build_index(task(tmp_path, write_broken_car(tmp_path / "x.car")), lambda _done, _total: None)
+        build_index(task(tmp_path, write_broken_car(tmp_path / "x.car")), quiet, NONE)
     assert not (tmp_path / "out.idx").exists()
 
 
 def test_a_real_carv2_is_described_as_go_car_does(tmp_path: Path) -> None:
     path = fixture("generated-with-go-car/rw-default.car")
-    facts = build_index(task(tmp_path, path), lambda _done, _total: None)
+    facts = build_index(task(tmp_path, path), quiet, NONE)
     assert (facts["version"], facts["codec"]) == (2, 0x0401)
     assert facts["data_offset"] >= 51
     assert facts["roots"]

@@ -16,6 +16,7 @@ from agent.dagstore.mounts.bytes import BytesMount
 from agent.dagstore.mounts.file import FileMount
 from agent.dagstore.mounts.http import HttpMount
 from agent.dagstore.mounts.mount import DataChanged, Fingerprint, Mount, Probe, TryLater
+from agent.dagstore.mounts.s3 import S3Mount
 from agent.dagstore.mounts.urls import shown
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "HttpMount",
     "Mount",
     "Probe",
+    "S3Mount",
     "TryLater",
     "is_sealed",
     "parse",
@@ -43,6 +45,7 @@ SCHEMES: dict[str, Callable[[str], Mount]] = {
     "file": FileMount.parse,
     "http": HttpMount.parse,
     "https": HttpMount.parse,
+    "s3": S3Mount.parse,
 }
 OPAQUE = frozenset({"bytes"})  # nothing after the colon looks like a path
 

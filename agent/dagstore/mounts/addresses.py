@@ -50,8 +50,16 @@ async def resolve(host: str, port: int) -> list[str]:
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to what a name stands for, if that may be."""
 
-    def __init__(self, *, allow_private: bool, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        trusted: frozenset[tuple[str, int]] = frozenset(),
+        resolve: Resolve = resolve,
+    ) -> None:
+        """`trusted` are hosts and ports that may be private in any case."""
         self._allow_private = allow_private
+        self._trusted = trusted
         self._resolve = resolve
         self._inner = httpcore2.TrioBackend()
 
@@ -91,7 +99,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                 raise TryLater(f"the name {host!r} cannot be resolved now: {error.strerror}") from error
         if scope.cancelled_caught or not found:
             raise TryLater(f"the name {host!r} could not be resolved in time")
-        permitted = [address for address in found if self._allow_private or is_public(address)]
+        any_address = self._allow_private or (host, port) in self._trusted
+        permitted = [address for address in found if any_address or is_public(address)]
         if not permitted:
             hint = "set mounts.allow_private to let mounts read from such hosts"
             raise ShardError(ErrorClass.DENIED, f"{host!r} is a private address ({found[0]}); {hint}")

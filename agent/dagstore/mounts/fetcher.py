@@ -51,15 +51,23 @@ class PooledFetcher:
     """A `Fetcher` with a bounded pool of connections; close it when done."""
 
     def __init__(
-        self, config: MountsConfig, *, tls: ssl.SSLContext | None = None, resolve: Resolve = resolve
+        self,
+        config: MountsConfig,
+        *,
+        tls: ssl.SSLContext | None = None,
+        trusted: frozenset[tuple[str, int]] = frozenset(),
+        resolve: Resolve = resolve,
     ) -> None:
+        """`trusted` are hosts and ports that may be private, whatever the configuration says."""
         self._config = config
         self._slots = trio.CapacityLimiter(config.connections or float("inf"))
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls,
             max_connections=config.connections or None,
             keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=GuardedBackend(allow_private=config.allow_private, resolve=resolve),
+            network_backend=GuardedBackend(
+                allow_private=config.allow_private, trusted=trusted, resolve=resolve
+            ),
         )
 
     async def aclose(self) -> None:

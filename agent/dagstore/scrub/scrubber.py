@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ from agent.dagstore.scrub.records import (
 )
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.schedule import Load, Schedule, ScrubConfig
-from agent.workers import WorkerFailed
+from agent.workers import Needs, WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class Shards(Protocol):
     def state(self, key: str) -> ShardState:
         """Raises ShardError(not-found)."""
 
-    async def access(self, key: str) -> Access:
-        """How a worker reads the data, without repairs; raises ShardError."""
+    def reading(self, key: str) -> AbstractAsyncContextManager[tuple[Access, Needs | None]]:
+        """How a worker reads the data, without repairs, for the time of a block; raises ShardError."""
 
     async def look(self, key: str) -> None:
         """Looks at the data and moves the shard on if it is not what was indexed; raises ShardError(busy)."""
@@ -412,14 +412,14 @@ class Scrubber:
 
     async def _slice(self, job: _Job, row: ShardRow, state: ScrubState, run: Run) -> SliceResult:
         assert row.index is not None
-        access = self._repaired(await self._shards.access(job.key), state, row.index.name)
-        params = {
-            "access": msgspec.to_builtins(access),
-            "index": str(self._index_directory / row.index.name),
-            "fingerprint": msgspec.to_builtins(row.index.fingerprint),
-            **progress.task(run),
-        }
-        found = await self._workers.run("verify", params)
+        async with self._shards.reading(job.key) as (access, needs):
+            params = {
+                "access": msgspec.to_builtins(self._repaired(access, state, row.index.name)),
+                "index": str(self._index_directory / row.index.name),
+                "fingerprint": msgspec.to_builtins(row.index.fingerprint),
+                **progress.task(run),
+            }
+            found = await self._workers.run("verify", params, None, needs)
         return msgspec.convert(found, SliceResult)
 
     def _taken(self, job: _Job, advance: progress.Advance, before: Verdict | None) -> ScrubState:

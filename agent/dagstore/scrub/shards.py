@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from agent.dagstore.scrub import progress
 from agent.dagstore.scrub.records import ScrubSummary
 from agent.dagstore.scrub.scrubber import Scrubber, ScrubStore
 from agent.dagstore.shards import unknown
+from agent.workers import Needs
 
 
 class Rows(ScrubStore, Protocol):
@@ -50,13 +52,14 @@ class DagstoreShards:
     def state(self, key: str) -> ShardState:
         return self._dagstore.life(key).state
 
-    async def access(self, key: str) -> Access:
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[tuple[Access, Needs | None]]:
         row = self.row(key)
         mount = mounts.parse(source_url(row))
         access = mount.access(self._environment)
         if access is None:
             raise ShardError(ErrorClass.BUSY, f"{mount} cannot be read without a copy of it", key=key)
-        return access
+        yield access, None
 
     async def look(self, key: str) -> None:
         await self._dagstore.look(key)

@@ -24,6 +24,7 @@ from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load, ScrubConfig
 from agent.dagstore.scrub.scrubber import Scrubber
+from agent.workers import Needs
 from carlib import indexing
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
@@ -104,8 +105,9 @@ class FakeShards:
     def state(self, key: str) -> ShardState:
         return self.row(key).state
 
-    async def access(self, key: str) -> Access:
-        return FileAccess(str(FileMount.parse(self.row(key).url).path))
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[tuple[Access, Needs | None]]:
+        yield FileAccess(str(FileMount.parse(self.row(key).url).path)), None
 
     async def look(self, key: str) -> None:
         self.looks += 1
