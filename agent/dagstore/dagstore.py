@@ -19,7 +19,7 @@ import trio
 
 from agent.catalogue import Store
 from agent.dagstore import index_files, mounts
-from agent.dagstore.actors import acting
+from agent.dagstore.actors import acting, actor
 from agent.dagstore.breaker import Limits
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
@@ -43,9 +43,10 @@ from agent.dagstore.lifecycle import (
     Returned,
     ShardState,
 )
+from agent.dagstore.mounts import Fingerprint
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins, is_of_origin
-from agent.dagstore.records import ShardRecord, ShardRow, Transition, record_of, source_url
+from agent.dagstore.records import ShardRecord, ShardRow, Transition, now_text, record_of, source_url
 from agent.dagstore.registering import Registrar, Registration
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
@@ -277,6 +278,23 @@ class Dagstore:
             index = shard.row.index
             if index is not None and index.name == name:
                 self._steps.settle(shard, Changed(reason))
+
+    def stand_in(
+        self, key: str, index: str, url: str, replicas: tuple[str, ...], fingerprint: Fingerprint, reason: str
+    ) -> None:
+        """Reads the shard from another mount of the same bytes from now on, if its index is still the one of that name;
+        an Errored one is Available then. Raises ShardError."""
+        shard = self._shard(key)
+        row = shard.row
+        if row.index is None or row.index.name != index:
+            return
+        facts = msgspec.structs.replace(row.index, fingerprint=fingerprint)
+        moved = msgspec.structs.replace(row, url=url, replicas=replicas, index=facts)
+        self._store.put(
+            moved, Transition(now_text(), row.state.value, row.state.value, "StandIn", reason, actor())
+        )
+        if shard.life.state is ShardState.ERRORED:
+            self._steps.settle(shard, Returned(shard.life.generation))
 
     def idle(self, key: str) -> bool:
         """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""

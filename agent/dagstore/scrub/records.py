@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from agent.dagstore.mounts.mount import Fingerprint
+
 MAX_BAD: Final = 1000
 """Bad blocks of a shard that are kept by name; a run that finds more ends there, since its disk is beyond lists."""
 
@@ -139,7 +141,16 @@ class ScrubState(msgspec.Struct, frozen=True, gc=False):
     verified: dict[str, str] = {}  # depth: when a run of it last came to a verdict
     quarantined: tuple[BadBlock, ...] = ()  # by offset, repaired ones too
     repairs: Repairs | None = None
-    home: str = ""  # URL of the first mount, while a replica stands in for it
+    order: tuple[str, ...] = ()  # URLs of all mounts, the first one first, while another stands in for it
+
+    rejected: Fingerprint | None = (
+        None  # of a first mount that is corrupt: as long as it has it, it is not back
+    )
+
+    @property
+    def home(self) -> str:
+        """URL of the first mount, while a replica stands in for it; else empty."""
+        return self.order[0] if self.order else ""
 
     @property
     def bad(self) -> tuple[BadBlock, ...]:

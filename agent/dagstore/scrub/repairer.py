@@ -24,7 +24,7 @@ class Repairer:
 
     def __init__(self, replicas: Replicas, directory: Path) -> None:
         self.directory = directory
-        self._replicas = replicas
+        self.replicas = replicas
 
     async def repaired(
         self, row: ShardRow, state: ScrubState, now: Callable[[], str]
@@ -44,7 +44,7 @@ class Repairer:
             if not missing:
                 break
             try:
-                replica = await self._replicas.find(url, facts)
+                replica = await self.replicas.find(url, facts)
             except (Mismatch, ShardError) as error:
                 troubles.append(f"replica {url}: {error}")
                 continue
@@ -68,7 +68,7 @@ class Repairer:
             if sum(map(len, found.values())) > repairs.MAX_REPAIR_BYTES:
                 break
             try:
-                found[offset] = await self._replicas.sections(replica, facts, offset, size)
+                found[offset] = await self.replicas.sections(replica, facts, offset, size)
             except Mismatch as error:
                 troubles.append(f"replica {replica.url}: {size} bytes at {offset}: {error}")
             except ShardError as error:  # it would be the same with the next block

@@ -41,25 +41,14 @@ from agent.dagstore.scrub.records import (
 )
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.schedule import Load, Schedule, ScrubConfig
+from agent.dagstore.scrub.standby import Changeable, Standby
+from agent.dagstore.scrub.store import ScrubStore
 from agent.workers import Needs, WorkerFailed
 
 logger = logging.getLogger(__name__)
 
 SCHEDULED = "schedule"
 """Who asked for a run that nobody asked for."""
-
-
-class ScrubStore(Protocol):
-    """Where progress and verdicts are kept; durable when it returns. Raises ShardError."""
-
-    def scrub(self, key: str) -> ScrubState:
-        """What is known of one shard; an empty state where nothing is."""
-
-    def scrubs(self) -> Iterable[tuple[str, ScrubState]]:
-        """Of all shards of which anything is known."""
-
-    def put_scrub(self, key: str, state: ScrubState) -> None:
-        """Replaces it; nothing happens where there is no such shard (any more)."""
 
 
 class Shards(Protocol):
@@ -88,6 +77,10 @@ class Shards(Protocol):
 
     def set_quarantined(self, key: str, text: str) -> None:
         """Says in the shard's record what of it cannot be read; empty: nothing."""
+
+
+class AllShards(Shards, Changeable, Protocol):
+    """And what standing in needs of it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -495,7 +488,7 @@ class Scrubber:
 @asynccontextmanager
 async def open_scrubber(
     *,
-    shards: Shards,
+    shards: AllShards,
     store: ScrubStore,
     workers: Workers,
     load: Callable[[], Load],
@@ -518,7 +511,11 @@ async def open_scrubber(
             nursery, shards=shards, store=store, workers=workers, load=load, hub=hub, repairer=repairer,
             index_directory=index_directory, config=config, clock=clock, chance=chance,
         )  # fmt: skip
+        standby = Standby(
+            shards=shards, store=store, replicas=repairer.replicas, hub=hub, is_on=lambda: config.repair
+        )
         nursery.start_soon(scrubber.run)
+        nursery.start_soon(standby.run)
         yield scrubber
         nursery.cancel_scope.cancel()
 

@@ -10,14 +10,17 @@ import msgspec
 
 from agent.dagstore import mounts
 from agent.dagstore.access import Access
+from agent.dagstore.actors import acting
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.records import ShardRecord, ShardRow, source_url
 from agent.dagstore.scrub import progress
-from agent.dagstore.scrub.records import ScrubSummary
-from agent.dagstore.scrub.scrubber import Scrubber, ScrubStore
+from agent.dagstore.scrub.records import ScrubState, ScrubSummary
+from agent.dagstore.scrub.replicas import Replica
+from agent.dagstore.scrub.scrubber import Scrubber
+from agent.dagstore.scrub.store import ScrubStore
 from agent.dagstore.shards import unknown
 from agent.workers import Needs
 
@@ -72,6 +75,12 @@ class DagstoreShards:
         if row.index is not None and row.index.name == index:
             self._dagstore.fail(key, failure, quarantined=failure.message)
 
+    def stand_in(
+        self, key: str, index: str, replica: Replica, replicas: tuple[str, ...], reason: str
+    ) -> None:
+        with acting("agent: standby"):
+            self._dagstore.stand_in(key, index, replica.url, replicas, replica.fingerprint, reason)
+
     def set_quarantined(self, key: str, text: str) -> None:
         """Nothing: `annotated` says so whenever a record is asked for."""
 
@@ -79,7 +88,7 @@ class DagstoreShards:
 def annotated(record: ShardRecord, *, scrubber: Scrubber) -> ShardRecord:
     """The record of a shard with what its verifications have shown, and how it is read with its repairs."""
     state = scrubber.state(record.key)
-    if state.verdict is None and state.run is None and not state.quarantined:
+    if state == ScrubState():
         return record
     quarantined = record.quarantined or progress.summary(state)
     return msgspec.structs.replace(record, quarantined=quarantined, scrub=ScrubSummary.of(state))
