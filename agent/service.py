@@ -88,11 +88,12 @@ async def run(
                     workers=pool,
                     hub=hub,
                     index_directory=repository.indices,
+                    transients_directory=repository.transients,
                     settings=config.dagstore,
                     environment=environment,
                 )
             )
-            shards = DagstoreShards(dagstore, store, environment)
+            shards = DagstoreShards(dagstore, store)
             scrubber = await stack.enter_async_context(
                 open_scrubber(
                     shards=shards, store=store, workers=pool, load=partial(_load, pool), hub=hub,

@@ -37,14 +37,14 @@ class PatchedSource:
 
     def __init__(self, base: ByteSource, donor: ByteSource, patches: Sequence[Patch]) -> None:
         self.name = base.name
-        self._base = base
+        self.base = base
         self._donor = donor
         self._patches = sorted(patches)
         self._offsets = [patch.offset for patch in self._patches]
 
     @property
     def size(self) -> int:
-        return self._base.size
+        return self.base.size
 
     def pread(self, offset: int, length: int) -> bytes:
         data = self.peek(offset, length)
@@ -56,11 +56,11 @@ class PatchedSource:
         place = bisect_right(self._offsets, offset)
         nearest = self._patches[max(0, place - 1) : place + 1]
         if not any(patch.offset < offset + length and offset < patch.end for patch in nearest):
-            return self._base.peek(offset, length)
+            return self.base.peek(offset, length)
         parts = []
         for start, stop, patch in self._segments(offset, offset + length):
             if patch is None:
-                part = self._base.peek(start, stop - start)
+                part = self.base.peek(start, stop - start)
             else:
                 part = self._donor.pread(patch.donor_offset + start - patch.offset, stop - start)
             parts.append(part)
@@ -73,10 +73,10 @@ class PatchedSource:
         return any(patch is not None for _, _, patch in self._segments(offset, offset + length))
 
     def stamp(self) -> Hashable:
-        return self._base.stamp(), self._donor.stamp()
+        return self.base.stamp(), self._donor.stamp()
 
     def close(self) -> None:
-        self._base.close()
+        self.base.close()
         self._donor.close()
 
     def _segments(self, offset: int, end: int) -> Iterator[tuple[int, int, Patch | None]]:

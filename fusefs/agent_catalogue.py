@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
 
 from agent.client import AgentError, AgentUnreachable, Client
+from agent.dagstore.access import Fetch
 from fusefs.catalogue import Change, ShardRecord
 from fusefs.errors import AgentAway, ShardBroken, StaleNode
 
@@ -86,6 +87,23 @@ class AgentCatalogue:
                 self._client.call("Carfs.ReleaseShard", {"Session": session, "Key": key})
             except (AgentError, AgentUnreachable) as error:
                 logger.debug("releasing %s: %s", key, error)  # the lease has ended with its session
+
+    def fetcher(self, key: str) -> Fetch:
+        return _AgentFetch(self, key)
+
+    def fetch(self, key: str, offset: int, length: int, *, again: bool) -> None:
+        """Has the agent get bytes of a shard that is acquired; see `Catalogue.fetcher`."""
+        with self._lock:
+            session = self._session
+        if session is None:
+            raise AgentAway(f"bytes of shard {key} have to be fetched by the agent, which does not answer")
+        params = {"Session": session, "Key": key, "Offset": offset, "Length": length, "Again": again}
+        try:
+            self._client.call("Carfs.FetchRange", params)
+        except AgentUnreachable as error:
+            raise AgentAway(f"shard {key}: {error}") from None
+        except AgentError as error:
+            raise ShardBroken(f"shard {key}: {error}") from None
 
     def _acquire(self, session: str, key: str) -> ShardRecord | None:
         """The record with a lease; None if the agent cannot be asked."""
@@ -201,3 +219,20 @@ class AgentCatalogue:
         before = self._records.pop(key, None)
         if before is not None:
             changed(Change(key, before, None))
+
+
+class _AgentFetch:
+    """A `Fetch` of one shard."""
+
+    def __init__(self, catalogue: AgentCatalogue, key: str) -> None:
+        self._catalogue = catalogue
+        self._key = key
+
+    def ensure(self, offset: int, length: int) -> None:
+        self._catalogue.fetch(self._key, offset, length, again=False)
+
+    def renew(self, offset: int, length: int) -> None:
+        self._catalogue.fetch(self._key, offset, length, again=True)
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing: reading ahead asks for it anyway."""

@@ -1,7 +1,8 @@
 """Which shards there are and where their bytes lie: the one thing that a mount asks others for.
 
 Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR
-files named on the command line).  Either way the bytes are then read from the CAR file through carlib.
+files named on the command line).  Either way the bytes are then read through `Access` and carlib; what is not on this
+machine yet, the agent is asked for first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import trio
+
+from agent.dagstore.access import Access, Fetch, FileAccess, RepairedAccess
 
 READABLE_STATES = frozenset({"ShardStateAvailable", "ShardStateServing", "ShardStateRecovering"})
 
@@ -24,7 +28,8 @@ class ShardRecord:
     state: str
     generation: int
     url: str
-    path: Path | None
+    access: Access | None
+    """How its data is read; None where it cannot be."""
     index_path: Path | None
     """The detached index; None: the CAR file's own."""
     size: int
@@ -46,7 +51,18 @@ class ShardRecord:
     @property
     def readable(self) -> bool:
         """Whether there is data and an index that fits it."""
-        return self.path is not None and self.state in READABLE_STATES and self.data_size > 0
+        return self.access is not None and self.state in READABLE_STATES and self.data_size > 0
+
+    @property
+    def path(self) -> Path | None:
+        """The local file that is the data, if there is one."""
+        return Path(self.access.path) if isinstance(self.access, FileAccess) else None
+
+    @property
+    def repairs(self) -> tuple[object, ...]:
+        """What of the data is read from elsewhere since it is bad where it lies: the same bytes, from another file."""
+        access = self.access
+        return (access.repairs, access.patches) if isinstance(access, RepairedAccess) else ()
 
     @property
     def version_key(self) -> bytes:
@@ -58,13 +74,13 @@ class ShardRecord:
     def parse(cls, document: Mapping[str, Any]) -> ShardRecord:
         """From the agent's RECORD; raises KeyError, TypeError or ValueError for what is none."""
         fingerprint = document.get("Fingerprint") or {}
-        path, index_path = document.get("Path"), document.get("IndexPath")
+        index_path = document.get("IndexPath")
         return cls(
             key=str(document["Key"]),
             state=str(document["State"]),
             generation=int(document.get("Generation") or 0),
             url=str(document.get("URL") or ""),
-            path=Path(path) if path else None,
+            access=_access(document),
             index_path=Path(index_path) if index_path else None,
             size=int(document.get("Size") or 0),
             mtime_ns=int(fingerprint.get("mtime_ns") or 0),
@@ -79,6 +95,14 @@ class ShardRecord:
             error=str(document.get("Error") or ""),
             document=document,
         )
+
+
+def _access(document: Mapping[str, Any]) -> Access | None:
+    """An agent says how; a file that was named on the command line is its path."""
+    if document.get("Access") is not None:
+        access: Access = msgspec.convert(document["Access"], Access)  # ValidationError is a ValueError
+        return access
+    return FileAccess(document["Path"]) if document.get("Path") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +133,9 @@ class Catalogue(Protocol):
 
     def release(self, key: str) -> None:
         """Gives one lease back; blocks, never raises."""
+
+    def fetcher(self, key: str) -> Fetch:
+        """Gets what a transient lacks of the shard; blocks, raises ShardBroken or AgentAway."""
 
     async def run(
         self,

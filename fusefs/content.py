@@ -25,7 +25,7 @@ from carlib.cid import Cid
 from carlib.errors import CarError, Malformed
 from carlib.limits import MIB
 from carlib.unixfs import Leaf, leaf_payload
-from fusefs.errors import Overdue
+from fusefs.errors import FAULTS, AgentAway, Overdue, ShardBroken
 from fusefs.resident import MOST_BYTES, NotResident
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
@@ -157,7 +157,7 @@ class DagContent:
         if piece is not None and stop <= piece.stop and piece.job is not None and piece.job.done:
             try:
                 return self._from_piece(piece, piece.job, offset, stop)
-            except (CarError, OSError):
+            except FAULTS:
                 self._forget(piece)
                 return None  # reading says what is wrong
         if self._opened is None:
@@ -201,7 +201,7 @@ class DagContent:
         if sequential:
             try:
                 return await self._read_pieces(offset, stop)
-            except (CarError, OSError):
+            except (CarError, OSError, ShardBroken, AgentAway):
                 pass  # a piece has more than was asked for: what is asked for may be whole
         return await self._read_parts(offset, stop)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from agent.dagstore.access import Fetch
 from carlib.blockstore import own_index
 from carlib.container import read_container
 from carlib.source import FileSource
@@ -56,6 +57,9 @@ class LocalCatalogue:
     def release(self, key: str) -> None:
         pass
 
+    def fetcher(self, key: str) -> Fetch:
+        return _NOTHING_TO_FETCH
+
     async def run(
         self,
         changed: Callable[[Change], None],
@@ -64,6 +68,22 @@ class LocalCatalogue:
     ) -> None:
         task_status.started()
         await trio.sleep_forever()
+
+
+class _NoFetch:
+    """A `Fetch` that nobody asks: a file has all of its bytes."""
+
+    def ensure(self, offset: int, length: int) -> None:
+        raise AssertionError
+
+    def renew(self, offset: int, length: int) -> None:
+        raise AssertionError
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        raise AssertionError
+
+
+_NOTHING_TO_FETCH = _NoFetch()
 
 
 def default_cache() -> Path:

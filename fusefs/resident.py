@@ -12,9 +12,11 @@ import os
 from collections.abc import Hashable
 from typing import Final
 
+from agent.dagstore.access import TransientSource
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.errors import Truncated
 from carlib.index import Index
+from carlib.source import ByteSource
 
 MOST_BYTES: Final = 64 * 1024
 """40 µs of hashing, or half of what a thread costs."""
@@ -61,9 +63,38 @@ class ResidentSource:
         """Nothing: the file is not ours."""
 
 
-def resident_blocks(blocks: ReadOnlyBlockstore, fd: int, index_fd: int | None) -> ReadOnlyBlockstore:
-    """`blocks` over the pages in memory; `index_fd` None: its index lies in the CAR itself."""
-    source = ResidentSource(blocks.source.name, fd)
+class ResidentTransient:
+    """Likewise over what of a transient is there, and in memory."""
+
+    def __init__(self, transient: TransientSource) -> None:
+        self.name = transient.name
+        self.size = transient.size
+        self._transient = transient
+
+    def pread(self, offset: int, length: int) -> bytes:
+        data = self.peek(offset, length)
+        if len(data) != length:
+            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
+        return data
+
+    def peek(self, offset: int, length: int) -> bytes:
+        length = max(0, min(length, self.size - offset))
+        data = self._transient.peek_nowait(offset, length) if length <= MOST_BYTES else None
+        if data is None:
+            raise NotResident
+        return bytes(data)
+
+    def stamp(self) -> Hashable:
+        return self._transient.stamp()
+
+    def close(self) -> None:
+        """Nothing: the files are not ours."""
+
+
+def resident_blocks(
+    blocks: ReadOnlyBlockstore, source: ByteSource, index_fd: int | None
+) -> ReadOnlyBlockstore:
+    """`blocks` over the pages in memory, which `source` gives; `index_fd` None: its index lies in the CAR itself."""
     of_index = source if index_fd is None else ResidentSource("index", index_fd)
     found = blocks.index
     index = Index(of_index, found.codec, found.buckets, found.start, found.end)

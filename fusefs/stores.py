@@ -1,4 +1,4 @@
-"""Open shards: the CAR file and its index, held open while somebody reads and for a while after, never more than a few.
+"""Open shards: a CAR's data and its index, held open while somebody reads and for a while after, never more than a few.
 
 A shard is acquired from the catalogue (leased) and its files opened on first use; it is closed and released
 when nobody has used it for a few seconds (a shard in use cannot be destroyed), or earlier when too many are
@@ -12,17 +12,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.dagstore.access import Fetch, FileAccess, RepairedAccess, TransientSource
 from carlib import unixfs
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
+from carlib.source import ByteSource
 from fusefs.catalogue import Catalogue, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
-from fusefs.resident import resident_blocks
+from fusefs.remote import RemoteBlocks
+from fusefs.resident import ResidentSource, ResidentTransient, resident_blocks
 
 if TYPE_CHECKING:
     from fusefs.shard import Shard
@@ -36,23 +39,36 @@ _FOLDERS_KEPT = 64
 class OpenShard:
     """One shard's open files; closed when the last of its holders has let go."""
 
-    def __init__(self, record: ShardRecord) -> None:
+    def __init__(self, record: ShardRecord, fetch: Fetch) -> None:
         """Opens the files; raises ShardBroken where the CAR is not the one that was indexed, CarError, OSError."""
-        assert record.path is not None
         self.record = record
         self.holders = 0
         self.idle_since = 0.0
         self._fds: list[int] = []
-        self.blocks = ReadOnlyBlockstore.open(record.path, index=record.index_path, salvage=True)
+        self._fd: int | None = None  # of the CAR, if it is a local file
+        self._source: ByteSource | None = None  # else
+        self.resident: ReadOnlyBlockstore | None = None
+        """The same blocks as far as they are in memory (`resident.py`); None where that cannot be told."""
+        self.blocks = _opened_blocks(record, fetch)
         try:
-            self._fd = self._open(record.path)
             self._index_fd = None if record.index_path is None else self._open(record.index_path)
-            self._check_fingerprint()
+            if record.path is not None:
+                self._fd = self._open(record.path)
+                self._check_fingerprint(self._fd)
+                in_car = record.index_path is None
+                if not in_car or self.blocks.container.index_offset:
+                    source = ResidentSource(self.blocks.source.name, self._fd)
+                    self.resident = resident_blocks(self.blocks, source, self._index_fd)
+            else:
+                self._source = self.blocks.source
+                if isinstance(record.access, RepairedAccess) and isinstance(record.access.base, FileAccess):
+                    # The bytes of a repair are of the data that was indexed, and of no other.
+                    self._check_fingerprint(self._open(Path(record.access.base.path)))
+                if isinstance(self._source, TransientSource):
+                    self.resident = resident_blocks(
+                        self.blocks, ResidentTransient(self._source), self._index_fd
+                    )
             self._stamp = self._current_stamp()
-            in_car = record.index_path is None
-            scanned = in_car and not self.blocks.container.index_offset
-            self.resident = None if scanned else resident_blocks(self.blocks, self._fd, self._index_fd)
-            """The same blocks as far as they are in memory (`resident.py`); None where that cannot be told."""
         except BaseException:
             self.close()
             raise
@@ -65,9 +81,9 @@ class OpenShard:
         self._fds.append(fd)
         return fd
 
-    def _check_fingerprint(self) -> None:
+    def _check_fingerprint(self, fd: int) -> None:
         due = self.record.stamp
-        found = os.fstat(self._fd)
+        found = os.fstat(fd)
         if due and due[:3] != (found.st_size, found.st_mtime_ns, found.st_ino):
             raise ShardBroken(f"{self.record.path} is no longer the file that was indexed")
 
@@ -90,8 +106,10 @@ class OpenShard:
         return self._folders.get(cid)
 
     def pread(self, offset: int, size: int) -> bytes:
-        """Bytes of the CAR file as they lie there, fewer at its end."""
-        return os.pread(self._fd, size, offset)
+        """Bytes of the CAR as they lie there, fewer at its end; of remote ones, once they were fetched."""
+        if self._fd is not None:
+            return os.pread(self._fd, size, offset)
+        return self.blocks.source.peek(offset, size)
 
     def pread_index(self, offset: int, size: int) -> bytes:
         """Bytes of the detached index file."""
@@ -110,7 +128,11 @@ class OpenShard:
         """Whether the index lists every section, identity CIDs too."""
         if self._index_fd is None:
             return self.blocks.container.fully_indexed
-        return len(self.blocks.index) == self.record.blocks
+        # An index that was taken over from remote data lists what its CAR says that it does.
+        taken_over = self._fd is None and self.blocks.version == 2
+        return len(self.blocks.index) == self.record.blocks and (
+            not taken_over or self.blocks.container.fully_indexed
+        )
 
     def peek(self, offset: int, size: int) -> bytes | None:
         """The same if the page cache holds all of it, else None: this never waits for storage.
@@ -119,6 +141,8 @@ class OpenShard:
         """
         if not self._peeks:
             return None
+        if self._fd is None:
+            return self._peek_elsewhere(offset, size)
         data = bytearray(size)
         try:
             count = os.preadv(self._fd, [data], offset, os.RWF_NOWAIT)
@@ -131,7 +155,16 @@ class OpenShard:
             return None
         return data  # type: ignore[return-value]  # a bytearray that nobody else has: as good as bytes, and not copied
 
-    def _current_stamp(self) -> tuple[int, int, int]:
+    def _peek_elsewhere(self, offset: int, size: int) -> bytes | None:
+        """The same where the data is no file of its own."""
+        if not isinstance(self._source, TransientSource):
+            return None
+        data = self._source.peek_nowait(offset, size)
+        return None if self._current_stamp() != self._stamp else data  # type: ignore[return-value]  # as above
+
+    def _current_stamp(self) -> Hashable:
+        if self._fd is None:
+            return self.blocks.source.stamp()
         found = os.fstat(self._fd)
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -143,7 +176,16 @@ class OpenShard:
             os.close(fd)
 
 
-Opener = Callable[[ShardRecord], OpenShard]
+Opener = Callable[[ShardRecord, Fetch], OpenShard]
+
+
+def _opened_blocks(record: ShardRecord, fetch: Fetch) -> ReadOnlyBlockstore:
+    """The blocks of a shard; raises ShardBroken, CarError, OSError."""
+    if record.path is not None:
+        return ReadOnlyBlockstore.open(record.path, index=record.index_path, salvage=True)
+    if record.access is None or record.index_path is None:
+        raise ShardBroken(f"shard {record.key} has no data that can be read")
+    return RemoteBlocks.at(record.access, record.index_path, fetch)
 
 
 class Stores:
@@ -159,6 +201,9 @@ class Stores:
         self._lock = threading.Lock()
         self._opening: dict[Shard, threading.Lock] = {}
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
+        self._retired: list[
+            tuple[Shard, OpenShard]
+        ] = []  # of shards that were repaired since, and are open anew
 
     def __len__(self) -> int:
         return len(self._open)
@@ -176,6 +221,9 @@ class Stores:
         """The shard's open files if they are open, to be given back by `drop`."""
         with self._lock:
             opened = self._open.get(shard)
+            if opened is not None and opened.record.repairs != shard.record.repairs:
+                self._retired.append((shard, self._open.pop(shard)))  # who holds it reads on as before
+                return None
             if opened is not None:
                 opened.holders += 1
                 self._open.move_to_end(shard)
@@ -218,6 +266,13 @@ class Stores:
             }
             for shard in closing:
                 del self._open[shard]
+            retired = [one for one in self._retired if one[1].holders == 0]
+            self._retired = [one for one in self._retired if one[1].holders]
+            leased = {*self._open, *self._opening}
+        for shard, opened in retired:
+            opened.close()
+            if shard not in leased:
+                self._catalogue.release(shard.key)
         for shard, opened in closing.items():
             opened.close()
             self._catalogue.release(shard.key)
@@ -226,7 +281,8 @@ class Stores:
         """Closes everything, for the end of the mount; leases end with the catalogue's session."""
         with self._lock:
             closing, self._open = self._open, OrderedDict()
-        for opened in closing.values():
+            retired, self._retired = self._retired, []
+        for opened in (*closing.values(), *(one for _, one in retired)):
             opened.close()
 
     def _acquire(self, shard: Shard) -> OpenShard:
@@ -234,7 +290,7 @@ class Stores:
         try:
             if not shard.accepts(record):
                 raise StaleNode(f"shard {shard.key} is another one now")
-            return self._opener(record)
+            return self._opener(record, self._catalogue.fetcher(shard.key))
         except FileNotFoundError as error:
             self._catalogue.release(shard.key)
             raise ShardBroken(f"{error.filename} is gone") from None

@@ -18,7 +18,6 @@ import msgspec
 from agent.dagstore.chunk_map import MapDamaged, MapReader
 from carlib.errors import Truncated
 from carlib.patched import Patch, PatchedSource
-from carlib.piece.fr32 import unpadded_view
 from carlib.source import ByteSource, FileSource
 
 Range = tuple[int, int]
@@ -89,6 +88,8 @@ def open_source(access: Access, ensure: Callable[[int, int], None] | Fetch) -> B
         case FileAccess(path):
             return FileSource(Path(path))
         case SectorAccess(path, offset, size):
+            from carlib.piece.fr32 import unpadded_view  # 20 ms, for the few who have sectors
+
             return unpadded_view(FileSource(Path(path)), offset, size)
         case TransientAccess():
             return TransientSource(access, ensure if not callable(ensure) else _Only(ensure))
@@ -97,13 +98,29 @@ def open_source(access: Access, ensure: Callable[[int, int], None] | Fetch) -> B
 
 
 def _repaired(base: ByteSource, repairs: Path, patches: tuple[tuple[int, int, int], ...]) -> ByteSource:
+    kind = _RepairedRemoteSource if isinstance(base, RemoteSource) else PatchedSource
     try:
-        return PatchedSource(base, FileSource(repairs), [Patch(*patch) for patch in patches])
+        return kind(base, FileSource(repairs), [Patch(*patch) for patch in patches])
     except FileNotFoundError:
         return base  # what is bad is found to be bad, and all else can be read
     except BaseException:
         base.close()
         raise
+
+
+class _RepairedRemoteSource(PatchedSource):
+    """One whose base has its bytes from elsewhere."""
+
+    def renew(self, offset: int, length: int) -> None:
+        self._remote.renew(offset, length)
+
+    def hint(self, ranges: Sequence[Range]) -> None:
+        self._remote.hint(ranges)
+
+    @property
+    def _remote(self) -> RemoteSource:
+        assert isinstance(self.base, RemoteSource)
+        return self.base
 
 
 def place_of(access: Access) -> str:

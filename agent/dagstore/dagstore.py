@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ import trio
 
 from agent.catalogue import Store
 from agent.dagstore import index_files, mounts
+from agent.dagstore.access import Access
 from agent.dagstore.actors import acting, actor
 from agent.dagstore.breaker import Limits
 from agent.dagstore.events import Hub
@@ -54,6 +56,8 @@ from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
+from agent.dagstore.transients import GcResult, Settings, Statistics, Transient, Transients, open_transients
+from agent.dagstore.transients import Limits as Room
 
 logger = logging.getLogger(__name__)
 
@@ -85,17 +89,21 @@ class Dagstore:
         index_directory: Path,
         settings: DagstoreConfig,
         environment: Environment,
+        transients: Transients,
+        origins: Origins,
         chance: Callable[[], float],
     ) -> None:
         self._nursery = nursery
         self._store = store
         self._index_directory = index_directory
         self._settings = settings
-        self._indexer = Indexer(workers, index_directory)
+        self._environment = environment
+        self._transients = transients
+        self._indexer = Indexer(workers, index_directory, transients, environment, origins)
         self._inspector = Inspector(index_directory, environment)
         # X-3: 0 is no limit, and not a limit that nobody passes.
         self._storage_calls = trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf)
-        self._origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
+        self._origins = origins
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
@@ -182,10 +190,57 @@ class Dagstore:
                 self._steps.apply(shard, Recover(None, "somebody needs it"))
         await self._steps.ask(shard, Acquire)
         try:
-            return self._record(shard)
-        except ShardError:
+            return await self._ready(shard)
+        except (ShardError, trio.Cancelled):
             self._steps.apply(shard, Release())
             raise
+
+    async def _ready(self, shard: Shard) -> ShardRecord:
+        """The record of a shard that somebody has taken, with its data where the record says: what is remote may have
+        been removed while nobody used it."""
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        if mount.path is not None or row.index is None:
+            return self._record(shard)
+        access = await self._environment.threads.run(mount.origin, partial(mount.access, self._environment))
+        if access is None:
+            async with self._transients.use(row.key, self._sources(row), row.index.fingerprint) as transient:
+                access = transient.access
+        return self._record(shard, access)
+
+    def _sources(self, row: ShardRow) -> list[mounts.Mount]:
+        return [mounts.parse(url) for url in (source_url(row), *row.replicas)]
+
+    async def fetch_range(self, key: str, offset: int, length: int, *, again: bool = False) -> None:
+        """Returns when these bytes of a remote shard are in its transient; with `again`, what is there of them is wrong
+        and is fetched once more. Raises ShardError: what the mount raises, no-space, busy (there is no index yet)."""
+        shard = self._shard(key)
+        row = shard.row
+        if mounts.parse(source_url(row)).path is not None:
+            raise ShardError(ErrorClass.INVALID, f"the data of shard {key!r} are local", key=key)
+        if row.index is None:
+            raise _unexpected("fetch", shard, ShardState.AVAILABLE)
+        try:
+            async with self._transients.use(key, self._sources(row), row.index.fingerprint) as transient:
+                await (transient.renew if again else transient.ensure)(offset, length)
+        except ShardError as error:
+            if error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE):
+                self._nursery.start_soon(self._look_soon, shard)  # is it that the data have changed, or gone?
+            raise
+
+    async def _look_soon(self, shard: Shard) -> None:
+        try:
+            await self._look_at(shard)
+        except ShardError as error:
+            logger.debug("shard %s could not be looked at: %s", shard.key, error)
+
+    async def gc(self) -> list[GcResult]:
+        """Removes the local copies of all remote shards that nobody uses, and says what that has freed."""
+        return await self._transients.gc()
+
+    def transients(self) -> Statistics:
+        """What local copies of remote data take."""
+        return self._transients.statistics()
 
     def release(self, key: str) -> None:
         """Gives one reference back."""
@@ -210,13 +265,21 @@ class Dagstore:
             raise ShardError(ErrorClass.BUSY, message, key=key)
         index = shard.row.index
         self._steps.apply(shard, Destroy())
-        if index is not None:
-            with trio.CancelScope(
-                shield=True
-            ):  # short, and nobody would come back to it before the next start
+        # Short, and nobody would come back to it before the next start.
+        with trio.CancelScope(shield=True):
+            if index is not None:
                 await self._indexer.discard(index.name)
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
+        if key not in self._shards:  # and was not registered anew meanwhile
+            await self._discard_transient(key)
+
+    async def _discard_transient(self, key: str) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await self._transients.discard(key)
+        except ShardError as error:
+            logger.warning("%s; it is removed at the next start", error)
 
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
@@ -270,6 +333,22 @@ class Dagstore:
         """Looks at the data of a shard and moves it on if it is not what was indexed; raises ShardError: not-found,
         busy (we could not look)."""
         await self._look_at(self._shard(key))
+
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[tuple[Access, Transient | None]]:
+        """How a worker reads the data of an indexed shard for the time of the block, and who gets what is not here yet;
+        raises ShardError."""
+        shard = self._shard(key)
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        access = await self._environment.threads.run(mount.origin, partial(mount.access, self._environment))
+        if access is not None:
+            yield access, None
+            return
+        if row.index is None:
+            raise _unexpected("read", shard, ShardState.AVAILABLE)
+        async with self._transients.use(key, self._sources(row), row.index.fingerprint) as transient:
+            yield transient.access, transient
 
     def distrust_index(self, key: str, name: str, reason: str) -> None:
         """Has the index made anew if it is still the one of that name, and used."""
@@ -325,11 +404,19 @@ class Dagstore:
         # Before any work begins, since it removes what is being made.
         await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
         del wanted
+        await self._transients.start(self._shards)
         cut_short = (shard for shard in list(self._shards.values()) if shard.life.state in INDEXING_STATES)
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
+        self._nursery.start_soon(self._trim)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
+
+    async def _trim(self) -> None:
+        """Looks now and then whether local copies of remote data take too much."""
+        while self._settings.gc_interval_s:
+            await trio.sleep(self._settings.gc_interval_s)
+            await self._transients.trim()
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:
         """What the start has left for later."""
@@ -407,6 +494,9 @@ class Dagstore:
         """
         assert row.index is not None
         url = source_url(row)
+        is_kept = self._transients.size_of(row.key) > 0 and mounts.parse(url).path is None
+        if is_kept and self._transients.is_whole(row.key, row.index.fingerprint):
+            return self._inspector.index_difference(row.index)
         try:
             async with self._storage_calls:
                 with self._origins.visited(url) as visit:
@@ -414,6 +504,9 @@ class Dagstore:
                     visit.came_out(None)
                     return difference
         except ShardError as error:
+            if is_kept and (is_of_origin(error) or error.error_class is ErrorClass.BUSY):
+                # What was fetched can be read, and what was not is an error of whoever asks for it.
+                return self._inspector.index_difference(row.index)
             if error.error_class is ErrorClass.BUSY:
                 raise
             return Failure(error.error_class, str(error), is_of_origin(error))
@@ -454,9 +547,11 @@ class Dagstore:
             raise unknown(key)
         return shard
 
-    def _record(self, shard: Shard) -> ShardRecord:
+    def _record(self, shard: Shard, access: Access | None = None) -> ShardRecord:
+        """`access`: what was found out by asking; None: what can be told without."""
         history = self._store.history(shard.key)
-        return self.annotate(record_of(shard.row, shard.life, history, self._index_directory))
+        record = record_of(shard.row, shard.life, history, self._index_directory, self._transients.access_for)
+        return self.annotate(record if access is None else msgspec.structs.replace(record, access=access))
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:
@@ -470,18 +565,37 @@ async def open_dagstore(
     workers: Workers,
     hub: Hub,
     index_directory: Path,
+    transients_directory: Path | None = None,
     settings: DagstoreConfig | None = None,
     environment: Environment | None = None,
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries."""
-    async with trio.open_nursery() as nursery:
-        means = (settings or DagstoreConfig(), environment or Environment(), chance)
+    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries. Without a
+    `transients_directory` it is the one beside that of indices."""
+    settings, environment = settings or DagstoreConfig(), environment or Environment()
+    origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
+    directory = transients_directory or index_directory.with_name("transients")
+    directory.mkdir(exist_ok=True)
+    transients_of = open_transients(
+        directory,
+        environment,
+        _of_transients(settings),
+        visits=origins,
+        in_use=lambda key: not dagstore.idle(key),
+    )
+    async with transients_of as transients, trio.open_nursery() as nursery:
+        means = (settings, environment, transients, origins, chance)
         dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
         await dagstore.start()
         yield dagstore
         dagstore.stop()
         nursery.cancel_scope.cancel()
+
+
+def _of_transients(settings: DagstoreConfig) -> Settings:
+    high, low = settings.transients_high, settings.transients_low
+    limits = Room(settings.transients_max_bytes, high, low)
+    return Settings(limits, settings.max_concurrent_ready_fetches)
 
 
 def _may_come_back(life: Life) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ import trio
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.records import IndexFacts
+from agent.dagstore.transients import Transient, Transients, Visits
 from agent.workers import Needs, WorkerFailed
 
 logger = logging.getLogger(__name__)
@@ -50,19 +53,33 @@ class Indexing:
 class Indexer:
     """Makes index files in one directory."""
 
-    def __init__(self, workers: Workers, directory: Path) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        directory: Path,
+        transients: Transients,
+        environment: Environment,
+        visits: Visits,
+    ) -> None:
         self._workers = workers
         self._directory = directory
+        self._transients = transients
+        self._environment = environment
+        self._visits = visits
 
-    async def outcome(self, key: str, url: str, indexing: Indexing) -> IndexFacts | Failure | None:
+    async def outcome(
+        self, key: str, url: str, indexing: Indexing, replicas: Sequence[str] = ()
+    ) -> IndexFacts | Failure | None:
         """Makes the index, which is complete and on disk then; None if `indexing.scope` was cancelled.
 
-        Without IndexFacts, `discard` must follow.
+        `replicas`: further URLs of the same bytes. Without IndexFacts, `discard` must follow.
         """
         with indexing.scope:
             try:
-                return await self._made(key, url, indexing)
-            except (ShardError, WorkerFailed) as error:
+                return await self._made(key, url, indexing, replicas)
+            except ShardError as error:
+                return error.failure
+            except WorkerFailed as error:
                 return Failure(error.error_class, str(error))
             except Exception as error:
                 logger.exception("shard %s: indexing failed", key)
@@ -73,14 +90,37 @@ class Indexer:
         """Removes an index file, in a thread, since a big one takes its time."""
         await trio.to_thread.run_sync(index_files.discard, self._directory, name)
 
-    async def _made(self, key: str, url: str, indexing: Indexing) -> IndexFacts:
-        path = mounts.parse(url).path
-        if path is None:
-            raise ShardError(ErrorClass.INVALID, f"{url} has no local file")
+    async def _made(self, key: str, url: str, indexing: Indexing, replicas: Sequence[str]) -> IndexFacts:
+        mount = mounts.parse(url)
+        if mount.path is not None:
+            return await self._run({"path": str(mount.path)}, indexing)
+        environment = self._environment
+        with self._visits.visited(url) as visit:
+            fingerprint = await mount.look(environment)
+            visit.came_out(None)
+        access = await environment.threads.run(mount.origin, partial(mount.access, environment))
+        known = {"fingerprint": msgspec.to_builtins(fingerprint)}
+        if access is not None:
+            facts = await self._run(known | {"access": msgspec.to_builtins(access)}, indexing)
+            changed = fingerprint.differs_from(await mount.look(environment))
+            if changed:
+                message = (
+                    f"{mount} changed while it was indexed ({changed}); recover the shard when that is done"
+                )
+                raise ShardError(ErrorClass.BUSY, message)
+            return facts
+        sources = [mount, *map(mounts.parse, replicas)]
+        async with self._transients.use(key, sources, fingerprint) as transient:
+            params = known | {"access": msgspec.to_builtins(transient.access)}
+            return await self._run(params, indexing, transient)
+
+    async def _run(
+        self, params: dict[str, Any], indexing: Indexing, transient: Transient | None = None
+    ) -> IndexFacts:
         name = indexing.name
-        params = {
-            "path": str(path),
+        params |= {
             "scratch": str(index_files.scratch(self._directory, name)),
             "out": str(self._directory / name),
         }
-        return msgspec.convert(await self._workers.run("index", params, indexing.report), IndexFacts)
+        result = await self._workers.run("index", params, indexing.report, transient)
+        return msgspec.convert(result, IndexFacts)

@@ -24,6 +24,10 @@ class Inspector:
         changed = facts.fingerprint.differs_from(await mounts.parse(url).look(self._environment))
         if changed:
             return f"the data changed since it was indexed: {changed}"
+        return self.index_difference(facts)
+
+    def index_difference(self, facts: IndexFacts) -> str:
+        """Likewise of the index file alone."""
         try:
             # In the event loop, as the catalogue beside it is: without that disk the agent can do nothing anyway.
             found = (self._index_directory / facts.name).stat()

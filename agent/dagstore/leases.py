@@ -74,6 +74,13 @@ class Leases:
         self._dagstore.release(key)
         return True
 
+    async def fetch_range(self, name: str, key: str, offset: int, length: int, *, again: bool) -> None:
+        """Has bytes of a remote shard fetched for a session that holds it; see `Dagstore.fetch_range`."""
+        session = self._session(name)
+        if key not in session.held:
+            raise ShardError(ErrorClass.DENIED, f"this session does not hold shard {key!r}", key=key)
+        await self._dagstore.fetch_range(key, offset, length, again=again)
+
     def held(self) -> list[tuple[str, int]]:
         """Each session's client and how many leases it holds, for status displays; the ids stay secret."""
         return [(session.client, len(session.held)) for session in self._sessions.values()]

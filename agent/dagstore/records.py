@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from agent.dagstore import mounts
+from agent.dagstore.access import Access, FileAccess, TransientAccess
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.mounts import FileMount, Fingerprint
@@ -75,6 +77,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     path: (
         str | None
     )  # local file; null if there is none or if its name is not UTF-8 (the URL is always exact)
+    access: Access | None = None  # how other processes read the data; null where they cannot (yet)
     size: int | None = None
     fingerprint: Fingerprint | None = None
     index_path: str | None = None
@@ -140,9 +143,13 @@ def source_url(row: ShardRow) -> str:
 
 
 def record_of(
-    row: ShardRow, life: Life, history: tuple[Transition, ...], index_directory: Path
+    row: ShardRow,
+    life: Life,
+    history: tuple[Transition, ...],
+    index_directory: Path,
+    transient: Callable[[str, Fingerprint], TransientAccess],
 ) -> ShardRecord:
-    """The wire form of a shard."""
+    """The wire form of a shard; `transient` says where the data of a key are, or will be, if they are not local."""
     record = ShardRecord(
         key=row.key,
         state=life.state.value,
@@ -160,6 +167,10 @@ def record_of(
         quarantined=row.quarantined,
         history=history,
     )
+    if record.path is not None:
+        record = msgspec.structs.replace(record, access=FileAccess(record.path))
+    elif row.index is not None and not _is_local(source_url(row)):
+        record = msgspec.structs.replace(record, access=transient(row.key, row.index.fingerprint))
     return record if row.index is None else _with_facts(record, row.index, index_directory)
 
 
@@ -185,6 +196,14 @@ def _text_path(url: str) -> str | None:
     except ShardError:
         return None
     return None if path is None else _as_text(str(path))
+
+
+def _is_local(url: str) -> bool:
+    """Whether the data are a file, if only one whose name is not UTF-8."""
+    try:
+        return mounts.parse(url).path is not None
+    except ShardError:
+        return False
 
 
 def _as_text(path: str) -> str | None:

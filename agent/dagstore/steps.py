@@ -272,7 +272,10 @@ class Steps:
     async def _outcome(self, shard: Shard, indexing: Indexing) -> IndexFacts | Failure | None:
         """The index, why there is none, or None if it was cancelled."""
         try:
-            url = source_url(shard.row)
+            row = shard.row
+            url = source_url(row)
+            if mounts.parse(url).path is None:  # each fetch is a visit of its own
+                return await self._indexer.outcome(shard.key, url, indexing, row.replicas)
             with self._origins.visited(url) as visit:
                 outcome = await self._indexer.outcome(shard.key, url, indexing)
                 visit.came_out(outcome if isinstance(outcome, Failure) else None)

@@ -189,6 +189,16 @@ class LeaseParams(_Params, frozen=True):
     key: str
 
 
+class RangeParams(_Params, frozen=True):
+    """`Again`: what is there of these bytes does not match, so they are fetched once more."""
+
+    session: str
+    key: str
+    offset: int
+    length: int
+    again: bool = False
+
+
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
     """Lotus' DagstoreShardInfo."""
 
@@ -288,6 +298,14 @@ async def acquire_shard(services: Services, params: LeaseParams) -> ShardRecord:
 @method("Carfs.ReleaseShard", Permission.READ)
 async def release_shard(services: Services, params: LeaseParams) -> bool:
     return services.leases.release(params.session, params.key)
+
+
+@method("Carfs.FetchRange", Permission.READ)
+async def fetch_range(services: Services, params: RangeParams) -> None:
+    """Answered when the bytes are in the transient of a shard that the session holds."""
+    await services.leases.fetch_range(
+        params.session, params.key, params.offset, params.length, again=params.again
+    )
 
 
 @method("Carfs.Status", Permission.READ)

@@ -50,6 +50,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.ShardInfo": "read",
         "Carfs.AcquireShard": "read",
         "Carfs.ReleaseShard": "read",
+        "Carfs.FetchRange": "read",
         "Carfs.Status": "read",
         "Carfs.Shutdown": "admin",
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from agent import logs
+from agent.dagstore.access import Fetch
 from carlib.cid import RAW, Cid
 from fusefs import mounting
 from fusefs.catalogue import ShardRecord
@@ -24,8 +25,8 @@ _NEVER = threading.Event()
 class DeadStorage(OpenShard):
     """Knows where its blocks are, but the data of raw ones does not come."""
 
-    def __init__(self, record: ShardRecord) -> None:
-        super().__init__(record)
+    def __init__(self, record: ShardRecord, fetch: Fetch) -> None:
+        super().__init__(record, fetch)
         get, read = self.blocks.get, self.blocks.read
 
         def slow_get(cid: Cid) -> bytes:

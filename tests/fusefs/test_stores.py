@@ -88,7 +88,7 @@ def test_a_shard_that_is_another_one_now_is_stale(catalogue: CountingCatalogue) 
 def test_peek_gives_only_what_is_in_memory_and_only_while_unchanged(
     catalogue: CountingCatalogue, tmp_path: Path
 ) -> None:
-    opened = OpenShard(catalogue.records()["0"])
+    opened = OpenShard(catalogue.records()["0"], catalogue.fetcher("0"))
     try:
         assert opened.peek(0, 11) in (None, (tmp_path / "0.car").read_bytes()[:11])
         assert opened.peek(0, 1 << 20) is None

@@ -26,8 +26,6 @@ from agent.dagstore.scrub.records import (
     Verdict,
 )
 
-SLICE_BYTES: Final = 256 * 1024 * 1024
-"""Read between two writes of the progress: half a second from an SSD, two from a disk."""
 MAX_PROBLEM_CHARACTERS: Final = 300
 
 
@@ -68,10 +66,10 @@ def begin(
     return replace(state, run=Run(run_id, depth, sample, by, now, index, phase))
 
 
-def task(run: Run) -> Mapping[str, object]:
+def task(run: Run, slice_bytes: int) -> Mapping[str, object]:
     """The parameters of the worker's task that say what to look at next; the phase is not REPAIR."""
     what = run.depth.value if run.phase is Phase.SLICES else run.phase.value
-    return {"what": what, "start": run.position, "length": SLICE_BYTES, "sample": run.sample}
+    return {"what": what, "start": run.position, "length": slice_bytes, "sample": run.sample}
 
 
 def advance(state: ScrubState, result: SliceResult, now: str) -> Advance:

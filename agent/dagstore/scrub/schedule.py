@@ -20,6 +20,11 @@ RETRY_S: Final = 3600.0
 """After a run that could not look at the data."""
 BUSY_WAIT_S: Final = 5.0
 """Between two looks at whether the workers are free."""
+SLICE_S: Final = 5.0
+"""What a slice should take at the bandwidth that is allowed, pause included."""
+MIN_SLICE_BYTES: Final = 1 << 20
+MAX_SLICE_BYTES: Final = 256 << 20
+"""Half a second of an SSD, two of a disk: what a kill costs at most."""
 MAX_PAUSE_S: Final = 600.0
 
 
@@ -58,6 +63,12 @@ def due_at(
 def may_run(load: Load) -> bool:
     """Whether a slice may begin: never where work that somebody waits for would have to wait for it."""
     return load.waiting == 0 and (load.busy < load.limit - 1 or load.busy == 0)
+
+
+def slice_bytes(config: ScrubConfig) -> int:
+    """How much to read between two pauses, and between two writes of the progress."""
+    for_bandwidth = int(config.bandwidth * SLICE_S) or MAX_SLICE_BYTES
+    return max(MIN_SLICE_BYTES, min(MAX_SLICE_BYTES, for_bandwidth))
 
 
 def pause_after(slice_bytes: int, took_s: float, config: ScrubConfig) -> float:

@@ -410,7 +410,7 @@ class Scrubber:
                 "access": msgspec.to_builtins(self._repaired(access, state, row.index.name)),
                 "index": str(self._index_directory / row.index.name),
                 "fingerprint": msgspec.to_builtins(row.index.fingerprint),
-                **progress.task(run),
+                **progress.task(run, schedule.slice_bytes(self._config)),
             }
             found = await self._workers.run("verify", params, None, needs)
         return msgspec.convert(found, SliceResult)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
-from agent.dagstore import mounts
 from agent.dagstore.access import Access
 from agent.dagstore.actors import acting
 from agent.dagstore.dagstore import Dagstore
-from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.failures import Failure
 from agent.dagstore.lifecycle import ShardState
-from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.records import ShardRecord, ShardRow, source_url
+from agent.dagstore.records import ShardRecord, ShardRow
 from agent.dagstore.scrub import progress
 from agent.dagstore.scrub.records import ScrubState, ScrubSummary
 from agent.dagstore.scrub.replicas import Replica
@@ -38,10 +36,9 @@ class Rows(ScrubStore, Protocol):
 class DagstoreShards:
     """`scrubber.Shards` over a dagstore."""
 
-    def __init__(self, dagstore: Dagstore, store: Rows, environment: Environment) -> None:
+    def __init__(self, dagstore: Dagstore, store: Rows) -> None:
         self._dagstore = dagstore
         self._store = store
-        self._environment = environment
 
     def registered(self) -> Iterable[tuple[str, str]]:
         return list(self._store.registered())
@@ -55,14 +52,8 @@ class DagstoreShards:
     def state(self, key: str) -> ShardState:
         return self._dagstore.life(key).state
 
-    @asynccontextmanager
-    async def reading(self, key: str) -> AsyncIterator[tuple[Access, Needs | None]]:
-        row = self.row(key)
-        mount = mounts.parse(source_url(row))
-        access = mount.access(self._environment)
-        if access is None:
-            raise ShardError(ErrorClass.BUSY, f"{mount} cannot be read without a copy of it", key=key)
-        yield access, None
+    def reading(self, key: str) -> AbstractAsyncContextManager[tuple[Access, Needs | None]]:
+        return self._dagstore.reading(key)
 
     async def look(self, key: str) -> None:
         await self._dagstore.look(key)
@@ -91,4 +82,7 @@ def annotated(record: ShardRecord, *, scrubber: Scrubber) -> ShardRecord:
     if state == ScrubState():
         return record
     quarantined = record.quarantined or progress.summary(state)
-    return msgspec.structs.replace(record, quarantined=quarantined, scrub=ScrubSummary.of(state))
+    access = None if record.access is None else scrubber.readable(record.key, record.access)
+    return msgspec.structs.replace(
+        record, quarantined=quarantined, scrub=ScrubSummary.of(state), access=access
+    )

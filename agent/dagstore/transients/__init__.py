@@ -2,8 +2,8 @@
 
 from agent.dagstore.transients.quota import Limits
 from agent.dagstore.transients.store import GcResult, Settings, Statistics, Transients, open_transients
-from agent.dagstore.transients.transient import Gate, Transient
+from agent.dagstore.transients.transient import Transient, Visits
 
 __all__ = [
-    "Gate", "GcResult", "Limits", "Settings", "Statistics", "Transient", "Transients", "open_transients",
+    "GcResult", "Limits", "Settings", "Statistics", "Transient", "Transients", "Visits", "open_transients",
 ]  # fmt: skip

@@ -25,9 +25,9 @@ from agent.dagstore.failures import ErrorClass, Failure, ShardError, class_of_os
 from agent.dagstore.mounts import Fingerprint, Mount, probing
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.transients import files
-from agent.dagstore.transients.files import Names, Opened
+from agent.dagstore.transients.files import Found, Names, Opened
 from agent.dagstore.transients.quota import Account, Idle, Limits, decide
-from agent.dagstore.transients.transient import Gate, Means, OpenGate, Transient
+from agent.dagstore.transients.transient import Free, Means, Transient, Visits
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Transients:
         environment: Environment,
         settings: Settings,
         *,
-        gate: Gate,
+        visits: Visits,
         in_use: Callable[[str], bool],
         boot: bytes,
     ) -> None:
@@ -106,7 +106,7 @@ class Transients:
         self._boot = boot
         self._account = Account(settings.limits)
         self._slots = trio.CapacityLimiter(settings.fetches or _UNLIMITED)
-        self._means = Means(nursery, environment, self._slots, self, gate, settings.stall_s)
+        self._means = Means(nursery, environment, self._slots, self, visits, settings.stall_s)
         self._entries: dict[str, _Entry] = {}  # by stem
         self._turns: dict[str, _Turn] = {}
         self._uses = itertools.count()
@@ -115,9 +115,15 @@ class Transients:
     # At the start and at the end
 
     async def start(self, keys: Collection[str]) -> None:
-        """Takes over what is there for these shards, and removes what is ours and is for no shard; raises OSError."""
-        by_stem = {files.stem_of(key): key for key in keys}
-        scan = partial(files.scan, self._directory, by_stem.__contains__)
+        """Takes over what is there for these shards, which are all there are, whatever their mounts, and removes what
+        is ours and is for none of them. Raises OSError."""
+        by_stem: dict[str, str] = {}
+
+        def scan() -> tuple[list[Found], int]:
+            if any(self._directory.iterdir()):  # else it would be for nothing, with a hundred thousand keys
+                by_stem.update((files.stem_of(key), key) for key in keys)
+            return files.scan(self._directory, by_stem.__contains__)
+
         found, removed = await trio.to_thread.run_sync(scan)
         for one in sorted(found, key=lambda one: one.used_ns):
             older = self._entries.get(one.names.stem)
@@ -178,6 +184,23 @@ class Transients:
             for entry in self._idle()
             if entry.size_bytes and self._entries.get(entry.names.stem) is entry and self._is_idle(entry)
         ]
+
+    async def trim(self) -> int:
+        """Makes room as if more were asked for: down to the low watermark from above the high one; gives the bytes
+        that this freed."""
+        before = self._evicted_bytes
+        try:
+            await self.reserve(0)
+        except ShardError as error:
+            logger.debug("%s", error)
+        return self._evicted_bytes - before
+
+    def is_whole(self, key: str, fingerprint: Fingerprint) -> bool:
+        """Whether all of these data are here, so that nobody need be asked for any of it."""
+        entry = self._entries.get(files.stem_of(key))
+        if entry is None or entry.names.tag != Names.of(self._directory, key, fingerprint).tag:
+            return False
+        return entry.size_bytes == fingerprint.size
 
     def size_of(self, key: str) -> int:
         """Bytes that the transient of a shard takes."""
@@ -350,21 +373,19 @@ async def open_transients(
     environment: Environment,
     settings: Settings = Settings(),
     *,
-    keys: Collection[str] = (),
-    gate: Gate | None = None,
+    visits: Visits | None = None,
     in_use: Callable[[str], bool] = lambda _key: False,
     boot: bytes | None = None,
 ) -> AsyncIterator[Transients]:
-    """The transients in `directory`, for the time of the block; `keys`: all shards there are, whatever their mounts.
+    """The transients in `directory`, for the time of the block; call `start` first.
 
     `in_use`: whether somebody holds the shard of a key, so that its transient must stay."""
     async with trio.open_nursery() as nursery:
         transients = Transients(
             nursery, directory, environment, settings,
-            gate=gate or OpenGate(), in_use=in_use, boot=boot if boot is not None else boot_id(),
+            visits=visits or Free(), in_use=in_use, boot=boot if boot is not None else boot_id(),
         )  # fmt: skip
         try:
-            await transients.start(keys)
             yield transients
         finally:
             nursery.cancel_scope.cancel()

@@ -13,7 +13,8 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ from agent.dagstore.access import Range, TransientAccess
 from agent.dagstore.failures import ErrorClass, Failure, ShardError, class_of_os_error
 from agent.dagstore.mounts import DataChanged, Fingerprint, Mount
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.origins import Visit
 from agent.dagstore.transients import files
 from agent.dagstore.transients.files import Names, Opened
 from agent.dagstore.transients.planner import Answer, Planner, Request, Waiter
@@ -39,26 +41,19 @@ _SETTLE_BYTES: Final = 64 << 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class Gate(Protocol):
-    """Which origins are to be left alone for a while: `breaker.Breakers`."""
+class Visits(Protocol):
+    """Which places that data comes from are to be left alone for a while: `origins.Origins`."""
 
-    def ask(self, origin: str, now_s: float) -> float:
-        """0: go through, and report how it was; else the seconds to wait."""
-
-    def succeeded(self, origin: str) -> None: ...
-
-    def failed(self, origin: str, now_s: float) -> None: ...
+    def visited(self, url: str) -> AbstractContextManager[Visit]:
+        """For the time of a visit; raises ShardError(busy) if it is to be left alone."""
 
 
-class OpenGate:
-    """Lets everybody through."""
+class Free:
+    """No place is ever left alone."""
 
-    def ask(self, origin: str, now_s: float) -> float:
-        return 0.0
-
-    def succeeded(self, origin: str) -> None: ...
-
-    def failed(self, origin: str, now_s: float) -> None: ...
+    @contextmanager
+    def visited(self, url: str) -> Iterator[Visit]:
+        yield Visit()
 
 
 class Room(Protocol):
@@ -88,7 +83,7 @@ class Means:
     environment: Environment
     slots: trio.CapacityLimiter  # requests at once
     room: Room
-    gate: Gate
+    visits: Visits
     stall_s: float  # without a byte, and a request is given up
 
 
@@ -298,15 +293,12 @@ class Transient:
         failures: list[Failure] = []
         for number, mount in enumerate(self.mounts):
             expected = self.fingerprint if number == 0 else Fingerprint(self.fingerprint.size)
-            wait_s = self._means.gate.ask(mount.origin, trio.current_time())
-            if wait_s > 0:
-                message = f"{mount.origin} has failed too often and is left alone for {wait_s:.0f} s"
-                failures.append(Failure(ErrorClass.GONE, message))
-                continue
             try:
-                await self._from(mount, expected, request, progress)
+                with self._means.visits.visited(mount.url) as visit:
+                    await self._from(mount, expected, request, progress)
+                    visit.came_out(None)
+                    return None
             except ShardError as error:
-                self._report(mount, error.failure)
                 failures.append(error.failure)
                 if error.error_class in (ErrorClass.NO_SPACE, ErrorClass.BUG) or isinstance(
                     error, DataChanged
@@ -315,16 +307,7 @@ class Transient:
             except Exception as error:
                 logger.exception("shard %s: fetching from %s failed", self.key, mount)
                 failures.append(Failure(ErrorClass.BUG, f"{type(error).__name__}: {error}"))
-            else:
-                self._means.gate.succeeded(mount.origin)
-                return None
         return failures[0]
-
-    def _report(self, mount: Mount, failure: Failure) -> None:
-        if failure.origin_failed:
-            self._means.gate.failed(mount.origin, trio.current_time())
-        elif failure.error_class is not ErrorClass.NO_SPACE:
-            self._means.gate.succeeded(mount.origin)
 
     async def _from(self, mount: Mount, expected: Fingerprint, request: Request, progress: _Progress) -> None:
         head = self._opened.map.head

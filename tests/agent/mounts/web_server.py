@@ -11,6 +11,7 @@
 | `etag=weak`, `etag=none`, `etag=flip` | a weak validator, none at all, another one each time |
 | `dates` | no ETag, but Last-Modified, the file's own |
 | `trickle` | one byte of the body, and then another every 20 ms |
+| `slow=N`, `delay=N` | waits N ms before each piece of the body; before each answer |
 | `slowheaders` | likewise with the head |
 | `hang` | never answers |
 | `status=N`, `retry=TEXT` | that status, with a Retry-After |
@@ -70,6 +71,7 @@ class Handler(socketserver.StreamRequestHandler):
     def respond(
         self, path: Path, query: dict[str, str], fields: dict[str, str], note: dict[str, Any]
     ) -> bool:
+        time.sleep(int(query.get("delay", 0)) / 1000)
         if "hang" in query:
             self.rfile.read(1)
             return False
@@ -120,6 +122,7 @@ class Handler(socketserver.StreamRequestHandler):
                 data = file.read(1 if "trickle" in query else min(PIECE, left))
                 if "trickle" in query:
                     time.sleep(0.02)
+                time.sleep(int(query.get("slow", 0)) / 1000)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if "chunked" in query else data)
                 left -= len(data)
                 note["sent"] += len(data)

@@ -36,7 +36,7 @@ async def agent_at(
     hub, workers, environment = Hub(buffer=100), LocalWorkers(), Environment()
     with closing(Catalogue.open(path / "carfs.db")) as store:
         async with open_dagstore(store=store, workers=workers, hub=hub, index_directory=indices) as dagstore:
-            shards = DagstoreShards(dagstore, store, environment)
+            shards = DagstoreShards(dagstore, store)
             async with open_scrubber(
                 shards=shards, store=store, workers=workers, load=lambda: Load(0, 0, 2), hub=hub,
                 repairer=Repairer(Replicas(environment, indices), repairs), index_directory=indices,

@@ -15,6 +15,7 @@ from agent.dagstore.scrub.schedule import (
     due_at,
     may_run,
     pause_after,
+    slice_bytes,
 )
 
 MIB = 1 << 20
@@ -72,3 +73,8 @@ def test_it_reads_no_faster_than_allowed_and_no_more_than_its_share_of_the_time(
     assert pause_after(200 * MIB, 8.0, config) == 8.0  # a slow disk: half of the time is others'
     assert pause_after(200 * MIB, 8.0, ScrubConfig(bandwidth=0, share=1.0)) == 0.0
     assert pause_after(1 << 40, 1.0, config) == MAX_PAUSE_S
+
+
+def test_slices_are_as_large_as_five_seconds_and_never_tiny_nor_huge() -> None:
+    sizes = [slice_bytes(ScrubConfig(bandwidth=each)) for each in (1, MIB, 10 * MIB, 1 << 40, 0)]
+    assert sizes == [MIB, 5 * MIB, 50 * MIB, 256 * MIB, 256 * MIB]

@@ -12,7 +12,7 @@ import trio.testing
 from agent.dagstore.access import Access, FileAccess, RepairedAccess, open_source
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
-from agent.dagstore.scrub import progress
+from agent.dagstore.scrub import schedule
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent, Verdict
 from agent.dagstore.scrub.schedule import DAY_S, Load, ScrubConfig
 from carlib.blockstore import ReadOnlyBlockstore
@@ -26,7 +26,7 @@ from tests.conftest import ExpectWarning
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(progress, "SLICE_BYTES", 1 << 20)
+    monkeypatch.setattr(schedule, "MAX_SLICE_BYTES", 1 << 20)
     return World(tmp_path)
 
 

@@ -59,7 +59,7 @@ class RemoteMount:
     """The mount of what a `Server` has."""
 
     server: Server
-    url: str = "test:remote"
+    url: str = "test:/remote"
 
     @property
     def path(self) -> Path | None:
@@ -133,10 +133,10 @@ async def transients_at(
         directory,
         Environment(),
         settings or Settings(),
-        keys=keys,
         in_use=used.__contains__,
         boot=boot,
     ) as transients:
+        await transients.start(keys)
         yield transients, used
 
 

@@ -272,7 +272,7 @@ async def test_a_server_that_falls_silent_is_given_up(
 async def test_a_replica_serves_what_the_first_mount_does_not(tmp_path: Path) -> None:
     data = random_data(30)
     first, second = Server(data, cut_after=[10 * CHUNK]), Server(data, etag='"of another host"')
-    mounts = [RemoteMount(first, "test:first"), RemoteMount(second, "test:second")]
+    mounts = [RemoteMount(first, "test:/first"), RemoteMount(second, "test:/second")]
     async with opened(tmp_path, *mounts) as (_, transient):
         await transient.ensure(0, 30 * CHUNK)
         assert data_of(tmp_path).read_bytes() == data

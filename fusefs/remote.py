@@ -1,0 +1,94 @@
+"""Blocks of a shard whose data is no file of its own: in a sector, or in a transient that fills as it is read.
+
+A block that does not match, or a section that is not where the index says, has its bytes fetched once more before it
+is called corrupt: the copy on this machine may be bad where the data is good.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeVar
+
+from agent.dagstore.access import Access, Fetch, RemoteSource, open_source
+from carlib.blockstore import Location, ReadOnlyBlockstore
+from carlib.cid import Cid
+from carlib.container import read_container
+from carlib.errors import CarError
+from carlib.index import Index
+from carlib.section import HEAD_BYTES
+from carlib.source import ByteSource, FileSource
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MOST_RENEWED = 4096
+
+
+class RemoteBlocks(ReadOnlyBlockstore):
+    """A `ReadOnlyBlockstore` that asks for bad bytes once more."""
+
+    _renewed: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def at(cls, access: Access, index: Path, fetch: Fetch) -> Self:
+        """The blocks behind `access` with a detached index; raises CarError, OSError, what `fetch` raises."""
+        source = open_source(access, fetch)
+        owned: list[ByteSource] = []
+        try:
+            owned.append(FileSource(index))
+            container = read_container(source, whole=False)
+            return cls(source, container, Index.open(owned[0]), owned=tuple(owned))
+        except BaseException:
+            for each in (source, *owned):
+                each.close()
+            raise
+
+    def get(self, cid: Cid) -> bytes:
+        return self._twice(cid, super().get, cid)
+
+    def read(self, cid: Cid, start: int, stop: int) -> bytes:
+        return self._twice(cid, super().read, cid, start, stop)
+
+    def size(self, cid: Cid) -> int:
+        return self._twice(cid, super().size, cid)
+
+    def locate(self, cid: Cid) -> Location | None:
+        location = self._twice(cid, super().locate, cid)
+        if location is None and self._renew(cid):
+            location = super().locate(cid)
+        return location
+
+    def _twice(self, cid: Cid, read: Callable[..., T], *arguments: object) -> T:
+        try:
+            return read(*arguments)
+        except CarError:
+            if not self._renew(cid):
+                raise
+        return read(*arguments)
+
+    def _renew(self, cid: Cid) -> bool:
+        """Has the bytes of the block fetched once more; False if that was done before or would be no use."""
+        source = self.source
+        if not isinstance(source, RemoteSource) or cid.is_identity or cid.multihash in self._renewed:
+            return False
+        kept = self._renewed if len(self._renewed) < _MOST_RENEWED else frozenset()
+        self._renewed = kept | {cid.multihash}
+        starts = [
+            self.container.data_offset + offset for _, offset in self.index.find(cid.hash_code, cid.digest)
+        ]
+        if not starts:
+            return False
+        try:
+            location = super().locate(cid)
+        except CarError:
+            location = None
+        for start in starts:
+            end = start + HEAD_BYTES
+            if location is not None and location.section_offset == start:
+                end = location.data_offset + location.size
+            logger.info("block %s at %d of %s is fetched once more", cid, start, source.name)
+            source.renew(start, end - start)
+        return True

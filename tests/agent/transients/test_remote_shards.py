@@ -1,0 +1,302 @@
+"""Shards whose data are elsewhere, in the dagstore: indexed from a few chunks, read as they are asked for, kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from agent.dagstore import mounts
+from agent.dagstore.access import Access, FileAccess, SectorAccess, TransientAccess, open_source
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.transients import GcResult
+from carlib import indexing
+from carlib.cid import Cid
+from carlib.options import WriteOptions
+from carlib.piece.fr32 import pad
+from carlib.writer import creating
+from tests.agent.cars import write_car
+from tests.agent.stores import BY_HAND, dagstore_at
+from tests.agent.transients.remote import CHUNK, RemoteMount, Server
+from tests.conftest import ExpectWarning
+
+BLOCKS = [(Cid.of(data), data) for data in (bytes([number]) * (300_000 + number) for number in range(60))]
+AWAY = ShardError(ErrorClass.GONE, "nobody answers", origin_failed=True)
+
+
+def write_v2(path: Path, blocks: list[tuple[Cid, bytes]] = BLOCKS) -> bytes:
+    with creating(path, WriteOptions(version=2), roots=(blocks[0][0],)) as writer:
+        for cid, data in blocks:
+            writer.put(cid, data)
+        writer.finish((blocks[0][0],))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a CARv2 of 18 MB, at `test:/remote`."""
+    server = Server(write_v2(tmp_path / "x.car"))
+    monkeypatch.setitem(mounts.SCHEMES, "test", lambda url: RemoteMount(server, url))
+    return server
+
+
+async def register(dagstore: Dagstore, key: str = "key", **more: str) -> None:
+    await dagstore.register(key, "test:/remote", wait=True, **more)  # type: ignore[arg-type]  # options of each test
+
+
+def access_of(dagstore: Dagstore, key: str = "key") -> TransientAccess:
+    access = dagstore.record(key).access
+    assert isinstance(access, TransientAccess)
+    return access
+
+
+async def read(dagstore: Dagstore, offset: int, length: int, *, key: str = "key") -> bytes:
+    """As the mount reads it: in a thread, through the access of the record."""
+
+    def ensure(offset: int, length: int) -> None:
+        trio.from_thread.run(dagstore.fetch_range, key, offset, length)
+
+    def pread() -> bytes:
+        source = open_source(access_of(dagstore, key), ensure)
+        try:
+            return source.pread(offset, length)
+        finally:
+            source.close()
+
+    return await trio.to_thread.run_sync(pread)
+
+
+async def test_a_carv2_is_available_after_a_few_requests_with_its_own_index(
+    tmp_path: Path, server: Server
+) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        record = dagstore.record("key")
+    indexing.build(tmp_path / "x.car", tmp_path / "expected")
+    assert record.index_path is not None
+    assert Path(record.index_path).read_bytes() == (tmp_path / "expected").read_bytes()
+    assert (record.state, record.blocks, record.version) == ("ShardStateAvailable", 60, 2)
+    assert record.path is None
+    assert record.fingerprint is not None
+    assert record.fingerprint.etag == '"1"'
+    assert server.sent_bytes < 14 * CHUNK
+
+
+async def test_a_carv1_is_scanned_by_hops(tmp_path: Path, server: Server) -> None:
+    car = tmp_path / "one.car"
+    with creating(car, WriteOptions(version=1), roots=(BLOCKS[0][0],)) as writer:
+        for cid, data in BLOCKS:
+            writer.put(cid, data)
+        writer.finish((BLOCKS[0][0],))
+    server.data = car.read_bytes()
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        assert dagstore.record("key").blocks == 60
+    assert server.sent_bytes < 0.7 * len(server.data)
+
+
+async def test_what_is_asked_for_is_fetched_and_is_what_the_server_has(
+    tmp_path: Path, server: Server
+) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        before = server.sent_bytes
+        assert await read(dagstore, 40 * CHUNK + 7, 1000) == server.data[40 * CHUNK + 7 :][:1000]
+        assert server.sent_bytes - before <= CHUNK
+        dagstore.release("key")
+
+
+async def test_ranges_are_fetched_for_sessions_that_hold_the_shard_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        leases = Leases(dagstore)
+        session = leases.open("test")
+        with pytest.raises(ShardError, match="does not hold") as raised:
+            await leases.fetch_range(session, "key", 0, 1, again=False)
+        assert raised.value.error_class is ErrorClass.DENIED
+        await leases.acquire(session, "key")
+        await leases.fetch_range(session, "key", 50 * CHUNK, 1, again=False)
+        leases.close(session)
+
+
+async def test_m10_an_index_that_was_cut_short_goes_on_with_what_was_fetched(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.hold()
+    async with dagstore_at(tmp_path) as dagstore, trio.open_nursery() as nursery:
+        nursery.start_soon(dagstore.register, "key", "test:/remote")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    server.gate.set()
+    async with dagstore_at(tmp_path) as dagstore:
+        while dagstore.record("key").state != "ShardStateAvailable":
+            await trio.lowlevel.checkpoint()
+        sent = server.sent_bytes
+    async with dagstore_at(tmp_path) as dagstore:
+        assert dagstore.transients().used_bytes > 0
+        await dagstore.acquire("key")
+        assert await read(dagstore, 0, 100) == server.data[:100]
+    assert server.sent_bytes == sent
+    assert set(server.given.values()) == {1}
+
+
+async def test_d10_gc_reports_what_was_freed_and_says_nothing_of_local_shards(
+    tmp_path: Path, server: Server
+) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await register(dagstore, "held")
+        await dagstore.register("local", str(write_car(tmp_path / "local.car")), wait=True)
+        await dagstore.acquire("held")
+        before = dagstore.transients().used_bytes
+        results = await dagstore.gc()
+        freed = before - dagstore.transients().used_bytes
+        assert freed > 4 * CHUNK
+        assert results == [GcResult("key", True, "", freed)]
+        dagstore.release("held")
+        assert [result.key for result in await dagstore.gc()] == ["held"]
+        await dagstore.acquire("key")
+        assert await read(dagstore, 5, 100) == server.data[5:105]
+
+
+async def test_m4_a_copy_that_the_user_brought_is_used_in_place_and_outlives_the_shard(
+    tmp_path: Path, server: Server
+) -> None:
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        assert (await dagstore.acquire("key")).access == FileAccess(str(mine))
+        dagstore.release("key")
+        assert await dagstore.gc() == []
+        await dagstore.destroy("key")
+    assert mine.read_bytes() == server.data
+    assert server.sent_bytes == 0
+    assert list((tmp_path / "transients").iterdir()) == []
+
+
+async def test_m4_when_the_copy_is_gone_the_data_come_from_the_mount(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the local copy is gone")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        mine.unlink()
+        assert isinstance((await dagstore.acquire("key")).access, TransientAccess)
+        assert await read(dagstore, 9, 100) == server.data[9:109]
+
+
+async def test_d4_a_destroyed_shard_leaves_nothing_behind(tmp_path: Path, server: Server) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        assert len(list((tmp_path / "transients").iterdir())) == 2
+        await dagstore.destroy("key")
+        assert list((tmp_path / "transients").iterdir()) == []
+        assert dagstore.transients().used_bytes == 0
+
+
+async def test_data_that_change_are_an_error_to_readers_and_indexed_anew(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the data changed since it was indexed")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        server.data, server.etag = write_v2(tmp_path / "y.car", BLOCKS[:40]), '"2"'
+        with pytest.raises(ShardError, match="changed since it was looked at") as raised:
+            await dagstore.fetch_range("key", 40 * CHUNK, 1)
+        assert raised.value.error_class is ErrorClass.CORRUPT
+        while dagstore.record("key").blocks != 40:
+            await trio.lowlevel.checkpoint()
+        assert await read(dagstore, 40 * CHUNK, 9) == server.data[40 * CHUNK :][:9]
+
+
+async def test_while_the_server_is_away_what_was_fetched_is_read_and_the_rest_is_an_error(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(mount: RemoteMount, environment: Environment) -> mounts.Fingerprint:
+        raise AWAY
+
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        monkeypatch.setattr(RemoteMount, "look", look)
+        await dagstore.acquire("key")
+        assert await read(dagstore, 0, 100) == server.data[:100]
+        server.fail = [AWAY]
+        with pytest.raises(ShardError, match="nobody answers"):
+            await read(dagstore, 40 * CHUNK, 1)
+        assert dagstore.record("key").state == "ShardStateServing"
+        assert await read(dagstore, 40 * CHUNK, 1) == server.data[40 * CHUNK :][:1]
+
+
+async def test_what_is_here_as_a_whole_needs_no_server(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(mount: RemoteMount, environment: Environment) -> mounts.Fingerprint:
+        raise ShardError(ErrorClass.GONE, "the object is no longer there")
+
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        await dagstore.fetch_range("key", 0, len(server.data))
+        dagstore.release("key")
+        monkeypatch.setattr(RemoteMount, "look", look)
+        await dagstore.acquire("key")
+        assert await read(dagstore, 0, len(server.data)) == server.data
+
+
+async def test_a_quota_that_is_too_small_fails_the_shard_with_no_space(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("no room for")
+    settings = msgspec.structs.replace(BY_HAND, transients_max_bytes=CHUNK)
+    async with dagstore_at(tmp_path, settings=settings) as dagstore:
+        with pytest.raises(ShardError, match="no room for") as raised:
+            await register(dagstore)
+        assert raised.value.error_class is ErrorClass.NO_SPACE
+
+
+async def test_what_is_too_much_goes_by_itself_after_a_while(
+    tmp_path: Path, server: Server, mock_clock: trio.testing.MockClock
+) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        used = dagstore.transients().used_bytes
+        assert used > 2 * CHUNK
+    settings = msgspec.structs.replace(BY_HAND, transients_max_bytes=2 * CHUNK, gc_interval_s=60)
+    async with dagstore_at(tmp_path, settings=settings) as dagstore:
+        assert dagstore.transients().used_bytes == used
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(61)
+        while dagstore.transients().used_bytes:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_piece_in_a_sector_is_indexed_and_read_in_place(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    car = write_car(tmp_path / "y.car", blocks=500).read_bytes()
+    payload = car + bytes(127 * 512 - len(car))
+    (tmp_path / "sector").write_bytes(bytes(1 << 16) + pad(payload))
+    access = SectorAccess(str(tmp_path / "sector"), 1 << 16, len(car))
+    server.data = car
+
+    def in_place(mount: RemoteMount, environment: Environment | None = None) -> Access | None:
+        return access
+
+    monkeypatch.setattr(RemoteMount, "access", in_place)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        record = await dagstore.acquire("key")
+        assert (record.access, record.blocks) == (access, 500)
+        assert dagstore.transients().transients == 0
