@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib.metadata
 import logging
 import os
@@ -81,7 +82,7 @@ async def run(
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
-            environment = await stack.enter_async_context(open_environment(config.mounts))
+            environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
             dagstore = await stack.enter_async_context(
                 open_dagstore(
                     store=store,
@@ -114,6 +115,7 @@ async def run(
                 stop_serving,
             )
             logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
+            gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
             systemd.notify("READY=1")
             task_status.started()
             await stop.wait()

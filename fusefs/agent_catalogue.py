@@ -105,6 +105,17 @@ class AgentCatalogue:
         except AgentError as error:
             raise ShardBroken(f"shard {key}: {error}") from None
 
+    def want(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Tells the agent what of such a shard will be asked for soon; never raises."""
+        with self._lock:
+            session = self._session
+        if session is not None:
+            wanted = [{"Offset": offset, "Length": length} for offset, length in ranges]
+            try:
+                self._client.call("Carfs.WantRanges", {"Session": session, "Key": key, "Ranges": wanted})
+            except (AgentError, AgentUnreachable) as error:
+                logger.debug("shard %s: %s", key, error)  # whoever needs the bytes will hear of it
+
     def _acquire(self, session: str, key: str) -> ShardRecord | None:
         """The record with a lease; None if the agent cannot be asked."""
         try:
@@ -235,4 +246,4 @@ class _AgentFetch:
         self._catalogue.fetch(self._key, offset, length, again=True)
 
     def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing: reading ahead asks for it anyway."""
+        self._catalogue.want(self._key, ranges)

@@ -16,6 +16,7 @@ from carlib.errors import CarError, Malformed
 from fusefs.attributes import FILE, Attributes, of_unixfs
 from fusefs.content import DagContent, FileLeaves, LeafSource, WholeBlock
 from fusefs.nearby import Nearby
+from fusefs.remote import foreseen
 from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.stores import OpenShard
@@ -93,14 +94,17 @@ class DagFolder(DagNode):
         shard = self.shard
         with shard.use() as opened:
             failures: list[CarError] = []
-            nearby = Nearby(opened.blocks)
-            for entry in opened.folder(self.cid).entries(failures.append):
+            # Of remote data a listing shows what is here, and asks for the rest: it never waits for a server.
+            here = opened.resident if opened.remote else opened.blocks
+            nearby = None if opened.remote else Nearby(opened.blocks)
+            entries = opened.folder(self.cid).entries(failures.append)
+            for entry in foreseen(opened.blocks, entries):
                 shown = names.shown(entry.name)
                 node = known(shown)
-                if node is None:
+                if node is None and here is not None:
                     try:
-                        node = node_at(shard, opened.blocks, entry.cid, entry.name, shown, nearby)
-                    except (CarError, OSError):
+                        node = node_at(shard, here, entry.cid, entry.name, shown, nearby)
+                    except (CarError, OSError, NotResident):
                         node = None
                 yield shown, node
             if failures:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from agent.dagstore.access import RemoteSource
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError
-from carlib.limits import KIB, MIB
 from carlib.section import Sections
 
 _STRIDE: Final = 1024
@@ -23,8 +21,6 @@ _STRIDE: Final = 1024
 _LARGE_BYTES: Final = 64 * 1024
 """Behind a section of this size the next one is another read away: a look-up is as good."""
 _PATIENCE: Final = 4
-_REMOTE_WINDOW: Final = 128 * KIB
-"""What is read at once where it has to be fetched first."""
 
 
 class Nearby:
@@ -32,7 +28,6 @@ class Nearby:
 
     def __init__(self, blocks: ReadOnlyBlockstore) -> None:
         self._blocks = blocks
-        self._window_bytes = _REMOTE_WINDOW if isinstance(blocks.source, RemoteSource) else MIB
         self._sizes: dict[bytes, int] = {}
         self._found = 0
         self._futile = 0
@@ -55,9 +50,7 @@ class Nearby:
         container = self._blocks.container
         self._found = 0
         self._sizes = {}
-        sections = Sections(
-            self._blocks.source, start, container.data_end, zero_is_end=True, window_bytes=self._window_bytes
-        )
+        sections = Sections(self._blocks.source, start, container.data_end, zero_is_end=True)
         try:
             for raw, _, _, size in islice(sections, _STRIDE):
                 self._sizes[raw] = size

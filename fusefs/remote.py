@@ -7,20 +7,25 @@ is called corrupt: the copy on this machine may be bad where the data is good.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Self, TypeVar
 
 from agent.dagstore.access import Access, Fetch, RemoteSource, open_source
+from agent.dagstore.ahead import WINDOW_BYTES, ForeseeingSource
+from carlib import unixfs
 from carlib.blockstore import Location, ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.container import read_container
 from carlib.errors import CarError
 from carlib.index import Index
-from carlib.section import HEAD_BYTES
+from carlib.section import HEAD_BYTES, Sections
 from carlib.source import ByteSource, FileSource
 
 logger = logging.getLogger(__name__)
+
+_AT_ONCE = 64
 
 T = TypeVar("T")
 
@@ -61,6 +66,26 @@ class RemoteBlocks(ReadOnlyBlockstore):
             location = super().locate(cid)
         return location
 
+    def cids(self, *, end: int | None = None, zero_is_end: bool = True) -> Iterator[tuple[Cid, Location]]:
+        container, source = self.container, self.source
+        stop = container.data_end if end is None else min(end, container.data_end)
+        if isinstance(source, RemoteSource):
+            source = ForeseeingSource(source)
+        sections = Sections(
+            source, container.first_section, stop, zero_is_end=zero_is_end, window_bytes=WINDOW_BYTES
+        )
+        for cid, offset, data_offset, size in sections:
+            yield Cid(cid), Location(-1, offset, data_offset, size)
+
+    def foresee(self, cids: Iterable[Cid]) -> None:
+        """Says that these blocks will be looked at soon: where they begin, and small ones as a whole."""
+        if isinstance(self.source, RemoteSource):
+            base = self.container.data_offset
+            places = (
+                base + offset for cid in cids for _, offset in self.index.find(cid.hash_code, cid.digest)
+            )
+            self.source.hint([(start, HEAD_BYTES) for start in places])
+
     def _twice(self, cid: Cid, read: Callable[..., T], *arguments: object) -> T:
         try:
             return read(*arguments)
@@ -92,3 +117,13 @@ class RemoteBlocks(ReadOnlyBlockstore):
             logger.info("block %s at %d of %s is fetched once more", cid, start, source.name)
             source.renew(start, end - start)
         return True
+
+
+def foreseen(blocks: ReadOnlyBlockstore, entries: Iterator[unixfs.Entry]) -> Iterator[unixfs.Entry]:
+    """The same entries, those of remote data a few dozen at a time, after their blocks were asked for."""
+    if not isinstance(blocks, RemoteBlocks):
+        yield from entries
+        return
+    while some := list(islice(entries, _AT_ONCE)):
+        blocks.foresee(entry.cid for entry in some)
+        yield from some

@@ -87,6 +87,11 @@ class OpenShard:
         if due and due[:3] != (found.st_size, found.st_mtime_ns, found.st_ino):
             raise ShardBroken(f"{self.record.path} is no longer the file that was indexed")
 
+    @property
+    def remote(self) -> bool:
+        """Whether some of the data may have to be fetched first."""
+        return isinstance(self._source, TransientSource)
+
     def folder(self, cid: Cid) -> unixfs.Directory:
         """The parsed directory, from memory if it was used of late."""
         with self._folders_lock:

@@ -10,9 +10,8 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -21,8 +20,9 @@ import trio
 from agent.catalogue import Store
 from agent.dagstore import index_files, mounts
 from agent.dagstore.access import Access
-from agent.dagstore.actors import acting, actor
+from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
+from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
@@ -32,41 +32,34 @@ from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
     Acquire,
-    Changed,
     Destroy,
-    Failed,
-    FailedAgain,
     Initialise,
     Life,
     Recover,
     Release,
     Reported,
     Restarted,
-    Returned,
     ShardState,
 )
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.looking import Looks
 from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.origins import Origins, is_of_origin
-from agent.dagstore.records import ShardRecord, ShardRow, Transition, now_text, record_of, source_url
+from agent.dagstore.origins import Origins
+from agent.dagstore.records import ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
+from agent.dagstore.remotes import Remotes, settings_of
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
 from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
-from agent.dagstore.transients import GcResult, Settings, Statistics, Transient, Transients, open_transients
-from agent.dagstore.transients import Limits as Room
+from agent.dagstore.transients import Statistics, Transients, open_transients
+from agent.dagstore.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-LOOKS_AT_ONCE = 8  # at the start, when every shard is looked at
 RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
 PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
-
-# By itself: a disk is mounted, a mode changed.
-_MAY_COME_BACK = frozenset({ErrorClass.GONE, ErrorClass.DENIED})
 
 
 class Progress(msgspec.Struct, frozen=True, rename="pascal"):
@@ -97,25 +90,30 @@ class Dagstore:
         self._store = store
         self._index_directory = index_directory
         self._settings = settings
-        self._environment = environment
         self._transients = transients
         self._indexer = Indexer(workers, index_directory, transients, environment, origins)
-        self._inspector = Inspector(index_directory, environment)
-        # X-3: 0 is no limit, and not a limit that nobody passes.
-        self._storage_calls = trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf)
         self._origins = origins
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
-        self.annotate: Callable[[ShardRecord], ShardRecord] = lambda record: record
-        """Adds what others know of a shard to its record."""
         self.traces = Traces(buffer=settings.trace_buffer)
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
             index_limit=settings.max_concurrent_index, unseal_limit=settings.max_concurrent_unseals,
         )  # fmt: skip
+        self._looks = Looks(
+            self._steps, store, self._shards, Inspector(index_directory, environment), self._origins,
+            # X-3: 0 is no limit, and not a limit that nobody passes.
+            trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf),
+            transients,
+        )  # fmt: skip
+        self._remotes = Remotes(nursery, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
+        self.upkeep = Upkeep(self._steps, store, self._shards, self._looks, self._remotes)
         self._stopping = False
+        self.annotate: Callable[[ShardRecord], ShardRecord] = lambda record: record
+        """Adds what others know of a shard to its record."""
+        self.collector: Collector | None = transients
 
     # What callers ask for
 
@@ -152,7 +150,7 @@ class Dagstore:
 
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncIterator[InitialiseEvent]:
+    ) -> AsyncGenerator[InitialiseEvent, None]:
         """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
         Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
@@ -162,8 +160,10 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        async for event in initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency):
-            yield event
+        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
+        async with aclosing(all_of_them) as events:
+            async for event in events:
+                yield event
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
@@ -182,7 +182,7 @@ class Dagstore:
         The data is looked at first: what changed since it was indexed is not served with the old index.
         """
         shard = self._shard(key)
-        await self._look_at(shard)
+        await self._looks.at(shard)
         if self._shard(key) is not shard:
             raise unknown(key)
         if shard.life.state is ShardState.ERRORED and self._retrying.may_try(shard):
@@ -190,53 +190,19 @@ class Dagstore:
                 self._steps.apply(shard, Recover(None, "somebody needs it"))
         await self._steps.ask(shard, Acquire)
         try:
-            return await self._ready(shard)
+            access = await self._remotes.access(shard)
+            return self._record(shard, access)
         except (ShardError, trio.Cancelled):
             self._steps.apply(shard, Release())
             raise
 
-    async def _ready(self, shard: Shard) -> ShardRecord:
-        """The record of a shard that somebody has taken, with its data where the record says: what is remote may have
-        been removed while nobody used it."""
-        row = shard.row
-        mount = mounts.parse(source_url(row))
-        if mount.path is not None or row.index is None:
-            return self._record(shard)
-        access = await self._environment.threads.run(mount.origin, partial(mount.access, self._environment))
-        if access is None:
-            async with self._transients.use(row.key, self._sources(row), row.index.fingerprint) as transient:
-                access = transient.access
-        return self._record(shard, access)
-
-    def _sources(self, row: ShardRow) -> list[mounts.Mount]:
-        return [mounts.parse(url) for url in (source_url(row), *row.replicas)]
-
     async def fetch_range(self, key: str, offset: int, length: int, *, again: bool = False) -> None:
-        """Returns when these bytes of a remote shard are in its transient; with `again`, what is there of them is wrong
-        and is fetched once more. Raises ShardError: what the mount raises, no-space, busy (there is no index yet)."""
-        shard = self._shard(key)
-        row = shard.row
-        if mounts.parse(source_url(row)).path is not None:
-            raise ShardError(ErrorClass.INVALID, f"the data of shard {key!r} are local", key=key)
-        if row.index is None:
-            raise _unexpected("fetch", shard, ShardState.AVAILABLE)
-        try:
-            async with self._transients.use(key, self._sources(row), row.index.fingerprint) as transient:
-                await (transient.renew if again else transient.ensure)(offset, length)
-        except ShardError as error:
-            if error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE):
-                self._nursery.start_soon(self._look_soon, shard)  # is it that the data have changed, or gone?
-            raise
+        """See `Remotes.fetch_range`."""
+        await self._remotes.fetch_range(self._shard(key), offset, length, again=again)
 
-    async def _look_soon(self, shard: Shard) -> None:
-        try:
-            await self._look_at(shard)
-        except ShardError as error:
-            logger.debug("shard %s could not be looked at: %s", shard.key, error)
-
-    async def gc(self) -> list[GcResult]:
-        """Removes the local copies of all remote shards that nobody uses, and says what that has freed."""
-        return await self._transients.gc()
+    async def want_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """See `Remotes.want_ranges`."""
+        await self._remotes.want_ranges(self._shard(key), ranges)
 
     def transients(self) -> Statistics:
         """What local copies of remote data take."""
@@ -265,21 +231,15 @@ class Dagstore:
             raise ShardError(ErrorClass.BUSY, message, key=key)
         index = shard.row.index
         self._steps.apply(shard, Destroy())
-        # Short, and nobody would come back to it before the next start.
-        with trio.CancelScope(shield=True):
-            if index is not None:
+        if index is not None:
+            with trio.CancelScope(
+                shield=True
+            ):  # short, and nobody would come back to it before the next start
                 await self._indexer.discard(index.name)
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
-        if key not in self._shards:  # and was not registered anew meanwhile
-            await self._discard_transient(key)
-
-    async def _discard_transient(self, key: str) -> None:
-        try:
-            with trio.CancelScope(shield=True):
-                await self._transients.discard(key)
-        except ShardError as error:
-            logger.warning("%s; it is removed at the next start", error)
+        if key not in self._shards:  # else it was registered anew meanwhile
+            await self._remotes.discard(key)
 
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
@@ -320,60 +280,9 @@ class Dagstore:
         waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
         return begun + [Progress(shard.key, 0, 0) for shard in waiting]
 
-    # What a scrub asks for
-
-    def life(self, key: str) -> Life:
-        """Where a shard is in its life; raises ShardError(not-found)."""
-        shard = self._shards.get(key)
-        if shard is None:
-            raise unknown(key)
-        return shard.life
-
-    async def look(self, key: str) -> None:
-        """Looks at the data of a shard and moves it on if it is not what was indexed; raises ShardError: not-found,
-        busy (we could not look)."""
-        await self._look_at(self._shard(key))
-
-    @asynccontextmanager
-    async def reading(self, key: str) -> AsyncIterator[tuple[Access, Transient | None]]:
-        """How a worker reads the data of an indexed shard for the time of the block, and who gets what is not here yet;
-        raises ShardError."""
-        shard = self._shard(key)
-        row = shard.row
-        mount = mounts.parse(source_url(row))
-        access = await self._environment.threads.run(mount.origin, partial(mount.access, self._environment))
-        if access is not None:
-            yield access, None
-            return
-        if row.index is None:
-            raise _unexpected("read", shard, ShardState.AVAILABLE)
-        async with self._transients.use(key, self._sources(row), row.index.fingerprint) as transient:
-            yield transient.access, transient
-
-    def distrust_index(self, key: str, name: str, reason: str) -> None:
-        """Has the index made anew if it is still the one of that name, and used."""
-        shard = self._shards.get(key)
-        if shard is not None and shard.life.state in INDEXED_STATES:
-            index = shard.row.index
-            if index is not None and index.name == name:
-                self._steps.settle(shard, Changed(reason))
-
-    def stand_in(
-        self, key: str, index: str, url: str, replicas: tuple[str, ...], fingerprint: Fingerprint, reason: str
-    ) -> None:
-        """Reads the shard from another mount of the same bytes from now on, if its index is still the one of that name;
-        an Errored one is Available then. Raises ShardError."""
-        shard = self._shard(key)
-        row = shard.row
-        if row.index is None or row.index.name != index:
-            return
-        facts = msgspec.structs.replace(row.index, fingerprint=fingerprint)
-        moved = msgspec.structs.replace(row, url=url, replicas=replicas, index=facts)
-        self._store.put(
-            moved, Transition(now_text(), row.state.value, row.state.value, "StandIn", reason, actor())
-        )
-        if shard.life.state is ShardState.ERRORED:
-            self._steps.settle(shard, Returned(shard.life.generation))
+    async def gc(self) -> Sequence[Collected]:
+        """Removes all that can be fetched again and that nobody uses (`idle`); what became of each."""
+        return () if self.collector is None else await self.collector.gc()
 
     def idle(self, key: str) -> bool:
         """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""
@@ -409,14 +318,9 @@ class Dagstore:
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
-        self._nursery.start_soon(self._trim)
+        if self._settings.gc_interval_s:
+            self._nursery.start_soon(self._tidy_often)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
-
-    async def _trim(self) -> None:
-        """Looks now and then whether local copies of remote data take too much."""
-        while self._settings.gc_interval_s:
-            await trio.sleep(self._settings.gc_interval_s)
-            await self._transients.trim()
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:
         """What the start has left for later."""
@@ -425,7 +329,19 @@ class Dagstore:
                 await trio.lowlevel.checkpoint()
             if self._settings.recover_on_start == "now":
                 await self._recover_all()
-            await self._look_at_all()
+            await self._looks.at_all()
+
+    async def _tidy_often(self) -> None:
+        """X-5: what is within its limits stays, and what came of it is said."""
+        while True:
+            await trio.sleep(self._settings.gc_interval_s)
+            if self.collector is not None:
+                try:
+                    freed = await self.collector.tidy()
+                except ShardError as error:
+                    logger.warning("removing what is over the limits failed: %s", error)
+                else:
+                    logger.log(logging.INFO if freed else logging.DEBUG, "removed %d bytes", freed)
 
     def _restart(self, shards: Iterable[Shard]) -> int:
         """Begins again what was cut short; gives how many there were."""
@@ -445,98 +361,8 @@ class Dagstore:
             if number % RESTARTED_TOGETHER == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _look_at_all(self) -> None:
-        """Looks once at each shard."""
-        limiter = trio.CapacityLimiter(LOOKS_AT_ONCE)
-
-        async def look(shard: Shard) -> None:
-            try:
-                await self._look_at(shard)
-            except ShardError as error:
-                logger.warning("shard %s could not be looked at: %s", shard.key, error)
-            finally:
-                limiter.release_on_behalf_of(shard)
-
-        async with trio.open_nursery() as nursery:
-            for shard in list(self._shards.values()):
-                await limiter.acquire_on_behalf_of(shard)
-                nursery.start_soon(look, shard)
-
-    # Data that changed, went or came back
-
-    async def _look_at(self, shard: Shard) -> None:
-        """Looks at the data and the index of a shard that has one, and moves it on if they are not what they were.
-
-        Raises ShardError(busy) if we could not look, which says nothing about the shard.
-        """
-        life = shard.life
-        if not (life.state in INDEXED_STATES or _may_come_back(life)):
-            return
-        row = shard.row
-        if row.index is None:
-            return
-        found = await self._difference(row)
-        now = shard.life
-        if now.generation != life.generation:
-            return  # somebody else has moved it on in the meantime
-        if isinstance(found, Failure):
-            if now.state in INDEXED_STATES:
-                self._not_there(shard, row, found)
-        elif now.state in INDEXED_STATES and found:
-            self._steps.settle(shard, Changed(found))
-        elif _may_come_back(now) and not found:
-            self._steps.settle(shard, Returned(now.generation))
-
-    async def _difference(self, row: ShardRow) -> str | Failure:
-        """What is not as it was when it was indexed: empty if all is, a Failure if the data cannot be looked at.
-
-        Raises ShardError(busy) if we could not look.
-        """
-        assert row.index is not None
-        url = source_url(row)
-        is_kept = self._transients.size_of(row.key) > 0 and mounts.parse(url).path is None
-        if is_kept and self._transients.is_whole(row.key, row.index.fingerprint):
-            return self._inspector.index_difference(row.index)
-        try:
-            async with self._storage_calls:
-                with self._origins.visited(url) as visit:
-                    difference = await self._inspector.difference(url, row.index)
-                    visit.came_out(None)
-                    return difference
-        except ShardError as error:
-            if is_kept and (is_of_origin(error) or error.error_class is ErrorClass.BUSY):
-                # What was fetched can be read, and what was not is an error of whoever asks for it.
-                return self._inspector.index_difference(row.index)
-            if error.error_class is ErrorClass.BUSY:
-                raise
-            return Failure(error.error_class, str(error), is_of_origin(error))
-
-    def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
-        if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
-            reason = f"the local copy is gone, {row.url} takes its place: {failure.message}"
-            self._steps.settle(shard, Changed(reason), existing_transient="")
-        else:
-            self._steps.settle(shard, Failed(shard.life.generation, failure))
-
     async def _try_again(self, shard: Shard, number: int, of: int) -> None:
-        """One of the retries that were scheduled: a look, where that may do, else a new index."""
-        with acting(f"agent: retry {number} of {of}"):
-            life = shard.life
-            found: str | Failure | None = None
-            try:
-                row = shard.row
-                if row.index is not None and _may_come_back(life):
-                    found = await self._difference(row)
-            except ShardError:  # we could not look: it is as bad as before
-                found = life.failure
-            if shard.life is not life or self._shards.get(shard.key) is not shard:
-                return
-            if found == "":
-                self._steps.settle(shard, Returned(life.generation))
-            elif isinstance(found, Failure):
-                self._steps.settle(shard, FailedAgain(found))
-            else:
-                self._steps.settle(shard, Recover(None, found or f"retry {number} of {of}"))
+        await self._looks.again(shard, number, of)
 
     # Common to several of the above
 
@@ -576,30 +402,22 @@ async def open_dagstore(
     origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
     directory = transients_directory or index_directory.with_name("transients")
     directory.mkdir(exist_ok=True)
-    transients_of = open_transients(
-        directory,
-        environment,
-        _of_transients(settings),
-        visits=origins,
-        in_use=lambda key: not dagstore.idle(key),
-    )
-    async with transients_of as transients, trio.open_nursery() as nursery:
+
+    def in_use(key: str) -> bool:
+        return not dagstore.idle(key)
+
+    async with (
+        open_transients(
+            directory, environment, settings_of(settings), visits=origins, in_use=in_use
+        ) as transients,
+        trio.open_nursery() as nursery,
+    ):
         means = (settings, environment, transients, origins, chance)
         dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
         await dagstore.start()
         yield dagstore
         dagstore.stop()
         nursery.cancel_scope.cancel()
-
-
-def _of_transients(settings: DagstoreConfig) -> Settings:
-    high, low = settings.transients_high, settings.transients_low
-    limits = Room(settings.transients_max_bytes, high, low)
-    return Settings(limits, settings.max_concurrent_ready_fetches)
-
-
-def _may_come_back(life: Life) -> bool:
-    return life.failure is not None and life.failure.error_class in _MAY_COME_BACK
 
 
 def _unexpected(operation: str, shard: Shard, expected: ShardState) -> ShardError:

@@ -15,6 +15,7 @@ import trio
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import IndexFacts
 from agent.dagstore.transients import Transient, Transients, Visits
 from agent.workers import Needs, WorkerFailed
@@ -78,7 +79,7 @@ class Indexer:
             try:
                 return await self._made(key, url, indexing, replicas)
             except ShardError as error:
-                return error.failure
+                return Failure(error.error_class, str(error), is_of_origin(error))
             except WorkerFailed as error:
                 return Failure(error.error_class, str(error))
             except Exception as error:

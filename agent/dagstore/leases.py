@@ -7,6 +7,7 @@ release, and the death of the client gives back all that it held, at once.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -76,10 +77,17 @@ class Leases:
 
     async def fetch_range(self, name: str, key: str, offset: int, length: int, *, again: bool) -> None:
         """Has bytes of a remote shard fetched for a session that holds it; see `Dagstore.fetch_range`."""
-        session = self._session(name)
-        if key not in session.held:
-            raise ShardError(ErrorClass.DENIED, f"this session does not hold shard {key!r}", key=key)
+        self._refuse_unless_held(name, key)
         await self._dagstore.fetch_range(key, offset, length, again=again)
+
+    async def want_ranges(self, name: str, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Likewise, without waiting for them; see `Dagstore.want_ranges`."""
+        self._refuse_unless_held(name, key)
+        await self._dagstore.want_ranges(key, ranges)
+
+    def _refuse_unless_held(self, name: str, key: str) -> None:
+        if key not in self._session(name).held:
+            raise ShardError(ErrorClass.DENIED, f"this session does not hold shard {key!r}", key=key)
 
     def held(self) -> list[tuple[str, int]]:
         """Each session's client and how many leases it holds, for status displays; the ids stay secret."""

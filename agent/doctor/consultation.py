@@ -37,13 +37,15 @@ async def consult(
 
 async def _again(dagstore: Dagstore, key: str) -> None:
     """Looks at a shard, and has it indexed anew if it is errored or its index cannot be used."""
-    await dagstore.look(key)
-    if dagstore.life(key).state is ShardState.ERRORED:
+    await dagstore.upkeep.look(key)
+    if dagstore.upkeep.life(key).state is ShardState.ERRORED:
         await dagstore.recover(key)
         return
     record = dagstore.record(key)
-    if record.index_path is not None and dagstore.life(key).state is not ShardState.RECOVERING:
-        dagstore.distrust_index(key, record.index_path.rpartition("/")[2], "the doctor cannot read its index")
+    if record.index_path is not None and dagstore.upkeep.life(key).state is not ShardState.RECOVERING:
+        dagstore.upkeep.distrust_index(
+            key, record.index_path.rpartition("/")[2], "the doctor cannot read its index"
+        )
     await dagstore.acquire(key)
     dagstore.release(key)
 

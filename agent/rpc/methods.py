@@ -199,6 +199,19 @@ class RangeParams(_Params, frozen=True):
     again: bool = False
 
 
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Bytes of a shard's data."""
+
+    offset: int
+    length: int
+
+
+class RangesParams(_Params, frozen=True):
+    session: str
+    key: str
+    ranges: tuple[Range, ...]
+
+
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
     """Lotus' DagstoreShardInfo."""
 
@@ -306,6 +319,13 @@ async def fetch_range(services: Services, params: RangeParams) -> None:
     await services.leases.fetch_range(
         params.session, params.key, params.offset, params.length, again=params.again
     )
+
+
+@method("Carfs.WantRanges", Permission.READ)
+async def want_ranges(services: Services, params: RangesParams) -> None:
+    """Answered at once: these bytes will be asked for soon."""
+    ranges = [(one.offset, one.length) for one in params.ranges]
+    await services.leases.want_ranges(params.session, params.key, ranges)
 
 
 @method("Carfs.Status", Permission.READ)

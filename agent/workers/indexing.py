@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 
 from agent.dagstore.access import Access, Fetch, RemoteSource, open_source, place_of
+from agent.dagstore.ahead import WINDOW_BYTES, ForeseeingSource
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.records import MAX_ROOTS_KEPT
-from agent.workers.ahead import WINDOW_BYTES, ForeseeingSource
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
 from carlib import adoption, durable, indexing

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from carlib.errors import CarError
 from fusefs.attributes import Attributes, of_folder, of_link
 from fusefs.dag import node_at
+from fusefs.errors import AgentAway, ShardBroken
 from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
@@ -99,5 +100,5 @@ class RootsFolder:
                 name = str(cid).encode()
                 try:
                     yield name, node_at(self._shard, opened.blocks, cid, name, name)
-                except (CarError, OSError):
+                except (CarError, OSError, ShardBroken, AgentAway):
                     yield name, None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.workers.ahead import WINDOW_BYTES, ForeseeingSource
+from agent.dagstore.ahead import WINDOW_BYTES, ForeseeingSource
 from carlib import indexing
 from carlib.cid import Cid
 from carlib.header import V1Header

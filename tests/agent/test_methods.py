@@ -51,6 +51,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.AcquireShard": "read",
         "Carfs.ReleaseShard": "read",
         "Carfs.FetchRange": "read",
+        "Carfs.WantRanges": "read",
         "Carfs.Status": "read",
         "Carfs.Shutdown": "admin",
     }

@@ -15,6 +15,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.dagstore.mounts.file import FileMount
 from agent.dagstore.mounts.http import HttpMount
+from agent.dagstore.mounts.lotus import LotusMount
 from agent.dagstore.mounts.mount import DataChanged, Fingerprint, Mount, Probe, TryLater
 from agent.dagstore.mounts.s3 import S3Mount
 from agent.dagstore.mounts.urls import shown
@@ -26,6 +27,7 @@ __all__ = [
     "FileMount",
     "Fingerprint",
     "HttpMount",
+    "LotusMount",
     "Mount",
     "Probe",
     "S3Mount",
@@ -45,6 +47,7 @@ SCHEMES: dict[str, Callable[[str], Mount]] = {
     "file": FileMount.parse,
     "http": HttpMount.parse,
     "https": HttpMount.parse,
+    "lotus": LotusMount.parse,
     "s3": S3Mount.parse,
 }
 OPAQUE = frozenset({"bytes"})  # nothing after the colon looks like a path

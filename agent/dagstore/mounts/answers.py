@@ -40,6 +40,8 @@ _CLASSES: Final = {
     451: ErrorClass.DENIED,
 }
 
+_OVERLOADED: Final = frozenset({408, 429, 502, 503, 504})  # said of the server, not of this object
+
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
@@ -170,8 +172,9 @@ def _refuse_errors(status: int, headers: Mapping[str, str], name: str, now: floa
     region = headers.get("x-amz-bucket-region")
     hint = f"; its bucket is in the region {region!r}" if region and region.isprintable() else ""
     message = f"{name}: the server answered HTTP {status}{f' ({code})' if code else ''}{hint}"
-    if error_class is ErrorClass.BUSY:
-        raise TryLater(message, after_s=retry_after_s(headers, now))
+    after_s = retry_after_s(headers, now)
+    if error_class is ErrorClass.BUSY and (status in _OVERLOADED or after_s is not None):
+        raise TryLater(message, after_s=after_s)
     raise ShardError(error_class, message)
 
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.mounts.fetcher import PooledFetcher
+from agent.dagstore.mounts.pieces import PieceDirectory, PieceStore
 from agent.dagstore.mounts.remote import Web
 from agent.dagstore.mounts.signer import Signer
 from agent.dagstore.mounts.threads import Threads
@@ -27,6 +29,7 @@ class Environment:
     threads: Threads = field(default_factory=Threads)
     remote: Web | None = None
     s3: Signer | None = None
+    pieces: PieceStore | None = None
 
     def web(self) -> Web:
         """How to read from servers; raises ShardError(invalid) where there is no network."""
@@ -35,6 +38,12 @@ class Environment:
     def signer(self) -> Signer:
         """How to sign for S3; likewise."""
         return _given(self.s3)
+
+    def piece_store(self) -> PieceStore:
+        """Where pieces are; raises ShardError(invalid) where there are none."""
+        if self.pieces is None:
+            raise ShardError(ErrorClass.INVALID, "this process has no piece store (mounts.piece_directory)")
+        return self.pieces
 
 
 T = TypeVar("T")
@@ -48,9 +57,12 @@ def _given(means: T | None) -> T:
 
 @asynccontextmanager
 async def open_environment(
-    config: MountsConfig, environ: Mapping[str, str] = os.environ
+    config: MountsConfig, home: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> AsyncIterator[Environment]:
-    """The environment that the configuration describes, for the time of the block; raises ShardError(invalid)."""
+    """The environment that the configuration describes, for the time of the block; raises ShardError(invalid).
+
+    `home` is $CARFS_PATH, which relative paths in the configuration are from.
+    """
     endpoint = config.s3_endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
     # What the operator names is no way into the network for others.
     trusted = frozenset({(found.host, found.port)} if (found := _endpoint(endpoint)) else ())
@@ -58,7 +70,14 @@ async def open_environment(
     signer = Signer(endpoint=endpoint, region=region, anonymous=config.s3_anonymous)
     tls = await trio.to_thread.run_sync(_tls, config.ca_file)  # reads a few hundred certificates
     async with aclosing(PooledFetcher(config, tls=tls, trusted=trusted)) as fetcher:
-        yield Environment(remote=Web(fetcher, config.max_redirects), s3=signer)
+        yield Environment(
+            remote=Web(fetcher, config.max_redirects), s3=signer, pieces=_pieces(config.piece_directory, home)
+        )
+
+
+def _pieces(directory: str, home: Path | None) -> PieceDirectory | None:
+    folder = Path(directory) if home is None else home / directory
+    return PieceDirectory(folder) if directory and folder.is_absolute() else None
 
 
 def _endpoint(text: str) -> HttpUrl | None:

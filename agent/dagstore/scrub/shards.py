@@ -50,16 +50,16 @@ class DagstoreShards:
         return row
 
     def state(self, key: str) -> ShardState:
-        return self._dagstore.life(key).state
+        return self._dagstore.upkeep.life(key).state
 
     def reading(self, key: str) -> AbstractAsyncContextManager[tuple[Access, Needs | None]]:
-        return self._dagstore.reading(key)
+        return self._dagstore.upkeep.reading(key)
 
     async def look(self, key: str) -> None:
-        await self._dagstore.look(key)
+        await self._dagstore.upkeep.look(key)
 
     def distrust_index(self, key: str, index: str, reason: str) -> None:
-        self._dagstore.distrust_index(key, index, reason)
+        self._dagstore.upkeep.distrust_index(key, index, reason)
 
     def condemn(self, key: str, index: str, failure: Failure) -> None:
         row = self.row(key)
@@ -70,7 +70,7 @@ class DagstoreShards:
         self, key: str, index: str, replica: Replica, replicas: tuple[str, ...], reason: str
     ) -> None:
         with acting("agent: standby"):
-            self._dagstore.stand_in(key, index, replica.url, replicas, replica.fingerprint, reason)
+            self._dagstore.upkeep.stand_in(key, index, replica.url, replicas, replica.fingerprint, reason)
 
     def set_quarantined(self, key: str, text: str) -> None:
         """Nothing: `annotated` says so whenever a record is asked for."""

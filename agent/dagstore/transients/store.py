@@ -185,15 +185,15 @@ class Transients:
             if entry.size_bytes and self._entries.get(entry.names.stem) is entry and self._is_idle(entry)
         ]
 
-    async def trim(self) -> int:
-        """Makes room as if more were asked for: down to the low watermark from above the high one; gives the bytes
-        that this freed."""
-        before = self._evicted_bytes
-        try:
-            await self.reserve(0)
-        except ShardError as error:
-            logger.debug("%s", error)
-        return self._evicted_bytes - before
+    async def tidy(self) -> int:
+        """From above the high watermark, removes the longest unused down to the low one, as far as nobody uses them;
+        gives the bytes that this freed."""
+        limits, freed = self._account.limits, 0
+        if limits.max_bytes and self._account.total > limits.high * limits.max_bytes:
+            for entry in self._idle():
+                if self._account.total > limits.low * limits.max_bytes and self._is_idle(entry):
+                    freed += (await self._reclaim(entry)).freed_bytes
+        return freed
 
     def is_whole(self, key: str, fingerprint: Fingerprint) -> bool:
         """Whether all of these data are here, so that nobody need be asked for any of it."""

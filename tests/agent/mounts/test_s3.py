@@ -107,6 +107,14 @@ async def test_requests_are_signed_with_the_operators_key_unless_told_not_to() -
     assert anonymous.text == "http://h:9000/bucket/a/b"
 
 
+async def test_region_and_anonymity_are_configured() -> None:
+    config = MountsConfig(s3_endpoint="http://h", s3_region="moon-1")
+    async with open_environment(config) as environment:
+        assert "%2Fmoon-1%2Fs3%2F" in (await environment.signer().signed(S3Mount("bucket", "a"))).text
+    async with open_environment(msgspec.structs.replace(config, s3_anonymous=True)) as environment:
+        assert (await environment.signer().signed(S3Mount("bucket", "a"))).text == "http://h/bucket/a"
+
+
 async def test_secrets_are_in_no_url_and_no_message(server: S3) -> None:
     mount = S3Mount("test-bucket", "none")
     async with at(server) as environment:

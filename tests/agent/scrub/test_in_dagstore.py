@@ -146,7 +146,7 @@ async def test_a_file_that_is_cut_or_replaced_meanwhile_is_looked_at_by_the_dags
             (tmp_path / "new.car").replace(car)
         event = await verified(scrubber, "a")
         assert (event.event, event.error_class) == ("error", "busy")
-        while dagstore.life("a").state is ShardState.RECOVERING:
+        while dagstore.upkeep.life("a").state is ShardState.RECOVERING:
             await trio.lowlevel.checkpoint()
         assert dagstore.record("a").error_class == ("corrupt" if how == "cut" else "")
 

@@ -1,4 +1,4 @@
-"""Indexing data of which every byte has to be fetched first: saying in time what will be read.
+"""Scanning data of which every byte has to be fetched first: saying in time what will be read.
 
 A CAR of large blocks is hopped over, head by head, and each head would cost a round trip. But blocks of one CAR are
 mostly of one size, so the next heads are foreseen from the last ones and fetched side by side; one that was foreseen

@@ -1,0 +1,111 @@
+"""Shards whose data are elsewhere: where other processes find them, and getting what of them is not here yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import trio
+
+from agent.dagstore import mounts
+from agent.dagstore.access import Access
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.records import ShardRow, source_url
+from agent.dagstore.settings import DagstoreConfig
+from agent.dagstore.shards import Shard
+from agent.dagstore.transients import Limits, Settings, Transient, Transients
+
+logger = logging.getLogger(__name__)
+
+
+def settings_of(config: DagstoreConfig) -> Settings:
+    """What `[dagstore]` says of transients."""
+    limits = Limits(config.transients_max_bytes, config.transients_high, config.transients_low)
+    return Settings(limits, config.max_concurrent_ready_fetches)
+
+
+class Remotes:
+    """Reads of shards; `look` finds out what a fetch that failed says about its shard."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        transients: Transients,
+        environment: Environment,
+        look: Callable[[Shard], Awaitable[None]],
+    ) -> None:
+        self._nursery = nursery
+        self._transients = transients
+        self._environment = environment
+        self._look = look
+
+    async def access(self, shard: Shard) -> Access | None:
+        """How other processes read the data of a shard that is in use, with its transient there: it may have been
+        removed while nobody used it. None for a local file, which its record tells. Raises ShardError."""
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        if mount.path is not None or row.index is None:
+            return None
+        in_place = partial(mount.access, self._environment)
+        access = await self._environment.threads.run(mount.origin, in_place)
+        if access is not None:
+            return access
+        async with self._transient(row) as transient:
+            return transient.access
+
+    @asynccontextmanager
+    async def reading(self, shard: Shard) -> AsyncIterator[tuple[Access, Transient | None]]:
+        """How another process reads the data for the time of the block, and who gets what of them is not here yet.
+        Raises ShardError."""
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        in_place = partial(mount.access, self._environment)
+        access = await self._environment.threads.run(mount.origin, in_place)
+        if access is not None:
+            yield access, None
+            return
+        async with self._transient(row) as transient:
+            yield transient.access, transient
+
+    async def fetch_range(self, shard: Shard, offset: int, length: int, *, again: bool) -> None:
+        """Returns when these bytes are in the transient; with `again`, what is there of them is wrong and is fetched
+        once more. Raises ShardError: what the mount raises, no-space, busy (there is no index yet)."""
+        try:
+            async with self._transient(shard.row) as transient:
+                await (transient.renew if again else transient.ensure)(offset, length)
+        except ShardError as error:
+            if error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE):
+                self._nursery.start_soon(self._look_at, shard)  # is it that the data have changed, or gone?
+            raise
+
+    async def want_ranges(self, shard: Shard, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begins to fetch bytes that will be asked for soon, each an offset and a length."""
+        async with self._transient(shard.row) as transient:
+            transient.hint(ranges)
+
+    async def discard(self, key: str) -> None:
+        """Removes the transient of a shard that was destroyed, if it has one."""
+        try:
+            with trio.CancelScope(shield=True):
+                await self._transients.discard(key)
+        except ShardError as error:
+            logger.warning("%s; it is removed at the next start", error)
+
+    def _transient(self, row: ShardRow) -> AbstractAsyncContextManager[Transient]:
+        sources = [mounts.parse(url) for url in (source_url(row), *row.replicas)]
+        if sources[0].path is not None:
+            message = f"the data of shard {row.key!r} are local: there is nothing to fetch"
+            raise ShardError(ErrorClass.INVALID, message, key=row.key)
+        if row.index is None:
+            message = f"shard {row.key!r} has no index yet, so nothing of it is fetched"
+            raise ShardError(ErrorClass.BUSY, message, key=row.key)
+        return self._transients.use(row.key, sources, row.index.fingerprint)
+
+    async def _look_at(self, shard: Shard) -> None:
+        try:
+            await self._look(shard)
+        except ShardError as error:
+            logger.debug("shard %s could not be looked at: %s", shard.key, error)
