@@ -16,6 +16,7 @@ import msgspec
 from agent.dagstore.access import (
     Access,
     Fetch,
+    RemoteSource,
     RepairedAccess,
     SectorAccess,
     TransientAccess,
@@ -71,12 +72,11 @@ def _verified(source: ByteSource, params: Params, progress: Progress) -> Params:
 
 
 def _slice(source: ByteSource, container: Container, index: Index, params: Params) -> Params:
-    start = params["start"] or container.first_section
-    what = params["what"]
-    found = stretch.check(
-        source, container, index, start, start + params["length"],
-        hashes=what == "full", compare=what != "structure",
-    )  # fmt: skip
+    found = _checked(source, container, index, params)
+    if found.damage and isinstance(source, RemoteSource):
+        for one in found.damage:  # is it our copy, or what it is a copy of?
+            source.renew(one.offset, one.size)
+        found = _checked(source, container, index, params)
     return {
         "start": found.start,
         "position": found.position,

@@ -11,9 +11,11 @@ import pytest
 import trio
 
 from agent.catalogue import Catalogue
+from agent.dagstore.access import RepairedAccess, TransientAccess
 from agent.dagstore.dagstore import Dagstore, open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.mounts import BytesMount
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent
 from agent.dagstore.scrub.repairer import Repairer
@@ -21,6 +23,9 @@ from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load, ScrubConfig
 from agent.dagstore.scrub.scrubber import Scrubber, open_scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
+from carlib.cid import Cid
+from carlib.options import WriteOptions
+from carlib.writer import creating
 from tests.agent.scrub.worlds import BLOCKS, rot, section_of, write_car
 from tests.agent.stores import LocalWorkers
 from tests.conftest import ExpectWarning
@@ -159,3 +164,52 @@ async def test_a_destroyed_shard_takes_what_is_known_of_it_along(tmp_path: Path)
         await dagstore.destroy("a")
         await dagstore.register("a", str(car), wait=True)
         assert dagstore.record("a").scrub is None
+
+
+def small_car(path: Path, blocks: list[tuple[Cid, bytes]]) -> Path:
+    """One that fits into a `bytes:` URL, whose data can only be read through a transient."""
+    with creating(path, WriteOptions(version=1), roots=(blocks[0][0],)) as writer:
+        for cid, data in blocks:
+            writer.put(cid, data)
+        writer.finish((blocks[0][0],))
+    return path
+
+
+SMALL = [(cid, data[:400]) for cid, data in ((Cid.of(data[:400]), data) for _, data in BLOCKS[:20])]
+
+
+async def test_a_transient_that_rots_is_fetched_anew_and_is_good(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("did not match, they are fetched once more")
+    car = small_car(tmp_path / "a.car", SMALL)
+    async with agent_at(tmp_path) as (dagstore, scrubber):
+        await dagstore.register("a", BytesMount(car.read_bytes()).url, wait=True)
+        first = await verified(scrubber, "a")
+        assert first.verdict is not None
+        assert first.verdict.outcome is Outcome.GOOD
+        async with dagstore.upkeep.reading("a") as (access, _):
+            assert isinstance(access, TransientAccess)
+            rot(Path(access.data), section_of(car, SMALL[7][0])[0] + 100)
+        again = await verified(scrubber, "a")
+        assert again.verdict is not None
+        assert (again.verdict.outcome, scrubber.state("a").quarantined) == (Outcome.GOOD, ())
+
+
+async def test_remote_data_that_are_bad_where_they_come_from_are_repaired_from_a_replica(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("bad block")
+    expect_warning("did not match, they are fetched once more")
+    car = small_car(tmp_path / "a.car", SMALL)
+    good = small_car(tmp_path / "good.car", SMALL)
+    rot(car, section_of(car, SMALL[7][0])[0] + 100)
+    async with agent_at(tmp_path) as (dagstore, scrubber):
+        url = BytesMount(car.read_bytes()).url
+        await dagstore.register("a", url, wait=True, replicas=[good.as_uri()])
+        event = await verified(scrubber, "a")
+        assert event.verdict is not None
+        assert event.verdict.outcome is Outcome.REPAIRED
+        record = await dagstore.acquire("a")
+        assert isinstance(record.access, RepairedAccess)
+        assert isinstance(record.access.base, TransientAccess)
