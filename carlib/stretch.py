@@ -18,11 +18,11 @@ from carlib.cid import Cid
 from carlib.container import Container
 from carlib.errors import CarError, HashMismatch, Malformed, Truncated, UnknownHash
 from carlib.index import Index
-from carlib.index_range import IndexRange, next_offset
+from carlib.index_range import IndexRange, Known, next_offset
 from carlib.limits import MAX_BLOCK_BYTES, MIB
 from carlib.multihash import IDENTITY, SHA2_256
 from carlib.patched import PAGE, SalvagedSource
-from carlib.section import HEAD_BYTES, Section, Sections, read_head
+from carlib.section import HEAD_BYTES, SHA2_256_PREFIXES, Section, Sections, read_head
 from carlib.source import ByteSource
 
 MAX_DAMAGE: Final = 256
@@ -31,6 +31,7 @@ MAX_INDEX_PROBLEMS: Final = 20
 """Wrong entries that are named; the rest are counted."""
 _EVERYWHERE: Final = (1 << 64) - 1
 _NOTHING: Final = (_EVERYWHERE, 0, b"")
+_USUAL_CODES: Final = (SHA2_256, -1)
 _BEYOND: Final = 2 * MAX_BLOCK_BYTES
 """How far behind its end a stretch's last section can reach."""
 
@@ -182,7 +183,7 @@ class _Walk:
             damage.append(self._described(problem, at, end - at, due))
         self._found.position = end
 
-    def _described(self, problem: CarError, at: int, size: int, due: list[tuple[int, int, bytes]]) -> Damage:
+    def _described(self, problem: CarError, at: int, size: int, due: list[Known]) -> Damage:
         problem.source, problem.offset = self._source.name, at
         cid = self._cid_at(at)
         if not due:
@@ -261,12 +262,26 @@ class _Walk:
                 self._say(f"{known[2].hex()} lies at {known[0]} of the data, where it does not")
 
     def _compare(self, start: int, stop: int, entries: _Entries, hashed: bool) -> None:
+        base = self._base
         for section in Sections(self._source, start, stop, zero_is_end=True):
-            offset = section[1] - self._base
+            raw, offset = section[0], section[1] - base
+            head = entries.head
+            # Nearly every section there is: one entry, as it should be (5 times as fast as a closer look).
+            if (
+                head[0] == offset
+                and head[1] in _USUAL_CODES
+                and raw[:4] in SHA2_256_PREFIXES
+                and raw[4:] == head[2]
+            ):
+                if entries.advance() != offset:
+                    continue
+                due = [head, *entries.at(offset)]
+            else:
+                due = []
             for known in entries.before(offset):
                 self._say(f"{known[2].hex()} lies at {known[0]} of the data, where it does not")
-            due = entries.at(offset)
-            cid = Cid(section[0])
+            due += entries.at(offset)
+            cid = Cid(raw)
             if all(_matches(cid, known) for known in due) and (due or cid.hash_code == IDENTITY):
                 continue
             if not hashed and (problem := self._problem(cid, section)) is not None:
@@ -293,28 +308,33 @@ class _Walk:
 
 
 class _Entries:
-    """Entries by offset, taken one after the other."""
+    """Entries by offset, taken one after the other; ``head`` is the next one."""
 
-    def __init__(self, entries: Iterator[tuple[int, int, bytes]]) -> None:
+    def __init__(self, entries: Iterator[Known]) -> None:
         self.taken = 0
+        self.head = next(entries, _NOTHING)
         self._entries = entries
-        self._next = next(entries, None)
 
-    def before(self, offset: int) -> list[tuple[int, int, bytes]]:
+    def advance(self) -> int:
+        """Takes the head; the offset of the next one."""
+        self.taken += 1
+        self.head = next(self._entries, _NOTHING)
+        return self.head[0]
+
+    def before(self, offset: int) -> list[Known]:
         """Those at offsets less than ``offset`` that were not taken yet."""
         found = []
-        while self._next is not None and self._next[0] < offset:
-            found.append(self._next)
-            self._next = next(self._entries, None)
-            self.taken += 1
+        while self.head[0] < offset:
+            found.append(self.head)
+            self.advance()
         return found
 
-    def at(self, offset: int) -> list[tuple[int, int, bytes]]:
+    def at(self, offset: int) -> list[Known]:
         return self.before(offset + 1)
 
     def skip_to(self, offset: int) -> None:
         self.before(offset)
 
 
-def _matches(cid: Cid, known: tuple[int, int, bytes]) -> bool:
+def _matches(cid: Cid, known: Known) -> bool:
     return cid.digest == known[2] and known[1] in (-1, cid.hash_code)
