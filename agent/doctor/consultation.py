@@ -11,6 +11,7 @@ import trio
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.scrub.scrubber import Scrubber
 from agent.doctor.diagnosis import diagnose
 from agent.doctor.examination import examine
 from agent.doctor.findings import Facts, Finding, Live
@@ -33,6 +34,12 @@ async def consult(
         return findings
     findings = await trio.to_thread.run_sync(fix, findings)
     return await try_again(findings, partial(_again, dagstore))
+
+
+def live_of(dagstore: Dagstore, scrubber: Scrubber) -> Live:
+    """What the agent knows that no file says; others may add to it."""
+    scrubs, transients = scrubber.statistics(), dagstore.transients()
+    return Live(scrubs.overdue, scrubs.scheduled, transients.used_bytes, transients.limit_bytes)
 
 
 async def _again(dagstore: Dagstore, key: str) -> None:

@@ -163,21 +163,22 @@ class Scrubber:
     # What callers ask for
 
     async def verify(
-        self, keys: Sequence[str], *, depth: Depth, sample: int = 0, by: str = "request"
+        self, keys: Sequence[str], *, depth: str, sample: int = 0, by: str = "request"
     ) -> AsyncGenerator[ScrubEvent, None]:
         """Verifies shards one after the other, and says how far it is and what it finds.
 
-        The last event of each key is its `verdict`, or an `error`. A verification of that shard that runs already is
-        joined. Leave it early with `aclose`: a run that nobody watches any more stops, and goes on from there the next
-        time. Raises ShardError(not-found) for a key that is none, before anything begins.
+        `depth` is a `Depth`. The last event of each key is its `verdict`, or an `error`. A verification of that shard
+        that runs already is joined. Leave it early with `aclose`: a run that nobody watches any more stops, and goes on
+        from there the next time. Raises ShardError(not-found) for a key that is none, before anything begins.
         """
+        wanted = Depth(depth)
         for key in keys:
             self._shards.row(key)
         for key in keys:
             job: _Job | None = None
-            while job is None or (job.depth.rank < depth.rank and job.ended):
-                job = self._jobs.get(key) or self._begin(key, depth, sample, by)
-                is_enough = job.depth.rank >= depth.rank
+            while job is None or (job.depth.rank < wanted.rank and job.ended):
+                job = self._jobs.get(key) or self._begin(key, wanted, sample, by)
+                is_enough = job.depth.rank >= wanted.rank
                 async with aclosing(self._watched(job)) as events:
                     async for event in events:
                         if is_enough or event.event not in ("verdict", "error"):
@@ -185,7 +186,7 @@ class Scrubber:
 
     @asynccontextmanager
     async def verifying(
-        self, keys: Sequence[str], *, depth: Depth, sample: int = 0, by: str = "request"
+        self, keys: Sequence[str], *, depth: str, sample: int = 0, by: str = "request"
     ) -> AsyncIterator[AsyncIterator[ScrubEvent]]:
         """`verify` for the time of a block; whoever leaves it early no longer watches."""
         async with aclosing(self.verify(keys, depth=depth, sample=sample, by=by)) as events:

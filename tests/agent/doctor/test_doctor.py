@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from agent.cli.main import main
 from agent.dagstore.scrub.records import Depth
 from agent.doctor import examination
-from agent.doctor.consultation import consult, consult_alone
-from agent.doctor.findings import FileFacts, Live
+from agent.doctor.consultation import consult, consult_alone, live_of
+from agent.doctor.findings import FileFacts
 from agent.repository import Repository, locked
 from tests.agent.scrub.test_in_dagstore import agent_at
 from tests.agent.scrub.worlds import BLOCKS, rot, section_of, write_car
@@ -97,14 +98,15 @@ async def test_with_an_agent_it_has_shards_tried_again(
 ) -> None:
     expect_warning("the doctor cannot read its index")
     car = write_car(tmp_path / "a.car")
-    async with agent_at(repository.path, repository.indices, repository.repairs) as (dagstore, _):
+    async with agent_at(repository.path, repository.indices, repository.repairs) as (dagstore, scrubber):
         await dagstore.register("a", str(car), wait=True)
         path = dagstore.record("a").index_path
         assert path is not None
         rot(Path(path), 0)
-        (finding,) = await consult(repository, dagstore, Live, scrub_interval_s=0, with_fix=True)
+        live = partial(live_of, dagstore, scrubber)
+        (finding,) = await consult(repository, dagstore, live, scrub_interval_s=0, with_fix=True)
         assert (finding.check, finding.fixed) == ("index-damaged", "its index was made anew")
-        assert await consult(repository, dagstore, Live, scrub_interval_s=0, with_fix=True) == []
+        assert await consult(repository, dagstore, live, scrub_interval_s=0, with_fix=True) == []
 
 
 async def test_an_agent_that_does_not_answer_is_a_finding(repository: Repository) -> None:
