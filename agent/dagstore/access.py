@@ -17,6 +17,7 @@ import msgspec
 
 from agent.dagstore.chunk_map import MapDamaged, MapReader
 from carlib.errors import Truncated
+from carlib.limits import MIB
 from carlib.patched import Patch, PatchedSource
 from carlib.source import ByteSource, FileSource
 
@@ -144,6 +145,11 @@ class _Only:
 
 
 _ATTEMPTS: Final = 3
+_STEP_BYTES: Final = 4 * MIB
+_AHEAD_BYTES: Final = 12 * MIB
+"""What a reader that has gone on for a while is given ahead, told every `_STEP_BYTES`, so that it need not wait."""
+_NEAR_BYTES: Final = 4 * MIB
+"""How far from the end of the last read one may begin and still go on from it: several threads read side by side."""
 
 
 class _Files:
@@ -181,6 +187,7 @@ class TransientSource:
         self._files = _Files(access)
         self._all_files = [self._files]
         self._closed = False
+        self._end = self._run = 0  # of the last read; how much was read on end
         if self._files.map.head.size != access.size:
             self.close()
             raise OSError(errno.ESTALE, "the transient is of other data", access.map)
@@ -198,6 +205,7 @@ class TransientSource:
     def peek(self, offset: int, length: int) -> bytes:
         """At most `length` bytes; waits until they are there. Raises OSError where they cannot be had."""
         length = max(0, min(length, self.size - offset))
+        self._foresee(offset, offset + length)
         for _ in range(_ATTEMPTS):
             files = self._current()
             drops = files.map.drops()
@@ -249,6 +257,13 @@ class TransientSource:
             files, self._all_files = self._all_files, []
         for each in files:
             each.close()
+
+    def _foresee(self, offset: int, end: int) -> None:
+        """Asks for what comes for a reader that goes on; races of threads cost a hint too many or too few."""
+        goes_on = abs(offset - self._end) <= _NEAR_BYTES
+        self._end, self._run = end, self._run + end - offset if goes_on else 0
+        if self._run >= _STEP_BYTES and end // _STEP_BYTES != offset // _STEP_BYTES and end < self.size:
+            self.hint([(end, min(_AHEAD_BYTES, self.size - end))])
 
     def _current(self) -> _Files:
         if self._closed:
