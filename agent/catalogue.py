@@ -217,20 +217,24 @@ class Catalogue:
 
     # What is known of the verification of shards: `scrub.scrubber.ScrubStore`
 
-    def registered(self) -> Iterator[tuple[str, str]]:
-        """The keys of all shards, and when each was registered."""
+    def scrub_page(self, after: str, limit: int) -> list[tuple[str, str, str, ScrubState]]:
         with _errors_named(self._name):
-            yield from self._connection.execute("SELECT key, registered FROM shards ORDER BY key")
+            found = self._connection.execute(_SELECT_SCRUB_PAGE, (after, limit)).fetchall()
+            return [
+                (key, url, registered, ScrubState() if state is None else _read_scrub(key, state))
+                for key, url, registered, state in found
+            ]
 
     def scrub(self, key: str) -> ScrubState:
         with _errors_named(self._name):
             found = self._connection.execute("SELECT state FROM scrubs WHERE key = ?", (key,)).fetchone()
             return ScrubState() if found is None else _read_scrub(key, found[0])
 
-    def scrubs(self) -> Iterator[tuple[str, ScrubState]]:
+    def scrubs_with_files(self) -> Iterator[tuple[str, ScrubState]]:
         with _errors_named(self._name):
-            for key, state in self._connection.execute("SELECT key, state FROM scrubs"):
-                yield key, _read_scrub(key, state)
+            for key, state in self._connection.execute("SELECT key, state FROM scrubs").fetchall():
+                if b'"repairs":{' in state or b'"order":["' in state:  # few of many, without decoding all
+                    yield key, _read_scrub(key, state)
 
     def put_scrub(self, key: str, state: ScrubState) -> None:
         with self._transaction() as connection:
@@ -266,6 +270,10 @@ _UPSERT = f"""{_INSERT}
         error_class = excluded.error_class, index_facts = excluded.index_facts, replicas = excluded.replicas,
         existing_transient = excluded.existing_transient, attempts = excluded.attempts,
         quarantined = excluded.quarantined
+"""
+_SELECT_SCRUB_PAGE = """
+    SELECT shards.key, url, registered, scrubs.state FROM shards LEFT JOIN scrubs ON scrubs.key = shards.key
+    WHERE shards.key > ? ORDER BY shards.key LIMIT ?
 """
 _PUT_SCRUB = """
     INSERT INTO scrubs (key, state) SELECT key, :state FROM shards WHERE key = :key

@@ -28,10 +28,10 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.mounts.environment import open_environment
+from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load
-from agent.dagstore.scrub.scrubber import open_scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.application import application

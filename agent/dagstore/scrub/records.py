@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -217,3 +218,13 @@ class ScrubEvent(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=Tru
     verdict: Verdict | None = None
     error: str = ""
     error_class: str = ""
+
+
+def time_text(at_s: float) -> str:
+    """Seconds since the epoch as RFC 3339, UTC."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def time_s(text: str) -> float:
+    """The reverse; 0 for an empty text."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

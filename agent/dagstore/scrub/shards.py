@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -26,9 +25,6 @@ from agent.workers import Needs
 class Rows(ScrubStore, Protocol):
     """The catalogue."""
 
-    def registered(self) -> Iterable[tuple[str, str]]:
-        """All keys, and when each was registered."""
-
     def row(self, key: str) -> ShardRow | None:
         """One shard."""
 
@@ -39,9 +35,6 @@ class DagstoreShards:
     def __init__(self, dagstore: Dagstore, store: Rows) -> None:
         self._dagstore = dagstore
         self._store = store
-
-    def registered(self) -> Iterable[tuple[str, str]]:
-        return list(self._store.registered())
 
     def row(self, key: str) -> ShardRow:
         row = self._store.row(key)

@@ -17,11 +17,12 @@ from agent.dagstore.events import Hub
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import BytesMount
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load, ScrubConfig
-from agent.dagstore.scrub.scrubber import Scrubber, open_scrubber
+from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from carlib.cid import Cid
 from carlib.options import WriteOptions

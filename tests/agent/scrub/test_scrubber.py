@@ -12,6 +12,7 @@ import trio.testing
 from agent.dagstore.access import Access, FileAccess, RepairedAccess, open_source
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.records import ShardRow
 from agent.dagstore.scrub import schedule
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent, Verdict
 from agent.dagstore.scrub.schedule import DAY_S, Load, ScrubConfig
@@ -228,8 +229,20 @@ async def test_an_index_that_cannot_be_read_is_made_anew(world: World, car: Path
     for damage in (lambda path: path.write_bytes(b"\x81"), Path.unlink):
         world.add("a", car)
         damage(world.indices / "a.1.idx")
+        world.store.rows.clear()
         assert verdict(await world.verify("a", Depth.STRUCTURE)).outcome is Outcome.REBUILT
     assert len(world.shards.distrusted) == 2
+
+
+async def test_an_index_is_not_made_anew_for_ever(
+    world: World, car: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("just made anew and does not fit the data")
+    world.add("a", car)
+    (world.indices / "a.1.idx").write_bytes(b"\x81")
+    for _ in range(3):
+        await world.verify("a", Depth.STRUCTURE)
+    assert len(world.shards.distrusted) == 1
 
 
 async def test_a_container_that_cannot_be_read_is_corrupt(world: World, car: Path) -> None:
@@ -338,3 +351,28 @@ async def test_a_kill_of_the_schedule_goes_on_at_once_after_the_start(
     found = world.store.scrub("a").verdict
     assert found is not None
     assert (found.run, found.outcome) == (run.id, Outcome.GOOD)
+
+
+async def test_a_catalogue_that_fails_for_a_while_does_not_end_the_routine(
+    world: World, car: Path, autojump_clock: trio.testing.MockClock, expect_warning: ExpectWarning
+) -> None:
+    world.clock = lambda: START_S + trio.current_time()  # type: ignore[method-assign]
+    expect_warning(
+        "shard a could not be verified: disk full|not all shards are in the schedule|is not in the schedule"
+    )
+    world.add("a", car)
+    row, broken = world.shards.row, True
+
+    def failing(key: str) -> ShardRow:
+        if broken:
+            raise ShardError(ErrorClass.NO_SPACE, "disk full")
+        return row(key)
+
+    world.shards.row = failing  # type: ignore[method-assign]
+    async with world.scrubber(scheduled=True):
+        await trio.sleep(16 * DAY_S)
+        world.hub.publish("a")
+        await trio.sleep(1)
+        broken = False
+        await trio.sleep(DAY_S)
+        assert world.store.scrub("a").verdict is not None

@@ -65,25 +65,6 @@ def rot(path: Path, offset: int, mask: int = 1) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-class MemoryScrubStore:
-    """`ScrubStore` that keeps what a real one would, as bytes."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, bytes] = {}
-        self.writes = 0
-
-    def scrub(self, key: str) -> ScrubState:
-        data = self.rows.get(key)
-        return ScrubState() if data is None else msgspec.json.decode(data, type=ScrubState)
-
-    def scrubs(self) -> Iterable[tuple[str, ScrubState]]:
-        return [(key, self.scrub(key)) for key in self.rows]
-
-    def put_scrub(self, key: str, state: ScrubState) -> None:
-        self.writes += 1
-        self.rows[key] = msgspec.json.encode(state)
-
-
 @dataclass
 class FakeShards:
     """`Shards` over rows; notes what was asked of it."""
@@ -93,9 +74,6 @@ class FakeShards:
     distrusted: list[str] = field(default_factory=list)
     condemned: list[Failure] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
-
-    def registered(self) -> Iterable[tuple[str, str]]:
-        return [(key, row.registered) for key, row in self.rows.items()]
 
     def row(self, key: str) -> ShardRow:
         if key not in self.rows:
@@ -123,13 +101,37 @@ class FakeShards:
         self.quarantined[key] = text
 
 
+class MemoryScrubStore:
+    """`ScrubStore` that keeps what a real one would, as bytes."""
+
+    def __init__(self, shards: FakeShards) -> None:
+        self.shards = shards
+        self.rows: dict[str, bytes] = {}
+        self.writes = 0
+
+    def scrub(self, key: str) -> ScrubState:
+        data = self.rows.get(key)
+        return ScrubState() if data is None else msgspec.json.decode(data, type=ScrubState)
+
+    def scrub_page(self, after: str, limit: int) -> list[tuple[str, str, str, ScrubState]]:
+        rows = sorted(self.shards.rows.items())
+        return [(key, row.url, row.registered, self.scrub(key)) for key, row in rows if key > after][:limit]
+
+    def scrubs_with_files(self) -> Iterable[tuple[str, ScrubState]]:
+        return [(key, self.scrub(key)) for key in self.rows]
+
+    def put_scrub(self, key: str, state: ScrubState) -> None:
+        self.writes += 1
+        self.rows[key] = msgspec.json.encode(state)
+
+
 class World:
     """One folder of CARs and a scrubber over them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.shards = FakeShards()
-        self.store = MemoryScrubStore()
+        self.store = MemoryScrubStore(self.shards)
         self.workers = LocalWorkers()
         self.hub = Hub(buffer=100)
         self.load = Load(0, 0, 4)
@@ -168,7 +170,7 @@ class World:
                 index_directory=self.indices, config=config or ScrubConfig(), clock=self.clock, chance=lambda: 0.5,
             )  # fmt: skip
             if scheduled:
-                nursery.start_soon(made.run)
+                nursery.start_soon(made.routine.run)
             yield made
             nursery.cancel_scope.cancel()
 
