@@ -72,6 +72,11 @@ class Repository:
     def transients(self) -> Path:
         return self.path / self.dagstore / "transients"
 
+    @property
+    def repairs(self) -> Path:
+        """Good bytes for what is bad in shards' data."""
+        return self.path / self.dagstore / "repairs"
+
     def create_top(self) -> None:
         """Makes `path`, if it is missing, for its owner only; raises OSError."""
         try:
@@ -84,7 +89,7 @@ class Repository:
         """Makes what is missing of the layout; raises OSError."""
         self.create_top()
         try:
-            for directory in (self.indices, self.transients):
+            for directory in (self.indices, self.transients, self.repairs):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

@@ -45,14 +45,24 @@ class _Found:
 
 
 class CheckedBlocks:
-    """All blocks of ``source``; iterate once.  ``position`` is the end of the last whole section, as in Sections."""
+    """All blocks of ``source``; iterate once.  ``position`` is the end of the last whole section, as in Sections.
 
-    def __init__(self, source: ByteSource, container: Container, *, zero_is_end: bool = True) -> None:
+    ``start`` (a section's offset) and ``until`` are as in Sections: for those who go through a CAR bit by bit.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        container: Container,
+        *,
+        zero_is_end: bool = True,
+        start: int | None = None,
+        until: int | None = None,
+    ) -> None:
         self.blocks = self.data_bytes = 0
         self._source = source
-        self._sections = Sections(
-            source, container.first_section, container.data_end, zero_is_end=zero_is_end
-        )
+        first = container.first_section if start is None else start
+        self._sections = Sections(source, first, container.data_end, zero_is_end=zero_is_end, until=until)
 
     @property
     def position(self) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import trio
@@ -55,6 +55,20 @@ class Remotes:
             return access
         async with self._transient(row) as transient:
             return transient.access
+
+    @asynccontextmanager
+    async def reading(self, shard: Shard) -> AsyncIterator[tuple[Access, Transient | None]]:
+        """How another process reads the data for the time of the block, and who gets what of them is not here yet.
+        Raises ShardError."""
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        in_place = partial(mount.access, self._environment)
+        access = await self._environment.threads.run(mount.origin, in_place)
+        if access is not None:
+            yield access, None
+            return
+        async with self._transient(row) as transient:
+            yield transient.access, transient
 
     async def fetch_range(self, shard: Shard, offset: int, length: int, *, again: bool) -> None:
         """Returns when these bytes are in the transient; with `again`, what is there of them is wrong and is fetched

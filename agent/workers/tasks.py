@@ -20,6 +20,7 @@ Task = Callable[[Params, Progress, Fetch], Params]
 
 KINDS: dict[str, str] = {
     "index": "agent.workers.indexing:build_index",
+    "verify": "agent.workers.verifying:verify",
 }
 
 
