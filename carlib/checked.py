@@ -125,15 +125,15 @@ class CheckedBlocks:
                 if window is None:
                     return
 
-    def _taken(self, found: _Found, absent: set[bytes]) -> list[CarError]:
-        """Count the next window in file order; raises what ended it, and nothing behind that counts."""
+    def _taken(self, found: _Found, absent: set[bytes]) -> Iterator[CarError]:
+        """Count the next window in file order and give its problems; raises what ended it: nothing behind counts."""
         self.blocks += found.blocks
         self.data_bytes += found.data_bytes
         absent -= found.met
+        yield from found.problems
         if found.damage is not None:
             self._sections.position = found.end
             raise found.damage
-        return found.problems
 
     def _window(self, window: Window, absent: set[bytes]) -> _Found:
         """The blocks of one window, in any thread; ``absent`` may shrink meanwhile."""

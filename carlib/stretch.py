@@ -22,8 +22,9 @@ from carlib.index_range import IndexRange, Known, next_offset
 from carlib.limits import MAX_BLOCK_BYTES, MIB
 from carlib.multihash import IDENTITY, SHA2_256
 from carlib.patched import PAGE, SalvagedSource
-from carlib.section import HEAD_BYTES, SHA2_256_PREFIXES, Section, Sections, read_head
+from carlib.section import HEAD_BYTES, Section, Sections, read_head
 from carlib.source import ByteSource
+from carlib.usual import SHA2_256_PREFIXES
 
 MAX_DAMAGE: Final = 256
 """Damaged places after which a stretch ends early: each costs a window that is read again."""

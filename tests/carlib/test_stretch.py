@@ -21,8 +21,8 @@ from carlib.stretch import Stretch
 from tests.carlib.cars import BLOCKS, car_v1, many_blocks, section, write_car
 from tests.carlib.test_patched import BadDisk
 
-BIG = [(Cid.of(data), data) for data in (random.Random(n).randbytes(200_000 + n) for n in range(40))]
-"""8 MB: several windows."""
+BIG = [(Cid.of(data), data) for data in (random.Random(n).randbytes(200_000 + n) for n in range(100))]
+"""20 MB: several windows."""
 
 
 class Car:
