@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, library, memory, mounts, peers
+from tests.bench import commp, dagstore, library, memory, mounts, peers, remote
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "mounts", "memory")
+PARTS = ("library", "pieces", "dagstore", "mounts", "remote", "memory")
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def main() -> None:
         return
     if "mounts" in parts:
         mounts.measure(data, others)
+    if "remote" in parts:
+        remote.measure(16 << 20 if given.quick else 1 << 30)
     if "memory" in parts:
         memory.measure(data)
 
