@@ -212,17 +212,13 @@ class Steps:
         for one in planned:
             if any(isinstance(effect, Forget) for effect in one.effects):
                 self._store.delete(one.shard.key)
-        for row, line in puts:
-            level = _LOG_LEVELS.get(line.event, logging.DEBUG)
-            if logger.isEnabledFor(level):
-                before, after = ShardState(line.before).name, ShardState(line.after).name
-                logger.log(level, "shard %s: %s -> %s: %s", row.key, before, after, line.reason or line.event)
 
     def _move(
         self, shard: Shard, life: Life, effects: tuple[Effect, ...], line: Transition | None = None
     ) -> None:
         shard.life = shared(life)
         if line is not None:
+            _log(shard.key, line)
             failure = life.failure
             self._traces.tell(shard.key, line, failure.error_class.value if failure is not None else "")
         for effect in effects:
@@ -301,6 +297,13 @@ class Steps:
             return False
         self.settle(shard, Indexed(indexing.generation), outcome)
         return shard.life.failure is None and shard.life.generation == indexing.generation
+
+
+def _log(key: str, line: Transition) -> None:
+    level = _LOG_LEVELS.get(line.event, logging.DEBUG)
+    if logger.isEnabledFor(level):
+        before, after = ShardState(line.before).name, ShardState(line.after).name
+        logger.log(level, "shard %s: %s -> %s: %s", key, before, after, line.reason or line.event)
 
 
 def _row_after(
