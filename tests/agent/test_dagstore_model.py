@@ -27,7 +27,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import INDEXING_STATES, ShardState
 from agent.dagstore.settings import DagstoreConfig
-from agent.workers import WorkerFailed
+from agent.workers import Needs, WorkerFailed
 from tests.agent.stores import dagstore_at
 from tests.agent.test_dagstore import descriptors
 
@@ -61,7 +61,11 @@ class Puppets:
         self.running: dict[str, tuple[trio.Event, list[ErrorClass]]] = {}
 
     async def run(
-        self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        params: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+        needs: Needs | None = None,
     ) -> dict[str, Any]:
         told, failures = self.running[params["out"]] = (trio.Event(), [])
         try:
