@@ -204,6 +204,14 @@ class Dagstore:
         """See `Remotes.want_ranges`."""
         await self._remotes.want_ranges(self._shard(key), ranges)
 
+    async def complete(self, key: str, *, wait: bool = False) -> None:
+        """Has all data of a remote shard fetched, in the background unless `wait`; see `Remotes.complete`."""
+        shard = self._shard(key)
+        if wait:
+            await self._remotes.complete(shard)
+        else:
+            self._remotes.complete_soon(shard)
+
     def transients(self) -> Statistics:
         """What local copies of remote data take."""
         return self._transients.statistics()

@@ -41,6 +41,7 @@ class Remotes:
         self._transients = transients
         self._environment = environment
         self._look = look
+        self._completing: set[str] = set()
 
     async def access(self, shard: Shard) -> Access | None:
         """How other processes read the data of a shard that is in use, with its transient there: it may have been
@@ -85,6 +86,26 @@ class Remotes:
         """Begins to fetch bytes that will be asked for soon, each an offset and a length."""
         async with self._transient(shard.row) as transient:
             transient.hint(ranges)
+
+    async def complete(self, shard: Shard) -> None:
+        """Returns when all of the data are here; whatever readers ask for goes first. Raises as `fetch_range`."""
+        async with self._transient(shard.row) as transient:
+            await transient.finish()
+
+    def complete_soon(self, shard: Shard) -> None:
+        """Does that in the background; harmless if it is under way. What it fails of is logged."""
+        if shard.key not in self._completing:
+            self._completing.add(shard.key)
+            self._nursery.start_soon(self._complete, shard)
+
+    async def _complete(self, shard: Shard) -> None:
+        try:
+            await self.complete(shard)
+            logger.info("shard %s: all of its data are here", shard.key)
+        except ShardError as error:
+            logger.warning("shard %s could not be fetched as a whole: %s; ask again", shard.key, error)
+        finally:
+            self._completing.discard(shard.key)
 
     async def discard(self, key: str) -> None:
         """Removes the transient of a shard that was destroyed, if it has one."""
