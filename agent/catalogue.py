@@ -6,6 +6,7 @@ that between two awaits memory and disk say the same. Whatever returned is on di
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -19,6 +20,9 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
+from agent.dagstore.scrub.records import ScrubState
+
+logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -92,6 +96,12 @@ _MIGRATIONS = (
     """
     ALTER TABLE shards ADD COLUMN indexer TEXT NOT NULL DEFAULT 'car';        -- name in indexers.INDEXERS
     """,
+    """
+    CREATE TABLE scrubs (
+        key   TEXT PRIMARY KEY NOT NULL REFERENCES shards (key) ON DELETE CASCADE,
+        state BLOB NOT NULL            -- scrub.records.ScrubState as JSON
+    ) WITHOUT ROWID;
+    """,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
@@ -106,6 +116,7 @@ class _Named(msgspec.Struct):
 
 _named_from_json = msgspec.json.Decoder(_Named).decode
 _transition_from_json = msgspec.json.Decoder(Transition).decode
+_scrub_from_json = msgspec.json.Decoder(ScrubState).decode
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -144,8 +155,7 @@ class Catalogue:
     def shards(self) -> list[ShardRow]:
         with _errors_named(self._name):
             return [
-                _read_row(columns)
-                for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
+                read_row(columns) for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
             ]
 
     def lives(self) -> Iterator[tuple[str, Life]]:
@@ -167,12 +177,12 @@ class Catalogue:
     def row(self, key: str) -> ShardRow | None:
         with _errors_named(self._name):
             found = self._connection.execute("SELECT * FROM shards WHERE key = ?", (key,)).fetchone()
-            return None if found is None else _read_row(found)
+            return None if found is None else read_row(found)
 
     def rows_after(self, key: str, limit: int) -> list[ShardRow]:
         with _errors_named(self._name):
             query = "SELECT * FROM shards WHERE key > ? ORDER BY key LIMIT ?"
-            return [_read_row(columns) for columns in self._connection.execute(query, (key, limit))]
+            return [read_row(columns) for columns in self._connection.execute(query, (key, limit))]
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         self.put_all([(row, transition)])
@@ -208,6 +218,31 @@ class Catalogue:
             lines = self._connection.execute(_SELECT_HISTORY, {"key": key, "before": before, "limit": limit})
             return [(number, _transition_from_json(line)) for number, line in lines]
 
+    # What is known of the verification of shards: `scrub.scrubber.ScrubStore`
+
+    def scrub_page(self, after: str, limit: int) -> list[tuple[str, str, str, ScrubState]]:
+        with _errors_named(self._name):
+            found = self._connection.execute(_SELECT_SCRUB_PAGE, (after, limit)).fetchall()
+            return [
+                (key, url, registered, ScrubState() if state is None else _read_scrub(key, state))
+                for key, url, registered, state in found
+            ]
+
+    def scrub(self, key: str) -> ScrubState:
+        with _errors_named(self._name):
+            found = self._connection.execute("SELECT state FROM scrubs WHERE key = ?", (key,)).fetchone()
+            return ScrubState() if found is None else _read_scrub(key, found[0])
+
+    def scrubs_with_files(self) -> Iterator[tuple[str, ScrubState]]:
+        with _errors_named(self._name):
+            for key, state in self._connection.execute("SELECT key, state FROM scrubs").fetchall():
+                if b'"repairs":{' in state or b'"order":["' in state:  # few of many, without decoding all
+                    yield key, _read_scrub(key, state)
+
+    def put_scrub(self, key: str, state: ScrubState) -> None:
+        with self._transaction() as connection:
+            connection.execute(_PUT_SCRUB, {"key": key, "state": _to_json(state)})
+
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
         used = connection or self._connection
@@ -239,6 +274,14 @@ _UPSERT = f"""{_INSERT}
         existing_transient = excluded.existing_transient, attempts = excluded.attempts,
         quarantined = excluded.quarantined, indexer = excluded.indexer
 """
+_SELECT_SCRUB_PAGE = """
+    SELECT shards.key, url, registered, scrubs.state FROM shards LEFT JOIN scrubs ON scrubs.key = shards.key
+    WHERE shards.key > ? ORDER BY shards.key LIMIT ?
+"""
+_PUT_SCRUB = """
+    INSERT INTO scrubs (key, state) SELECT key, :state FROM shards WHERE key = :key
+    ON CONFLICT (key) DO UPDATE SET state = excluded.state
+"""
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)
     VALUES (:key, 1 + COALESCE((SELECT MAX(number) FROM transitions WHERE key = :key), 0), :line)
@@ -249,7 +292,19 @@ _DROP_OLD_TRANSITIONS = """
 """
 
 
-def _read_row(columns: tuple[object, ...]) -> ShardRow:
+def _read_scrub(key: str, state: bytes) -> ScrubState:
+    """All of it can be found out anew, so what is damaged is begun anew."""
+    try:
+        return _scrub_from_json(state)
+    except msgspec.DecodeError as error:
+        logger.warning(
+            "what is known of the verification of shard %s is damaged and is forgotten: %s", key, error
+        )
+        return ScrubState()
+
+
+def read_row(columns: tuple[object, ...]) -> ShardRow:
+    """A row of the table `shards`, all columns of it; raises ShardError(corrupt)."""
     try:
         return _row(columns)
     except (ValueError, msgspec.DecodeError) as error:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from agent.dagstore.mounts.config import MountsConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
@@ -65,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
     dagstore: DagstoreConfig = DagstoreConfig()
     mounts: MountsConfig = MountsConfig()
+    scrub: ScrubConfig = ScrubConfig()
 
     def worker_count(self) -> int:
         return self.workers.count or len(os.sched_getaffinity(0))

@@ -37,7 +37,7 @@ class Repository:
     """The paths below one `$CARFS_PATH`."""
 
     path: Path
-    dagstore: str = "dagstore"  # where index/ and transients/ are, from `path`
+    dagstore: str = "dagstore"  # where index/, inverted/, … are, from `path`
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Repository:
@@ -76,6 +76,11 @@ class Repository:
     def transients(self) -> Path:
         return self.path / self.dagstore / "transients"
 
+    @property
+    def repairs(self) -> Path:
+        """Good bytes for what is bad in shards' data."""
+        return self.path / self.dagstore / "repairs"
+
     def create_top(self) -> None:
         """Makes `path`, if it is missing, for its owner only; raises OSError."""
         try:
@@ -88,7 +93,7 @@ class Repository:
         """Makes what is missing of the layout; raises OSError."""
         self.create_top()
         try:
-            for directory in (self.indices, self.inverted, self.transients):
+            for directory in (self.indices, self.inverted, self.transients, self.repairs):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

@@ -28,11 +28,16 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.mounts.environment import open_environment
+from agent.dagstore.scrub.opening import open_scrubber
+from agent.dagstore.scrub.repairer import Repairer
+from agent.dagstore.scrub.replicas import Replicas
+from agent.dagstore.scrub.schedule import Load
+from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.application import application
 from agent.rpc.http import BindError, UnixBind, serve
 from agent.rpc.methods import Services
-from agent.workers import open_pool
+from agent.workers import WorkerPool, open_pool
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +98,15 @@ async def run(
                     inverting=await stack.enter_async_context(inverting),
                 )
             )
+            shards = DagstoreShards(dagstore, store)
+            scrubber = await stack.enter_async_context(
+                open_scrubber(
+                    shards=shards, store=store, workers=pool, load=partial(_load, pool), hub=hub,
+                    repairer=Repairer(Replicas(environment, repository.indices), repository.repairs),
+                    index_directory=repository.indices, config=config.scrub,
+                )
+            )  # fmt: skip
+            dagstore.annotate = partial(annotated, scrubber=scrubber)
             services = Services(
                 dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()
             )
@@ -118,6 +132,11 @@ async def run(
 
 def _catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
     return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
+
+
+def _load(pool: WorkerPool) -> Load:
+    found = pool.statistics()
+    return Load(found.busy, found.waiting, found.limit)
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:

@@ -45,14 +45,24 @@ class _Found:
 
 
 class CheckedBlocks:
-    """All blocks of ``source``; iterate once.  ``position`` is the end of the last whole section, as in Sections."""
+    """All blocks of ``source``; iterate once.  ``position`` is the end of the last whole section, as in Sections.
 
-    def __init__(self, source: ByteSource, container: Container, *, zero_is_end: bool = True) -> None:
+    ``start`` (a section's offset) and ``until`` are as in Sections: for those who go through a CAR bit by bit.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        container: Container,
+        *,
+        zero_is_end: bool = True,
+        start: int | None = None,
+        until: int | None = None,
+    ) -> None:
         self.blocks = self.data_bytes = 0
         self._source = source
-        self._sections = Sections(
-            source, container.first_section, container.data_end, zero_is_end=zero_is_end
-        )
+        first = container.first_section if start is None else start
+        self._sections = Sections(source, first, container.data_end, zero_is_end=zero_is_end, until=until)
 
     @property
     def position(self) -> int:
@@ -115,15 +125,15 @@ class CheckedBlocks:
                 if window is None:
                     return
 
-    def _taken(self, found: _Found, absent: set[bytes]) -> list[CarError]:
-        """Count the next window in file order; raises what ended it, and nothing behind that counts."""
+    def _taken(self, found: _Found, absent: set[bytes]) -> Iterator[CarError]:
+        """Count the next window in file order and give its problems; raises what ended it: nothing behind counts."""
         self.blocks += found.blocks
         self.data_bytes += found.data_bytes
         absent -= found.met
+        yield from found.problems
         if found.damage is not None:
             self._sections.position = found.end
             raise found.damage
-        return found.problems
 
     def _window(self, window: Window, absent: set[bytes]) -> _Found:
         """The blocks of one window, in any thread; ``absent`` may shrink meanwhile."""

@@ -14,6 +14,9 @@ from typing import BinaryIO, Final
 TEMPORARY_PREFIX: Final = ".carfs-tmp-"
 """Leftovers of a kill begin with this; whoever owns the folder may sweep them."""
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that are about what is written, and not about what is read meanwhile."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
@@ -38,8 +41,8 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(given)  # no space, as a rule
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            error.filename = str(given)
         raise
     sync_folder(path.parent)
 

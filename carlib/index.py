@@ -104,17 +104,21 @@ class Index:
     def __iter__(self) -> Iterator[Entry]:
         """All entries in the order they lie in, read in pieces."""
         for bucket in self.buckets:
-            step = max(1, (1 << 20) // bucket.width)
-            for first in range(0, bucket.count, step):
-                last = min(bucket.count, first + step)
-                piece = self._source.pread(bucket.start + first * bucket.width, (last - first) * bucket.width)
-                for number in range(last - first):
+            for first, piece in self.pieces(bucket):
+                for number in range(len(piece) // bucket.width):
                     entry = piece[number * bucket.width : (number + 1) * bucket.width]
                     digest, offset = (
                         entry[: bucket.digest_bytes],
                         int.from_bytes(entry[bucket.digest_bytes :], "little"),
                     )
                     yield Entry(bucket.first_ordinal + first + number, bucket.hash_code, digest, offset)
+
+    def pieces(self, bucket: Bucket) -> Iterator[tuple[int, bytes]]:
+        """The entries of a bucket as they lie there, a MiB at a time; each with the number of its first one."""
+        step = max(1, MIB // bucket.width)
+        for first in range(0, bucket.count, step):
+            count = min(bucket.count - first, step)
+            yield first, self._source.pread(bucket.start + first * bucket.width, count * bucket.width)
 
     def at(self, ordinal: int) -> Entry:
         """The entry with that place among all; IndexError past the last."""

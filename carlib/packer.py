@@ -139,6 +139,7 @@ class Packer:
         out = Path(os.path.realpath(out))  # where it is written, if there is a symlink in its place
         self._out_name = os.fsencode(out.name)
         self._out_folder = _identity(out.parent.stat())
+        self._out_identity = _identity(out.stat()) if out.exists() else None
 
     def pack(self, source: Path, room: Cid) -> Cid:
         """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
@@ -184,6 +185,10 @@ class Packer:
     def _pack(self, source: bytes) -> Built:
         found = os.stat(source)  # noqa: PTH116  names are bytes here
         if stat.S_ISREG(found.st_mode):
+            if _identity(found) == self._out_identity:
+                raise ValueError(
+                    f"{os.fsdecode(source)} would be replaced by the CAR of it; write to another file"
+                )
             self._total = found.st_size
             return self._pack_file(os.path.realpath(source))
         if not stat.S_ISDIR(found.st_mode):

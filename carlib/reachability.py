@@ -60,10 +60,15 @@ def reach(path: Path, *, progress: Callable[[int, int], None] | None = None) -> 
         # Our own index, never the CAR's: ordinals must stay the same from the first to the last look-up.
         indexing.build(path, index, salvage=True, durably=False)
         with ReadOnlyBlockstore.open(path, index=index, salvage=True) as blocks:
-            walk = _Walk(blocks, progress)
-            walk.run()
-            walk.count_unreachable()
-            return walk.found
+            return reach_in(blocks, progress=progress)
+
+
+def reach_in(blocks: ReadOnlyBlockstore, *, progress: Callable[[int, int], None] | None = None) -> Reach:
+    """Likewise for blocks with a whole index of our own."""
+    walk = _Walk(blocks, progress)
+    walk.run()
+    walk.count_unreachable()
+    return walk.found
 
 
 class _Walk:

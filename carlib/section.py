@@ -103,12 +103,15 @@ class Sections:
         *,
         zero_is_end: bool = False,
         window_bytes: int = _WIDE_WINDOW,
+        until: int | None = None,
     ) -> None:
-        """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched."""
+        """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched.
+        ``until``: begin no window at or after it, so that the walk can be taken up again at ``position``."""
         self.position = start
         self._window_bytes = window_bytes
         self._source = source
         self._end = end
+        self._until = end if until is None else min(until, end)
         self._zero_is_end = zero_is_end
 
     def __iter__(self) -> Iterator[Section]:
@@ -132,7 +135,7 @@ class Sections:
         """
         wide = THROUGH_WINDOW if through else self._window_bytes
         position, window = self.position, wide
-        while position < self._end:
+        while position < self._until:
             room = self._end - position
             whole: memoryview | None = None
             buffer: bytes | memoryview

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from agent.dagstore.access import Access, Fetch, FileAccess
+from agent.dagstore.access import Access, Fetch, FileAccess, RepairedAccess, TransientAccess
 
 READABLE_STATES = frozenset({"ShardStateAvailable", "ShardStateServing", "ShardStateRecovering"})
 
@@ -57,6 +57,18 @@ class ShardRecord:
     def path(self) -> Path | None:
         """The local file that is the data, if there is one."""
         return Path(self.access.path) if isinstance(self.access, FileAccess) else None
+
+    @property
+    def remote(self) -> bool:
+        """Whether some of the data may have to be fetched before it can be read."""
+        access = self.access
+        return isinstance(access.base if isinstance(access, RepairedAccess) else access, TransientAccess)
+
+    @property
+    def repairs(self) -> tuple[object, ...]:
+        """What of the data is read from elsewhere since it is bad where it lies: the same bytes, from another file."""
+        access = self.access
+        return (access.repairs, access.patches) if isinstance(access, RepairedAccess) else ()
 
     @property
     def version_key(self) -> bytes:

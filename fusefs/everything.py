@@ -101,13 +101,14 @@ class _Stores:
 
 
 class _StoresHere(_Stores):
-    """Likewise for listings, which never wait for a server: of remote shards, what was fetched of those that are open;
-    NotResident for the rest, even if yet another shard has the block."""
+    """Likewise for listings, which never wait for a server: of remote shards, what was fetched of those that are open.
+
+    NotResident for the rest, even if yet another shard has the block: `find` gives those on this machine first."""
 
     @contextmanager
     def use(self, key: str) -> Iterator[RangeBlocks]:
         shard = self._shard(key)
-        if shard.record.path is not None:
+        if shard.record.readable and not shard.record.remote:
             with super().use(key) as blocks:
                 yield blocks
             return
@@ -129,7 +130,7 @@ def _rank(shard: Shard | None) -> int:
         return 3
     if not shard.record.readable:
         return 2
-    return 1 if shard.record.path is None else 0
+    return 1 if shard.record.remote else 0
 
 
 class _Opened:

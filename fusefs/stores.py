@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.dagstore.access import Fetch, TransientSource
+from agent.dagstore.access import Fetch, FileAccess, RepairedAccess, TransientSource
 from carlib import unixfs
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
@@ -62,6 +62,9 @@ class OpenShard:
                     self.resident = resident_blocks(self.blocks, source, self._index_fd)
             else:
                 self._source = self.blocks.source
+                if isinstance(record.access, RepairedAccess) and isinstance(record.access.base, FileAccess):
+                    # The bytes of a repair are of the data that was indexed, and of no other.
+                    self._check_fingerprint(self._open(Path(record.access.base.path)))
                 if isinstance(self._source, TransientSource):
                     self.resident = resident_blocks(
                         self.blocks, ResidentTransient(self._source), self._index_fd
@@ -88,7 +91,7 @@ class OpenShard:
     @property
     def remote(self) -> bool:
         """Whether some of the data may have to be fetched first."""
-        return isinstance(self._source, TransientSource)
+        return self.record.remote
 
     def folder(self, cid: Cid) -> unixfs.Directory:
         """The parsed directory, from memory if it was used of late."""
@@ -222,6 +225,9 @@ class Stores:
         self._lock = threading.Lock()
         self._opening: dict[Shard, threading.Lock] = {}
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
+        self._retired: list[
+            tuple[Shard, OpenShard]
+        ] = []  # of shards that were repaired since, and are open anew
 
     def __len__(self) -> int:
         return len(self._open)
@@ -239,6 +245,9 @@ class Stores:
         """The shard's open files if they are open, to be given back by `drop`."""
         with self._lock:
             opened = self._open.get(shard)
+            if opened is not None and opened.record.repairs != shard.record.repairs:
+                self._retired.append((shard, self._open.pop(shard)))  # who holds it reads on as before
+                return None
             if opened is not None:
                 opened.holders += 1
                 self._open.move_to_end(shard)
@@ -281,6 +290,13 @@ class Stores:
             }
             for shard in closing:
                 del self._open[shard]
+            retired = [one for one in self._retired if one[1].holders == 0]
+            self._retired = [one for one in self._retired if one[1].holders]
+            leased = {*self._open, *self._opening}
+        for shard, opened in retired:
+            opened.close()
+            if shard not in leased:
+                self._catalogue.release(shard.key)
         for shard, opened in closing.items():
             opened.close()
             self._catalogue.release(shard.key)
@@ -289,7 +305,8 @@ class Stores:
         """Closes everything, for the end of the mount; leases end with the catalogue's session."""
         with self._lock:
             closing, self._open = self._open, OrderedDict()
-        for opened in closing.values():
+            retired, self._retired = self._retired, []
+        for opened in (*closing.values(), *(one for _, one in retired)):
             opened.close()
 
     def _acquire(self, shard: Shard) -> OpenShard:

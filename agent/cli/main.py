@@ -18,6 +18,7 @@ COMMANDS: CommandTable = {
     "umount": ("fusefs.command:umount", "End a mount."),
     "agent": ("agent.cli.daemon:agent", "Run the agent in the foreground."),
     "status": ("agent.cli.status:status", "What the agent does now: shards by state, mounts, memory."),
+    "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "config": ("agent.cli.config:config", "The agent's configuration: show, explain, check."),
     "car": ("agent.cli.car:car", "CAR files: list, read, inspect, verify, index, create, extract."),

@@ -17,6 +17,8 @@ import msgspec
 
 from agent.dagstore.chunk_map import MapDamaged, MapReader
 from carlib.errors import Truncated
+from carlib.limits import MIB
+from carlib.patched import Patch, PatchedSource
 from carlib.source import ByteSource, FileSource
 
 Range = tuple[int, int]
@@ -45,7 +47,15 @@ class TransientAccess(msgspec.Struct, frozen=True, tag_field="Kind", tag="transi
     size: int
 
 
-Access = FileAccess | SectorAccess | TransientAccess
+class RepairedAccess(msgspec.Struct, frozen=True, tag_field="Kind", tag="repaired", rename="pascal"):
+    """Other data, some ranges of which are bad and are taken from a file of ours (`repairs`) instead."""
+
+    base: FileAccess | SectorAccess | TransientAccess
+    repairs: str
+    patches: tuple[tuple[int, int, int], ...]  # offset in the data, size, offset in `repairs`
+
+
+Access = FileAccess | SectorAccess | TransientAccess | RepairedAccess
 
 
 class Fetch(Protocol):
@@ -84,10 +94,40 @@ def open_source(access: Access, ensure: Callable[[int, int], None] | Fetch) -> B
             return unpadded_view(FileSource(Path(path)), offset, size)
         case TransientAccess():
             return TransientSource(access, ensure if not callable(ensure) else _Only(ensure))
+        case RepairedAccess(base, repairs, patches):
+            return _repaired(open_source(base, ensure), Path(repairs), patches)
+
+
+def _repaired(base: ByteSource, repairs: Path, patches: tuple[tuple[int, int, int], ...]) -> ByteSource:
+    kind = _RepairedRemoteSource if isinstance(base, RemoteSource) else PatchedSource
+    try:
+        return kind(base, FileSource(repairs), [Patch(*patch) for patch in patches])
+    except FileNotFoundError:
+        return base  # what is bad is found to be bad, and all else can be read
+    except BaseException:
+        base.close()
+        raise
+
+
+class _RepairedRemoteSource(PatchedSource):
+    """One whose base has its bytes from elsewhere."""
+
+    def renew(self, offset: int, length: int) -> None:
+        self._remote.renew(offset, length)
+
+    def hint(self, ranges: Sequence[Range]) -> None:
+        self._remote.hint(ranges)
+
+    @property
+    def _remote(self) -> RemoteSource:
+        assert isinstance(self.base, RemoteSource)
+        return self.base
 
 
 def place_of(access: Access) -> str:
     """The file that is opened first, for messages."""
+    if isinstance(access, RepairedAccess):
+        access = access.base
     return access.data if isinstance(access, TransientAccess) else access.path
 
 
@@ -105,6 +145,11 @@ class _Only:
 
 
 _ATTEMPTS: Final = 3
+_STEP_BYTES: Final = 4 * MIB
+_AHEAD_BYTES: Final = 12 * MIB
+"""What a reader that has gone on for a while is given ahead, told every `_STEP_BYTES`, so that it need not wait."""
+_NEAR_BYTES: Final = 4 * MIB
+"""How far from the end of the last read one may begin and still go on from it: several threads read side by side."""
 
 
 class _Files:
@@ -142,6 +187,7 @@ class TransientSource:
         self._files = _Files(access)
         self._all_files = [self._files]
         self._closed = False
+        self._end = self._run = 0  # of the last read; how much was read on end
         if self._files.map.head.size != access.size:
             self.close()
             raise OSError(errno.ESTALE, "the transient is of other data", access.map)
@@ -159,6 +205,7 @@ class TransientSource:
     def peek(self, offset: int, length: int) -> bytes:
         """At most `length` bytes; waits until they are there. Raises OSError where they cannot be had."""
         length = max(0, min(length, self.size - offset))
+        self._foresee(offset, offset + length)
         for _ in range(_ATTEMPTS):
             files = self._current()
             drops = files.map.drops()
@@ -210,6 +257,13 @@ class TransientSource:
             files, self._all_files = self._all_files, []
         for each in files:
             each.close()
+
+    def _foresee(self, offset: int, end: int) -> None:
+        """Asks for what comes for a reader that goes on; races of threads cost a hint too many or too few."""
+        goes_on = abs(offset - self._end) <= _NEAR_BYTES
+        self._end, self._run = end, self._run + end - offset if goes_on else 0
+        if self._run >= _STEP_BYTES and end // _STEP_BYTES != offset // _STEP_BYTES and end < self.size:
+            self.hint([(end, min(_AHEAD_BYTES, self.size - end))])
 
     def _current(self) -> _Files:
         if self._closed:

@@ -19,6 +19,7 @@ import trio
 
 from agent.catalogue import Store
 from agent.dagstore import index_files, indexers, mounts
+from agent.dagstore.access import Access
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
 from agent.dagstore.collecting import Collected, Collector
@@ -55,6 +56,7 @@ from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
 from agent.dagstore.transients import Statistics, Transients, open_transients
+from agent.dagstore.upkeep import Upkeep
 from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
@@ -117,7 +119,10 @@ class Dagstore:
         )  # fmt: skip
         self._remotes = Remotes(nursery, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
+        self.upkeep = Upkeep(self._steps, store, self._shards, self._looks, self._remotes)
         self._stopping = False
+        self.annotate: Callable[[ShardRecord], ShardRecord] = lambda record: record
+        """Adds what others know of a shard to its record."""
         self.collector: Collector | None = transients
 
     # What callers ask for
@@ -197,8 +202,7 @@ class Dagstore:
         await self._steps.ask(shard, Acquire)
         try:
             access = await self._remotes.access(shard)
-            record = self._record(shard)
-            return record if access is None else msgspec.structs.replace(record, access=access)
+            return self._record(shard, access)
         except (ShardError, trio.Cancelled):
             self._steps.apply(shard, Release())
             raise
@@ -210,6 +214,14 @@ class Dagstore:
     async def want_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
         """See `Remotes.want_ranges`."""
         await self._remotes.want_ranges(self._shard(key), ranges)
+
+    async def complete(self, key: str, *, wait: bool = False) -> None:
+        """Has all data of a remote shard fetched, in the background unless `wait`; see `Remotes.complete`."""
+        shard = self._shard(key)
+        if wait:
+            await self._remotes.complete(shard)
+        else:
+            self._remotes.complete_soon(shard)
 
     def transients(self) -> Statistics:
         """What local copies of remote data take."""
@@ -421,9 +433,11 @@ class Dagstore:
             raise unknown(key)
         return shard
 
-    def _record(self, shard: Shard) -> ShardRecord:
+    def _record(self, shard: Shard, access: Access | None = None) -> ShardRecord:
+        """`access`: what was found out by asking; None: what can be told without."""
         history = self._store.history(shard.key)
-        return record_of(shard.row, shard.life, history, self._index_directory, self._transients.access_for)
+        record = record_of(shard.row, shard.life, history, self._index_directory, self._transients.access_for)
+        return self.annotate(record if access is None else msgspec.structs.replace(record, access=access))
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:

@@ -16,6 +16,7 @@ from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.indexers import DEFAULT
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.mounts import FileMount, Fingerprint
+from agent.dagstore.scrub.records import ScrubSummary
 
 MAX_KEY_BYTES = 1024
 HISTORY_KEPT = 64  # transitions of a shard that are kept, unless the configuration says otherwise
@@ -100,6 +101,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     existing_transient: str | None = None  # null if there is none or if its name is not UTF-8
     attempts: int = 0
     quarantined: str = ""
+    scrub: ScrubSummary | None = None
     history: tuple[Transition, ...]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import trio
@@ -41,6 +41,7 @@ class Remotes:
         self._transients = transients
         self._environment = environment
         self._look = look
+        self._completing: set[str] = set()
 
     async def access(self, shard: Shard) -> Access | None:
         """How other processes read the data of a shard that is in use, with its transient there: it may have been
@@ -55,6 +56,20 @@ class Remotes:
             return access
         async with self._transient(row) as transient:
             return transient.access
+
+    @asynccontextmanager
+    async def reading(self, shard: Shard) -> AsyncIterator[tuple[Access, Transient | None]]:
+        """How another process reads the data for the time of the block, and who gets what of them is not here yet.
+        Raises ShardError."""
+        row = shard.row
+        mount = mounts.parse(source_url(row))
+        in_place = partial(mount.access, self._environment)
+        access = await self._environment.threads.run(mount.origin, in_place)
+        if access is not None:
+            yield access, None
+            return
+        async with self._transient(row) as transient:
+            yield transient.access, transient
 
     async def fetch_range(self, shard: Shard, offset: int, length: int, *, again: bool) -> None:
         """Returns when these bytes are in the transient; with `again`, what is there of them is wrong and is fetched
@@ -71,6 +86,26 @@ class Remotes:
         """Begins to fetch bytes that will be asked for soon, each an offset and a length."""
         async with self._transient(shard.row) as transient:
             transient.hint(ranges)
+
+    async def complete(self, shard: Shard) -> None:
+        """Returns when all of the data are here; whatever readers ask for goes first. Raises as `fetch_range`."""
+        async with self._transient(shard.row) as transient:
+            await transient.finish()
+
+    def complete_soon(self, shard: Shard) -> None:
+        """Does that in the background; harmless if it is under way. What it fails of is logged."""
+        if shard.key not in self._completing:
+            self._completing.add(shard.key)
+            self._nursery.start_soon(self._complete, shard)
+
+    async def _complete(self, shard: Shard) -> None:
+        try:
+            await self.complete(shard)
+            logger.info("shard %s: all of its data are here", shard.key)
+        except ShardError as error:
+            logger.warning("shard %s could not be fetched as a whole: %s; ask again", shard.key, error)
+        finally:
+            self._completing.discard(shard.key)
 
     async def discard(self, key: str) -> None:
         """Removes the transient of a shard that was destroyed, if it has one."""

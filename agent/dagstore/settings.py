@@ -36,7 +36,7 @@ _GO_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 class DagstoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much at once, how often again, how long to keep."""
 
-    root_dir: str = "dagstore"  # holds index/ and transients/; from $CARFS_PATH
+    root_dir: str = "dagstore"  # holds index/, inverted/, transients/ and repairs/; from $CARFS_PATH
     max_concurrent_index: Limit = 5  # indices made at once; each also needs a worker ([workers] count)
     max_concurrent_ready_fetches: Limit = 0  # transients filled at once from mounts that can answer now
     max_concurrent_unseals: Limit = (

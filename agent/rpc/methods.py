@@ -223,6 +223,13 @@ class RangesParams(_Params, frozen=True):
     ranges: tuple[Range, ...]
 
 
+class CompleteParams(_Params, frozen=True):
+    """`Wait`: answer when all of it is here, or with what kept it."""
+
+    key: str
+    wait: bool = False
+
+
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
     """Lotus' DagstoreShardInfo."""
 
@@ -367,6 +374,12 @@ async def want_ranges(services: Services, params: RangesParams) -> None:
     """Answered at once: these bytes will be asked for soon."""
     ranges = [(one.offset, one.length) for one in params.ranges]
     await services.leases.want_ranges(params.session, params.key, ranges)
+
+
+@method("Carfs.CompleteShard", Permission.WRITE)
+async def complete_shard(services: Services, params: CompleteParams) -> None:
+    """Has all data of a remote shard fetched."""
+    await services.dagstore.complete(params.key, wait=params.wait)
 
 
 @method("Carfs.Status", Permission.READ)

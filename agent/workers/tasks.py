@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "index": "agent.workers.indexing:build_index",
     "invert": "agent.workers.inverting:invert",
     "check-inverted": "agent.workers.inverting:check_inverted",
+    "verify": "agent.workers.verifying:verify",
 }
 
 

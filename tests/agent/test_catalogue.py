@@ -22,6 +22,7 @@ from agent.dagstore.records import (
     Transition,
     life_of,
 )
+from agent.dagstore.scrub.records import ScrubState
 
 FACTS = IndexFacts(
     name="x.1.idx",
@@ -212,3 +213,21 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
     with closing(Catalogue.open(tmp_path / "db")) as catalogue:
         assert catalogue.shards() == [INDEXED]
         assert catalogue.history("a") == (Transition("t", "a", "b", "E", "r"),)
+
+
+def test_what_is_known_of_verifications_goes_with_its_shard(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        for key in ("a", "b", "c"):
+            catalogue.put(msgspec.structs.replace(INDEXED, key=key), line(1))
+        away = ScrubState(order=("file:///x", "file:///y"))
+        catalogue.put_scrub("b", away)
+        catalogue.put_scrub("c", ScrubState())
+        catalogue.put_scrub("none", away)
+        page = catalogue.scrub_page("a", 2)
+        assert [(key, url, state) for key, url, _, state in page] == [
+            ("b", INDEXED.url, away),
+            ("c", INDEXED.url, ScrubState()),
+        ]
+        assert list(catalogue.scrubs_with_files()) == [("b", away)]
+        catalogue.delete("b")
+        assert (catalogue.scrub("b"), list(catalogue.scrubs_with_files())) == (ScrubState(), [])

@@ -12,6 +12,7 @@ import pytest
 
 from agent.config import Config, ConfigError, LogConfig, RpcConfig, WorkersConfig, load
 from agent.dagstore.mounts.config import MountsConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_NAMES, DagstoreConfig, duration_s
 
 
@@ -55,6 +56,15 @@ def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) 
             transients_low=0.25,
         ),
         MountsConfig(allow_private=True, connections=13, ca_file="/etc/ca.pem"),
+        ScrubConfig(
+            interval_days=1.5,
+            depth="index",
+            remote_depth="none",
+            remote_sample=7,
+            bandwidth=9,
+            share=0.25,
+            repair=False,
+        ),
     )
     text = "\n".join(
         f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())

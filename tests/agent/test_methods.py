@@ -56,6 +56,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.ReleaseShard": "read",
         "Carfs.FetchRange": "read",
         "Carfs.WantRanges": "read",
+        "Carfs.CompleteShard": "write",
         "Carfs.Status": "read",
         "Carfs.Shutdown": "admin",
     }

@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, inverted, library, memory, mounts, peers
+from tests.bench import commp, dagstore, inverted, library, memory, mounts, peers, remote
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "memory")
+PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "remote", "memory")
 
 
 def main() -> None:
@@ -47,6 +47,8 @@ def main() -> None:
         return
     if "mounts" in parts:
         mounts.measure(data, others)
+    if "remote" in parts:
+        remote.measure(data)
     if "memory" in parts:
         memory.measure(data)
 

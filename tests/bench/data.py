@@ -14,6 +14,7 @@ import numpy as np
 
 from carlib import dagcbor
 from carlib.cid import DAG_CBOR, Cid
+from carlib.frame import extract_v1
 from carlib.options import WriteOptions
 from carlib.pack import pack
 from carlib.writer import creating
@@ -67,6 +68,10 @@ class Data:
     def car(self, name: str) -> Path:
         """The same folder as a CAR."""
         return self._made(f"{name}.car", partial(pack, self.source(name)))
+
+    def unwrapped(self, name: str) -> Path:
+        """The same CAR as a CARv1, without an index."""
+        return self._made(f"{name}.v1.car", partial(extract_v1, self.car(name)))
 
     def tar(self, name: str) -> Path:
         """The same folder in an uncompressed tar."""

@@ -1,4 +1,4 @@
-"""Opening, indexing, verifying, packing and unpacking CARs, without a mount."""
+"""Opening, indexing, verifying, reading, filtering and decoding CARs, without a mount."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import hashlib
 import math
 import os
 import random
-import shutil
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,20 +19,18 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.checked import CheckedBlocks
 from carlib.cid import Cid
 from carlib.container import read_container
-from carlib.extract import extract
 from carlib.indexing import build
-from carlib.pack import pack
 from carlib.selection import filtered
 from carlib.source import FileSource
 from carlib.verify import verify
+from tests.bench import packing
 from tests.bench.data import SMALL_BLOCK_BYTES, Data, small_block, small_cid
 from tests.bench.peers import Peers
-from tests.bench.table import REPEATS, Table, best_s, milliseconds, rate, seconds_text
+from tests.bench.table import REPEATS, Table, best_s, command_s, milliseconds, rate, seconds_text
 
 MB = 1e6
 MIB = 1 << 20
 _GETS = 20_000
-PACK_TURNS = 2
 
 
 def measure(data: Data, peers: Peers) -> None:
@@ -45,7 +41,7 @@ def measure(data: Data, peers: Peers) -> None:
     _measure_get(data, peers)
     _measure_filter(data, peers)
     _measure_records(data, peers)
-    _measure_pack(data, peers)
+    packing.measure(data, peers)
 
 
 def _measure_open(data: Data, peers: Peers) -> None:
@@ -153,108 +149,6 @@ def _measure_filter(data: Data, peers: Peers) -> None:
     table.row(f"{count:,} blocks", seconds_text(ours), seconds_text(theirs))
 
 
-def _measure_pack(data: Data, peers: Peers) -> None:
-    """Each run writes beside what the others wrote, and all is removed at the end: ext4 without a journal is slow to
-    make files where some were removed in the last minutes."""
-    table = Table(
-        "Pack and unpack",
-        ("carfs", "ipfs-car", "go-car's car", "limit: hashing alone", "limit: copying alone, with fsync"),
-    )
-    table.begin()
-    for name, source, car in (
-        ("one big file", data.source("one"), data.car("one")),
-        (f"{data.sizes.files:,} files", data.source("tree"), data.car("tree")),
-    ):
-        with tempfile.TemporaryDirectory(dir=data.folder, prefix="scratch-") as scratch:
-            figures = _pack_times(source, Path(scratch), peers)
-            table.row(f"pack {name}", *map(seconds_text, figures))
-            figures = _unpack_times(source, car, Path(scratch), peers)
-            table.row(f"unpack {name}", *map(seconds_text, figures))
-
-
-def _pack_times(source: Path, out: Path, peers: Peers) -> list[float | None]:
-    """The best of some runs that take turns, in the order of the table."""
-    turns = [
-        (
-            best_s(lambda turn=turn: pack(source, out / f"ours-{turn}.car"), 1),  # type: ignore[misc]
-            command_s(peers.ipfs_car, "pack", str(source), "--no-wrap", "-o", str(out / f"js-{turn}.car")),
-            command_s(
-                peers.go_car_tool, "create", "--no-wrap", "-f", str(out / f"go-{turn}.car"), str(source)
-            ),
-            best_s(partial(_hash_files, source), 1),
-            best_s(partial(_copy_into_one, source, out / f"copy-{turn}"), 1),
-        )
-        for turn in range(PACK_TURNS)
-    ]
-    return [_best(column) for column in zip(*turns, strict=True)]
-
-
-def _unpack_times(source: Path, car: Path, out: Path, peers: Peers) -> list[float | None]:
-    turns = [
-        (
-            best_s(partial(_extract, car, out / f"ours-{turn}"), 1),
-            command_s(peers.ipfs_car, "unpack", str(car), "-o", str(out / f"js-{turn}")),
-            command_s(peers.go_car_tool, "extract", "-f", str(car), "-o", str(_folder(out / f"go-{turn}"))),
-            best_s(partial(_hash_files, source), 1),
-            best_s(partial(shutil.copytree, source, out / f"tree-{turn}", copy_function=shutil.copyfile), 1),
-        )
-        for turn in range(PACK_TURNS)
-    ]
-    return [_best(column) for column in zip(*turns, strict=True)]
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def _best(runs: Sequence[float | None]) -> float | None:
-    return min((run for run in runs if run is not None), default=None)
-
-
-def _files(source: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(source):
-        yield from (Path(folder) / name for name in names)
-
-
-def _hash_files(source: Path) -> None:
-    """All of ``source`` read and hashed in pieces of a block, in as many threads as there are processors."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(_hash_piece, _pieces(source)))
-
-
-def _pieces(source: Path) -> Iterator[list[tuple[Path, int]]]:
-    """Pieces of big files one by one, small files many at once."""
-    few: list[tuple[Path, int]] = []
-    for path in _files(source):
-        size = path.stat().st_size
-        if size >= MIB:
-            yield from ([(path, offset)] for offset in range(0, size, MIB))
-        else:
-            few.append((path, 0))
-            if len(few) == 1_000:
-                yield few
-                few = []
-    yield few
-
-
-def _hash_piece(pieces: Sequence[tuple[Path, int]]) -> None:
-    for path, offset in pieces:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            hashlib.sha256(file.read(MIB)).digest()
-
-
-def _copy_into_one(source: Path, out: Path) -> None:
-    """What any program must do that makes one durable file of many."""
-    with out.open("xb") as target:
-        for path in _files(source):
-            with path.open("rb", buffering=0) as file:
-                shutil.copyfileobj(file, target, MIB // 4)
-        target.flush()
-        os.fsync(target.fileno())
-
-
 def _measure_records(data: Data, peers: Peers) -> None:
     table = Table(
         "Decode all records of a dag-cbor CAR",
@@ -295,11 +189,6 @@ def _decode(car: Path, decode: Callable[[memoryview], object]) -> None:
                 deque(found, 0)
 
 
-def _extract(car: Path, out: Path) -> None:
-    with ReadOnlyBlockstore.open(car) as blocks:
-        extract(blocks, blocks.roots[0], out)
-
-
 def go_car(peers: Peers, what: str, *paths: Path) -> float | None:
     """Seconds that go-car's library took, as our program around it measured them: the best of some runs."""
     if peers.go_car is None:
@@ -307,17 +196,3 @@ def go_car(peers: Peers, what: str, *paths: Path) -> float | None:
     command = [str(peers.go_car), what, *map(str, paths)]
     runs = [subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(3)]
     return min(float(run.stdout) for run in runs) if all(run.returncode == 0 for run in runs) else None
-
-
-def command_s(program: Path | None, *arguments: str) -> float | None:
-    """Seconds that a command took as a whole, None where it is absent or failed."""
-    if program is None:
-        return None
-    command: Sequence[str] = [str(program), *arguments]
-    failed: list[int] = []
-
-    def run() -> None:
-        failed.append(subprocess.run(command, capture_output=True, check=False).returncode)
-
-    seconds = best_s(run, 1)
-    return None if any(failed) else seconds

@@ -8,10 +8,19 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+
+
+class Server(ThreadingHTTPServer):
+    """A server that says nothing of those who hang up."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it was given
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -25,7 +34,7 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self._path()
         first, length = self._send_head(path)
-        with path.open("rb") as file:
+        with path.open("rb") as file, suppress(ConnectionError):  # a reader that has enough hangs up
             while length > 0:
                 sent = os.sendfile(self.connection.fileno(), file.fileno(), first, length)
                 first, length = first + sent, length - sent
@@ -57,7 +66,7 @@ class Handler(SimpleHTTPRequestHandler):
 def main() -> None:
     """Serves until it is ended."""
     os.chdir(sys.argv[1])
-    with ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:
+    with Server(("0.0.0.0", 0), Handler) as server:
         print(server.server_port, flush=True)
         server.serve_forever()
 

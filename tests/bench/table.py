@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 REPEATS = 3
 
@@ -42,6 +44,20 @@ def _elapsed_s(run: Callable[[], object]) -> float:
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
+
+
+def command_s(program: Path | None, *arguments: str) -> float | None:
+    """Seconds that a command took as a whole, None where it is absent or failed."""
+    if program is None:
+        return None
+    command: Sequence[str] = [str(program), *arguments]
+    failed: list[int] = []
+
+    def run() -> None:
+        failed.append(subprocess.run(command, capture_output=True, check=False).returncode)
+
+    seconds = best_s(run, 1)
+    return None if any(failed) else seconds
 
 
 def milliseconds(seconds: float | None) -> str | None:

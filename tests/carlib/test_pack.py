@@ -462,3 +462,14 @@ def test_a_file_that_grows_or_shrinks_right_after_it_was_opened_is_read_anew(
         assert (report.bytes, report.files) == (len(content), 1)
         with ReadOnlyBlockstore.open(out) as blocks:
             assert File.open(blocks, report.root).read(0, 100) == content
+
+
+def test_a_file_is_not_replaced_by_its_own_car(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"data")
+    link.symlink_to("file")
+    (tmp_path / "other").write_bytes(b"other")
+    for source, out in ((file, file), (link, file), (file, link), ([tmp_path / "other", file], file)):
+        with pytest.raises(ValueError, match="would be replaced by the CAR of it"):
+            pack(source, out)
+    assert file.read_bytes() == b"data"

@@ -187,7 +187,7 @@ def test_when_the_server_is_gone_what_was_read_stays_and_the_rest_is_eio(tmp_pat
             assert error_of(lambda: (folder / "large").read_bytes()) == errno.EIO
             assert (folder / "small").read_bytes() == SMALL
             assert names_in(folder) == ["large", "other", "small"]
-            eventually(lambda: "refused" in mount.log())
+            eventually(lambda: "/large: shard one: http://127.0.0.1:" in mount.log())
 
 
 def test_a_dag_of_a_remote_shard_is_reached_by_its_cid_alone(tmp_path: Path) -> None:
@@ -262,3 +262,22 @@ def test_a_server_that_hangs_ends_in_an_error_and_holds_up_no_listing(tmp_path: 
             reader.join()
             assert ends in ([errno.EIO], [errno.ETIMEDOUT])
             stop_server(web, signal.SIGCONT)
+
+
+def test_while_the_agent_is_away_what_is_here_is_read_and_afterwards_the_rest_too(tmp_path: Path) -> None:
+    root, blocks = tree()
+    with web_server(tmp_path) as web:
+        write_big_car(web.folder / "big.car", root, blocks, size=16 * MIB)
+        with running_agent() as agent:
+            Client().call("Carfs.RegisterShard", {"Key": "one", "URL": web.url("big.car"), "Wait": True})
+            with mounted(tmp_path / "mnt") as mount:
+                folder = mount.path / "shards" / "one" / "root"
+                assert (folder / "small").read_bytes() == SMALL
+                with (folder / "large").open("rb", buffering=0) as large:
+                    agent.kill()
+                    agent.wait(20)
+                    assert error_of(lambda: os.pread(large.fileno(), 10, 3 * MIB)) == errno.EHOSTDOWN
+                    assert (folder / "small").read_bytes() == SMALL
+                    with running_agent():
+                        eventually(lambda: error_of(lambda: os.pread(large.fileno(), 10, 3 * MIB)) is None)
+                        assert (folder / "large").read_bytes() == b"".join(LARGE)

@@ -71,12 +71,6 @@ def parse(url: str) -> Mount:
     return make(url)
 
 
-def is_sealed(url: str) -> bool:
-    """Whether the data can be read only after hours of unsealing; a mount that has no `is_sealed` knows of no such
-    thing. Raises ShardError(invalid)."""
-    return bool(getattr(parse(url), "is_sealed", False))
-
-
 def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:
     """Likewise for what a person writes: a URL, or a path, which is taken from `directory` if it is relative.
 
@@ -93,3 +87,9 @@ def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:
 
 def _is_scheme(name: str, rest: str) -> bool:
     return name in OPAQUE or rest.startswith("/" if name in SCHEMES else "//")
+
+
+def is_sealed(url: str) -> bool:
+    """Whether the data can be read only after hours of unsealing; a mount that has no `is_sealed` knows of no such
+    thing. Raises ShardError(invalid)."""
+    return bool(getattr(parse(url), "is_sealed", False))

@@ -31,8 +31,8 @@ from agent.dagstore.transients.planner import Answer, Planner, Request, Waiter
 
 logger = logging.getLogger(__name__)
 
-REQUESTS_AT_ONCE: Final = 6
-"""Of one transient; browsers take as many connections to one host."""
+REQUESTS_AT_ONCE: Final = 16
+"""Of one transient: half of the connections that mounts may have ([mounts] connections), so that another is served."""
 _WINDOW_BYTES: Final = 16 << 20
 """What a long range is asked for at a time."""
 _SETTLE_BYTES: Final = 64 << 20

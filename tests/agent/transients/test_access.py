@@ -165,6 +165,24 @@ def test_hints_are_passed_on_for_what_is_missing(filler: Filler) -> None:
     assert filler.hinted == [(CHUNK, 10)]
 
 
+def test_a_reader_that_goes_on_is_given_what_comes(tmp_path: Path) -> None:
+    filler = Filler(tmp_path)
+    size = 64 << 20
+    filler.access = msgspec.structs.replace(filler.access, size=size)
+    os.ftruncate(filler.fd, size)
+    filler.map = MapWriter.create(Path(filler.access.map), MapHead(size, 1 << 16, bytes(32), bytes(16)))
+    filler.map.set(0, 16 << 4)  # 16 MiB are there
+    source = filler.open()
+    for offset in (40 << 20, 3 << 20, 50 << 20, 9 << 20):
+        source.hint([])
+        source.peek(offset if offset < 16 << 20 else 0, 1 << 16)
+    assert filler.hinted == []
+    for offset in range(0, 16 << 20, 1 << 20):
+        source.pread(offset, 1 << 20)
+    assert filler.hinted == [(end << 20, 12 << 20) for end in (8, 12, 16)]
+    assert filler.asked == []
+
+
 def test_m7_a_transient_of_another_size_is_refused(filler: Filler) -> None:
     access = msgspec.structs.replace(filler.access, size=len(DATA) - 1)
     with pytest.raises(OSError, match="other data"):

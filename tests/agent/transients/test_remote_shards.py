@@ -302,6 +302,35 @@ async def test_what_is_here_as_a_whole_needs_no_server(
         assert await read(dagstore, 0, len(server.data)) == server.data
 
 
+async def test_all_of_a_shard_is_fetched_in_the_background_if_asked(tmp_path: Path, server: Server) -> None:
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.complete("key")
+        await dagstore.complete("key")
+        while dagstore.transients().used_bytes < len(server.data):
+            await trio.lowlevel.checkpoint()
+        await dagstore.complete("key", wait=True)
+    assert set(server.given.values()) == {1}
+
+
+async def test_what_keeps_a_shard_from_being_whole_is_said(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("shard key could not be fetched as a whole: nobody answers; ask again")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.register("local", str(write_car(tmp_path / "local.car")), wait=True)
+        with pytest.raises(ShardError, match="local: there is nothing to fetch"):
+            await dagstore.complete("local", wait=True)
+        server.fail = [AWAY] * 50
+        with pytest.raises(ShardError, match="nobody answers"):
+            await dagstore.complete("key", wait=True)
+        await dagstore.complete("key")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        server.fail = []
+        await dagstore.complete("key", wait=True)
+
+
 async def test_a_quota_that_is_too_small_fails_the_shard_with_no_space(
     tmp_path: Path, server: Server, expect_warning: ExpectWarning
 ) -> None:
