@@ -106,7 +106,8 @@ class Sections:
         until: int | None = None,
     ) -> None:
         """``window_bytes``: what to read at once while sections are small; less where each byte has to be fetched.
-        ``until``: begin no window at or after it, so that the walk can be taken up again at ``position``."""
+        ``until``: begin no window at or after it, and read little behind it, so that the walk can be taken up again at
+        ``position``."""
         self.position = start
         self._window_bytes = window_bytes
         self._source = source
@@ -137,14 +138,15 @@ class Sections:
         position, window = self.position, wide
         while position < self._until:
             room = self._end - position
+            length = min(window, room, max(self._until - position, _NARROW_WINDOW))
             whole: memoryview | None = None
             buffer: bytes | memoryview
             if buffers is not None and isinstance(self._source, FileSource):
                 whole = buffers.take()
-                buffer = whole[: self._source.peek_into(position, whole[: min(window, room)])]
+                buffer = whole[: self._source.peek_into(position, whole[:length])]
             else:
-                buffer = self._source.peek(position, min(window, room))
-            if len(buffer) < min(window, room):
+                buffer = self._source.peek(position, length)
+            if len(buffer) < length:
                 raise Truncated(
                     "the file ends before its data should", source=self._source.name, offset=position
                 )
