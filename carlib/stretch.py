@@ -80,16 +80,18 @@ def check(
     *,
     hashes: bool = True,
     compare: bool = True,
+    alone: bool = True,
 ) -> Stretch:
     """Look at the sections that begin at ``start`` and behind, up to ``until`` or a window further.
 
     ``start`` is the container's first section or the ``position`` of another stretch.  ``hashes``: read and hash every
-    block; ``compare``: every entry of the index against its section and back.  Raises CarError where the index cannot
-    be read, Truncated where ``source`` ends too early, OSError; but bytes that the disk does not give are damage.
+    block; ``compare``: every entry of the index against its section and back; ``alone``: entries of what lies
+    outside of the container are wrong, else they are of another one.  Raises CarError where the index cannot be read,
+    Truncated where ``source`` ends too early, OSError; but bytes that the disk does not give are damage.
     """
     found = Stretch(start, start)
     salvaged = SalvagedSource(source)
-    walk = _Walk(salvaged, container, index, found, until)
+    walk = _Walk(salvaged, container, index, found, until, alone=alone)
     walk.run(hashes)
     if compare:
         walk.compare(hashes)
@@ -101,7 +103,14 @@ class _Walk:
     """One call of :func:`check`; ``known`` is what the index says of the stretch and a little more."""
 
     def __init__(
-        self, source: ByteSource, container: Container, index: Index, found: Stretch, until: int
+        self,
+        source: ByteSource,
+        container: Container,
+        index: Index,
+        found: Stretch,
+        until: int,
+        *,
+        alone: bool,
     ) -> None:
         self._source = source
         self._container = container
@@ -110,10 +119,11 @@ class _Walk:
         self._base = container.data_offset
         self._until = min(until, container.data_end)
         is_first, is_last = found.start == container.first_section, until >= container.data_end
+        last = _EVERYWHERE if alone else container.data_end - self._base
         self._known = IndexRange(
             index,
-            0 if is_first else found.start - self._base,
-            _EVERYWHERE if is_last else self._until + _BEYOND - self._base,
+            0 if is_first and alone else found.start - self._base,
+            last if is_last else min(last, self._until + _BEYOND - self._base),
         )
 
     def run(self, hashes: bool) -> None:

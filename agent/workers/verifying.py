@@ -1,6 +1,6 @@
 """The task `verify`: looks at one slice of a shard's data, or at a sample, or follows its links.
 
-Takes `{"access", "index", "fingerprint", "what", "start", "length", "sample"}` and gives what
+Takes `{"access", "index", "indexer", "fingerprint", "what", "start", "length", "sample"}` and gives what
 `scrub.records.SliceResult` holds. `what` is `structure`, `index`, `full` (a slice of `length` bytes from the section
 at `start`; 0: from the first), `sample` (so many entries of the index, by chance) or `links`. What is verified is what
 readers get, repairs included. Nothing is written.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.dagstore import indexers
 from agent.dagstore.access import (
     Access,
     Fetch,
@@ -24,12 +25,13 @@ from agent.dagstore.access import (
 )
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
-from carlib import index_sample, reachability, stretch
+from carlib import index_sample, reachability
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Truncated
 from carlib.index import Index
 from carlib.source import ByteSource, FileSource
+from carlib.stretch import Stretch
 
 
 def verify(params: Params, progress: Progress, fetch: Fetch) -> Params:
@@ -99,9 +101,10 @@ def _slice(source: ByteSource, container: Container, index: Index, params: Param
     }
 
 
-def _checked(source: ByteSource, container: Container, index: Index, params: Params) -> stretch.Stretch:
+def _checked(source: ByteSource, container: Container, index: Index, params: Params) -> Stretch:
     start, what = params["start"] or container.first_section, params["what"]
-    return stretch.check(
+    check = indexers.load_check(params.get("indexer", indexers.DEFAULT))
+    return check(
         source, container, index, start, start + params["length"],
         hashes=what == "full", compare=what != "structure",
     )  # fmt: skip

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from carlib import durable, indexing
+from carlib import durable, indexing, stretch
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError, Malformed, Truncated
-from carlib.index import MULTIHASH_INDEX_SORTED, write
+from carlib.index import MULTIHASH_INDEX_SORTED, Index, write
+from carlib.index_range import IndexRange
 from carlib.indexing import IndexReport, SortedRuns
 from carlib.limits import MIB
 from carlib.piece import aggregate
 from carlib.piece.sizes import PADDED_GROUP, UNPADDED_GROUP, padded_size
 from carlib.section import Sections
 from carlib.source import ByteSource, FileSource
+from carlib.stretch import MAX_DAMAGE, MAX_INDEX_PROBLEMS, Damage, Stretch
 
 _TOLD: Final = 1 << 16
 """Sections between two reports of progress."""
@@ -113,6 +116,67 @@ def build(
         identity_count=identities,
         index_codec=MULTIHASH_INDEX_SORTED,
         index_size=size,
+    )
+
+
+def check(
+    source: ByteSource,
+    container: Container,
+    index: Index,
+    start: int,
+    until: int,
+    *,
+    hashes: bool = True,
+    compare: bool = True,
+) -> Stretch:
+    """What :func:`carlib.stretch.check` is for one CAR, for all CARs of an aggregate; ``container`` is what
+    :func:`carlib.container.read_container` says of it.  What lies between them is not looked at, unless the index knows
+    blocks there.
+    """
+    frames = [_frame(container, at, car) for at, car in _cars(source)]
+    if not frames:
+        return stretch.check(source, container, index, start, until, hashes=hashes, compare=compare)
+    base, found = container.data_offset, Stretch(start, start)
+    known = IndexRange(index, start - base, min(until, source.size) - base)
+    for frame in frames:
+        if frame.data_end <= start:
+            continue
+        _check_gap(found, known, base, min(frame.first_section, until))
+        if frame.first_section >= until:
+            return found
+        at = max(found.position, frame.first_section)
+        part = stretch.check(source, frame, index, at, until, hashes=hashes, compare=compare, alone=False)
+        found.entries += part.entries
+        found.unverifiable += part.unverifiable
+        found.damage += part.damage
+        found.index_problems += part.index_problems[: MAX_INDEX_PROBLEMS - len(found.index_problems)]
+        found.index_problem_count += part.index_problem_count
+        found.position = frame.data_end if part.ended else part.position
+        if not part.ended or len(found.damage) >= MAX_DAMAGE:
+            return found
+    _check_gap(found, known, base, min(source.size, until))
+    found.ended = found.position >= source.size
+    return found
+
+
+def _check_gap(found: Stretch, known: IndexRange, base: int, end: int) -> None:
+    """Go on to ``end``, where the next CAR begins; the CAR of blocks before that was not found."""
+    if found.position < end:
+        first = known.after(found.position - base - 1)
+        if first is not None and base + first < end:
+            problem = Malformed("blocks should lie here, and no CAR that holds them begins before")
+            found.damage.append(Damage(base + first, end - base - first, problem))
+        found.position = end
+
+
+def _frame(whole: Container, start: int, car: Container) -> Container:
+    """The frame of the CAR at ``start`` by places in the piece, its payload counted as the index does."""
+    end = start + car.data_end
+    return replace(
+        car,
+        data_offset=whole.data_offset,
+        data_size=end - whole.data_offset,
+        first_section=start + car.first_section,
     )
 
 

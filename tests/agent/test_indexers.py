@@ -9,12 +9,17 @@ import pytest
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
+from carlib import stretch
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
+from carlib.container import read_container
 from carlib.errors import CarError
+from carlib.index import Index
 from carlib.piece import aggregate, cars, fr32
 from carlib.piece.commitment import commit
 from carlib.piece.sector import place
+from carlib.source import FileSource
+from carlib.stretch import Stretch
 from tests.agent.cars import CID, write_car
 from tests.agent.stores import dagstore_at
 from tests.conftest import ExpectWarning
@@ -117,3 +122,61 @@ def test_an_aggregate_whose_first_car_hides_the_others_says_so(tmp_path: Path) -
     with pytest.raises(CarError, match="begins with a CARv2"):
         cars.build(piece, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def checked(folder: Path, piece: Path, *, slice_bytes: int = 1 << 20, hashes: bool = True) -> list[Stretch]:
+    """All slices of an aggregate's verification, with the index `folder / "index"`."""
+    found: list[Stretch] = []
+    with FileSource(piece) as source, FileSource(folder / "index") as index_source:
+        container, index = read_container(source), Index.open(index_source)
+        start = container.first_section
+        while not found or not found[-1].ended:
+            part = cars.check(source, container, index, start, start + slice_bytes, hashes=hashes)
+            assert part.position > start
+            start = part.position
+            found.append(part)
+    return found
+
+
+@pytest.mark.parametrize("slice_bytes", [7, 100, 1 << 20])
+@pytest.mark.parametrize("hashes", [False, True])
+def test_an_aggregate_is_verified_car_by_car(tmp_path: Path, slice_bytes: int, hashes: bool) -> None:
+    """What lies between its CARs, headers and other data, is no damage."""
+    parts = [
+        payload(tmp_path, b"one"),
+        b"no CAR",
+        payload(tmp_path, b"two"),
+        payload(tmp_path, b"x", version=2),
+    ]
+    piece = write_aggregate(tmp_path / "piece", parts)
+    cars.build(piece, tmp_path / "index")
+    found = checked(tmp_path, piece, slice_bytes=slice_bytes, hashes=hashes)
+    assert [one for part in found for one in (*part.damage, *part.index_problems)] == []
+    assert sum(part.entries for part in found) == 9
+    with FileSource(piece) as source, FileSource(tmp_path / "index") as index:
+        whole = read_container(source)
+        assert stretch.check(source, whole, Index.open(index), whole.first_section, 1 << 30).damage
+
+
+def test_damage_in_any_car_of_an_aggregate_is_found(tmp_path: Path) -> None:
+    parts = [payload(tmp_path, b"one"), payload(tmp_path, b"two")]
+    piece = write_aggregate(tmp_path / "piece", parts)
+    cars.build(piece, tmp_path / "index")
+    data = bytearray(piece.read_bytes())
+    data[data.index(b"two" * 30)] ^= 1
+    piece.write_bytes(data)
+    (damage,) = (one for part in checked(tmp_path, piece, slice_bytes=100) for one in part.damage)
+    assert damage.cid == Cid.of(b"two" * 30)
+
+
+def test_a_car_of_an_aggregate_that_cannot_be_found_any_more_is_damage(tmp_path: Path) -> None:
+    second = payload(tmp_path, b"two")
+    piece = write_aggregate(tmp_path / "piece", [payload(tmp_path, b"one"), second])
+    cars.build(piece, tmp_path / "index")
+    data = bytearray(piece.read_bytes())
+    at = data.index(second)
+    data[at : at + 8] = b"\xff" * 8  # its header
+    piece.write_bytes(data)
+    (damage,) = (one for part in checked(tmp_path, piece) for one in part.damage)
+    assert "no CAR" in str(damage.problem)
+    assert at < damage.offset < at + 100

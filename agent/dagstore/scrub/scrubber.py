@@ -228,6 +228,7 @@ class Scrubber:
             params = {
                 "access": msgspec.to_builtins(self._repaired(access, state, row.index.name)),
                 "index": str(self._index_directory / row.index.name),
+                "indexer": row.indexer,
                 "fingerprint": msgspec.to_builtins(row.index.fingerprint),
                 **progress.task(run, schedule.slice_bytes(self._config)),
             }

@@ -29,6 +29,7 @@ from carlib.options import WriteOptions
 from carlib.writer import creating
 from tests.agent.scrub.worlds import BLOCKS, rot, section_of, write_car
 from tests.agent.stores import LocalWorkers
+from tests.agent.test_indexers import payload, write_aggregate
 from tests.conftest import ExpectWarning
 
 
@@ -214,3 +215,14 @@ async def test_remote_data_that_are_bad_where_they_come_from_are_repaired_from_a
         record = await dagstore.acquire("a")
         assert isinstance(record.access, RepairedAccess)
         assert isinstance(record.access.base, TransientAccess)
+
+
+async def test_an_aggregate_of_cars_is_verified_to_every_depth(tmp_path: Path) -> None:
+    parts = [payload(tmp_path, b"one"), b"no CAR", payload(tmp_path, b"two")]
+    piece = write_aggregate(tmp_path / "piece", parts)
+    async with agent_at(tmp_path) as (dagstore, scrubber):
+        await dagstore.register("a", str(piece), wait=True, indexer="aggregate")
+        for depth, blocks in ((Depth.STRUCTURE, 0), (Depth.INDEX, 6), (Depth.FULL, 6)):
+            verdict = (await verified(scrubber, "a", depth)).verdict
+            assert verdict is not None
+            assert (verdict.outcome, verdict.bad, verdict.blocks) == (Outcome.GOOD, 0, blocks)
