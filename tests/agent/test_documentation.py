@@ -7,7 +7,8 @@ import re
 import msgspec
 
 from agent.config import Config
-from agent.rpc.methods import _CODES, METHODS
+from agent.rpc.methods import METHODS
+from agent.rpc.registry import CODES
 from tests.fixtures import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "agent.md").read_text()
@@ -30,4 +31,4 @@ def test_every_method_is_there_with_its_level() -> None:
 
 def test_every_class_is_there_with_its_code() -> None:
     shown = re.findall(r"^\| `([a-z-]+)` \| −(\d+) \|", PAGE, re.MULTILINE)
-    assert sorted(shown) == sorted((one.value, str(-code)) for one, code in _CODES.items())
+    assert sorted(shown) == sorted((one.value, str(-code)) for one, code in CODES.items())

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from agent.dagstore.leases import Leases
-from agent.rpc import jsonrpc, methods
+from agent.rpc import jsonrpc, registry
 from agent.rpc.jsonrpc import Call, ErrorObject
 from agent.rpc.methods import METHODS, Services, answer
 from agent.rpc.peers import Permission
@@ -128,10 +128,10 @@ async def test_a_bug_in_a_method_is_an_answer_and_a_logged_traceback(
 ) -> None:
     expect_warning("Carfs.Broken failed")
 
-    async def broken(services: Services, params: methods.NoParams) -> None:
+    async def broken(services: Services, params: registry.NoParams) -> None:
         raise ZeroDivisionError("by zero")
 
-    entry = methods.Method(Permission.READ, methods.NoParams, broken)
+    entry = registry.Method(Permission.READ, registry.NoParams, broken)
     monkeypatch.setitem(METHODS, "Carfs.Broken", entry)
     async with services_at(tmp_path) as services:
         refused = await ask(services, "Carfs.Broken")

@@ -1,0 +1,118 @@
+"""The registry of methods: what is called by which name, who may, with which parameters, and how errors go out.
+
+Parameters come by name, by position, or (as go-jsonrpc sends a parameter struct) as one object in position 0; names
+are those of the Struct. Results are anything msgspec encodes.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.rpc import jsonrpc
+from agent.rpc.jsonrpc import Call, ErrorObject, Json
+from agent.rpc.peers import Permission
+from agent.rpc.services import Services
+
+logger = logging.getLogger(__name__)
+
+CODES = {
+    ErrorClass.NOT_FOUND: -32001,
+    ErrorClass.EXISTS: -32002,
+    ErrorClass.BUSY: -32003,
+    ErrorClass.CORRUPT: -32004,
+    ErrorClass.GONE: -32005,
+    ErrorClass.NO_SPACE: -32006,
+    ErrorClass.DENIED: -32007,
+    ErrorClass.INVALID: jsonrpc.INVALID_PARAMS,
+    ErrorClass.BUG: jsonrpc.INTERNAL_ERROR,
+}
+
+Handler = Callable[[Services, Any], Awaitable[Json]]  # Any: the method's own parameter Struct
+_Handler = TypeVar("_Handler", bound=Handler)
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """What all parameter Structs share: names in Go's spelling, nothing unknown."""
+
+
+class NoParams(Params, frozen=True):
+    """For methods without parameters."""
+
+
+class KeyParams(Params, frozen=True):
+    """For methods about one shard."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One entry of the registry."""
+
+    permission: Permission
+    params: type[msgspec.Struct]
+    handler: Handler
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(name: str, permission: Permission) -> Callable[[_Handler], _Handler]:
+    """Registers the function below under `name`; the type of its second parameter says what it takes."""
+
+    def register(handler: _Handler) -> _Handler:
+        params = typing.get_type_hints(handler)["params"]
+        METHODS[name] = Method(permission, params, handler)
+        return handler
+
+    return register
+
+
+async def answer(services: Services, permission: Permission, call: Call) -> Json | ErrorObject:
+    """What a call gives; errors of every kind become an ErrorObject here and nowhere else."""
+    found = METHODS.get(call.method)
+    if found is None:
+        message = f"method '{call.method}' not found"  # go-jsonrpc's words
+        return ErrorObject(jsonrpc.METHOD_NOT_FOUND, message, {"class": ErrorClass.NOT_FOUND})
+    if permission < found.permission:
+        needed = found.permission.name.lower()
+        message = f"missing permission to invoke '{call.method}' (need '{needed}')"
+        return ErrorObject(CODES[ErrorClass.DENIED], message, {"class": ErrorClass.DENIED})
+    try:
+        params = _converted(call.params, found.params)
+    except (msgspec.ValidationError, ValueError) as error:
+        message = f"{call.method}: {error}"
+        return ErrorObject(jsonrpc.INVALID_PARAMS, message, {"class": ErrorClass.INVALID})
+    try:
+        return await found.handler(services, params)
+    except ShardError as error:
+        data = {"class": error.error_class} | ({"key": error.key} if error.key is not None else {})
+        return ErrorObject(CODES[error.error_class], str(error), data)
+    except Exception as error:
+        logger.exception("%s failed", call.method)
+        message = f"internal error in {call.method}: {type(error).__name__}: {error}"
+        return ErrorObject(jsonrpc.INTERNAL_ERROR, message, {"class": ErrorClass.BUG})
+
+
+def _converted(params: Json, wanted: type[msgspec.Struct]) -> msgspec.Struct:
+    fields = msgspec.structs.fields(wanted)
+    if isinstance(params, list):
+        if len(params) == 1 and isinstance(params[0], dict) and not _takes_object(fields):
+            params = params[0]
+        elif len(params) > len(fields):
+            raise ValueError(f"takes at most {len(fields)} parameters, not {len(params)}")
+        else:
+            params = {field.encode_name: value for field, value in zip(fields, params, strict=False)}
+    return msgspec.convert({} if params is None else params, wanted)
+
+
+def _takes_object(fields: tuple[msgspec.structs.FieldInfo, ...]) -> bool:
+    """Whether an object in position 0 is the first parameter and not all of them."""
+    return bool(fields) and isinstance(fields[0].type, type) and issubclass(fields[0].type, msgspec.Struct)
