@@ -6,6 +6,7 @@ that between two awaits memory and disk say the same. Whatever returned is on di
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,9 +60,16 @@ _MIGRATIONS = (
         PRIMARY KEY (key, number)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE shards ADD COLUMN replicas BLOB;                              -- JSON array of URLs; NULL: none
+    ALTER TABLE shards ADD COLUMN existing_transient BLOB NOT NULL DEFAULT x'';  -- a path's bytes; empty: none
+    ALTER TABLE shards ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;        -- since it was last Available
+    ALTER TABLE shards ADD COLUMN quarantined TEXT NOT NULL DEFAULT '';       -- what was found corrupt, and when
+    """,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
+_urls_from_json = msgspec.json.Decoder(tuple[str, ...]).decode
 _transition_from_json = msgspec.json.Decoder(Transition).decode
 _to_json = msgspec.json.Encoder().encode
 
@@ -100,8 +108,10 @@ class Catalogue:
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         facts = None if row.index is None else _to_json(row.index)
+        replicas = _to_json(row.replicas) if row.replicas else None
         columns = (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
-                   row.error_class, facts)  # fmt: skip
+                   row.error_class, facts, replicas, os.fsencode(row.existing_transient), row.attempts,
+                   row.quarantined)  # fmt: skip
         with self._transaction() as connection:
             connection.execute(_UPSERT, columns)
             connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
@@ -132,11 +142,14 @@ class Catalogue:
 
 
 _UPSERT = """
-    INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts, replicas,
+        existing_transient, attempts, quarantined)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET url = excluded.url, state = excluded.state, lazy = excluded.lazy,
         registered = excluded.registered, generation = excluded.generation, error = excluded.error,
-        error_class = excluded.error_class, index_facts = excluded.index_facts
+        error_class = excluded.error_class, index_facts = excluded.index_facts, replicas = excluded.replicas,
+        existing_transient = excluded.existing_transient, attempts = excluded.attempts,
+        quarantined = excluded.quarantined
 """
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)
@@ -159,7 +172,8 @@ def _read_row(columns: tuple[object, ...]) -> ShardRow:
 
 
 def _row(columns: tuple[object, ...]) -> ShardRow:
-    key, url, state, lazy, registered, generation, error, error_class, facts = columns
+    key, url, state, lazy, registered, generation, error, error_class, facts, replicas, *rest = columns
+    existing_transient, attempts, quarantined = rest
     return ShardRow(
         key=str(key),
         url=str(url),
@@ -169,7 +183,11 @@ def _row(columns: tuple[object, ...]) -> ShardRow:
         generation=int(str(generation)),
         error=str(error),
         error_class=None if error_class is None else ErrorClass(str(error_class)),
-        index=None if facts is None else _facts_from_json(bytes(facts)) if isinstance(facts, bytes) else None,
+        index=_facts_from_json(facts) if isinstance(facts, bytes) else None,
+        replicas=_urls_from_json(replicas) if isinstance(replicas, bytes) else (),
+        existing_transient=os.fsdecode(existing_transient) if isinstance(existing_transient, bytes) else "",
+        attempts=int(str(attempts)),
+        quarantined=str(quarantined),
     )
 
 

@@ -56,6 +56,7 @@ EXIT_BY_RPC_CLASS = {
     "corrupt": Exit.CORRUPT,
     "invalid": Exit.USAGE,
     "no-space": Exit.FAILED,
+    "cancelled": Exit.FAILED,
     "bug": Exit.FAILED,
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class ErrorClass(enum.StrEnum):
@@ -22,23 +22,33 @@ class ErrorClass(enum.StrEnum):
     GONE = "gone"  # the data is not (any more) where the mount says
     CORRUPT = "corrupt"  # the data is there and is not what it claims to be
     NO_SPACE = "no-space"  # disk or quota full
+    CANCELLED = "cancelled"  # somebody called it off before it was done
     BUG = "bug"  # ours
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a shard is Errored."""
+    """Why a shard is Errored. `origin_failed`: not this one object but all that comes from the same place, such as a
+    host that refuses connections or a disk that does not answer; the circuit breaker counts these alone."""
 
     error_class: ErrorClass
     message: str
+    origin_failed: bool = field(default=False, compare=False)
 
 
 class ShardError(Exception):
     """A request about a shard could not be fulfilled; `failure` says why, `key` names the shard if there is one."""
 
-    def __init__(self, error_class: ErrorClass, message: str, *, key: str | None = None) -> None:
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        key: str | None = None,
+        origin_failed: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.failure = Failure(error_class, message)
+        self.failure = Failure(error_class, message, origin_failed)
         self.key = key
 
     @property

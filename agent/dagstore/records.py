@@ -25,6 +25,9 @@ class Transition(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     after: str
     event: str  # name of the event in lifecycle.py
     reason: str
+    by: str = (
+        ""  # who: "rpc: process 123 uid 0", "agent: restart", "agent: retry 2 of 5"; "" before it was noted
+    )
 
 
 class IndexFacts(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +56,10 @@ class ShardRow(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     error_class: ErrorClass | None = None
     index: IndexFacts | None = None
+    replicas: tuple[str, ...] = ()  # further URLs of the same bytes, in the order in which to try them
+    existing_transient: str = ""  # path of the user's own copy of the data: used in place, never removed
+    attempts: int = 0  # tries since it was last Available, for the back-off
+    quarantined: str = ""  # what was found corrupt in the data, and when; only of an Errored shard
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -79,6 +86,10 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     lazy: bool
     registered: str
     generation: int
+    replicas: tuple[str, ...] = ()
+    existing_transient: str | None = None  # null if there is none or if its name is not UTF-8
+    attempts: int = 0
+    quarantined: str = ""
     history: tuple[Transition, ...]
 
 
@@ -120,6 +131,10 @@ def record_of(
         lazy=row.lazy,
         registered=row.registered,
         generation=life.generation,
+        replicas=row.replicas,
+        existing_transient=_as_text(row.existing_transient),
+        attempts=row.attempts,
+        quarantined=row.quarantined,
         history=history,
     )
     return record if row.index is None else _with_facts(record, row.index, index_directory)
@@ -143,8 +158,15 @@ def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -
 def _text_path(url: str) -> str | None:
     """The local path behind a URL, where there is one and JSON can carry it."""
     try:
-        path = str(mounts.parse(url).path)
-        path.encode()
-    except (ShardError, UnicodeEncodeError):
+        return _as_text(str(mounts.parse(url).path))
+    except ShardError:
         return None
-    return path
+
+
+def _as_text(path: str) -> str | None:
+    """The path, if it is one and JSON can carry it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return None
+    return path or None

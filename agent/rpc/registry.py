@@ -30,6 +30,7 @@ CODES = {
     ErrorClass.GONE: -32005,
     ErrorClass.NO_SPACE: -32006,
     ErrorClass.DENIED: -32007,
+    ErrorClass.CANCELLED: -32008,
     ErrorClass.INVALID: jsonrpc.INVALID_PARAMS,
     ErrorClass.BUG: jsonrpc.INTERNAL_ERROR,
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agent.catalogue import APPLICATION_ID, Catalogue
+from agent.catalogue import _MIGRATIONS, APPLICATION_ID, Catalogue
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import Fingerprint
@@ -133,3 +135,33 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
             catalogue.put(big, line(1))
         assert raised.value.error_class is ErrorClass.NO_SPACE
         assert catalogue.shards() == [INDEXED]
+
+
+def test_every_field_of_a_row_is_kept(tmp_path: Path) -> None:
+    row = msgspec.structs.replace(
+        INDEXED,
+        replicas=("https://b/x", "s3://c/x"),
+        existing_transient=os.fsdecode(b"/copies/\xff"),
+        attempts=3,
+        quarantined="block 7 of 9",
+    )
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(row, Transition("t", "a", "b", "Event", "why", by="rpc: process 1 uid 0"))
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.shards() == [row]
+        assert catalogue.history("a")[0].by == "rpc: process 1 uid 0"
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "db")) as connection:
+        connection.executescript(f"BEGIN; {_MIGRATIONS[0]}; PRAGMA user_version = 1; COMMIT;")
+        values = ("a", "file:///a", "ShardStateAvailable", 1, INDEXED.registered, 1, "", None)
+        connection.execute(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, msgspec.json.encode(FACTS))
+        )
+        old = b'{"At":"t","Before":"a","After":"b","Event":"E","Reason":"r"}'
+        connection.execute("INSERT INTO transitions VALUES ('a', 1, ?)", (old,))
+        connection.commit()
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.shards() == [INDEXED]
+        assert catalogue.history("a") == (Transition("t", "a", "b", "E", "r"),)
