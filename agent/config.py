@@ -39,6 +39,11 @@ class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         16384  # shards that a slow reader may lag
     )
     stop_grace_s: Seconds = 1.0  # for requests that are being answered when the agent stops
+    listen: tuple[
+        str, ...
+    ] = ()  # TCP addresses such as 127.0.0.1:3453, for clients with a token; none: no TCP
+    allowed_hosts: tuple[str, ...] = ()  # names of this machine by which such a client may call it
+    allowed_origins: tuple[str, ...] = ()  # web pages that may call, such as https://example.org
 
 
 class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,7 +119,10 @@ def _replaced(values: Any, variable: str, key: str, text: str) -> Any:  # a sect
         known = ", ".join(types)
         raise ConfigError(f"the environment variable {variable}: there is no key {key!r}; there is {known}")
     try:
-        value = msgspec.convert(text, types[key], strict=False)
+        value: Any = text  # what TOML would have given
+        if types[key] == tuple[str, ...]:
+            value = [part.strip() for part in text.split(",") if part.strip()]
+        value = msgspec.convert(value, types[key], strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(
             f"the environment variable {variable}={text!r}: {_explained(str(error))}"

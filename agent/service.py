@@ -26,9 +26,12 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
+from agent.rpc.access import Rules
 from agent.rpc.application import application
-from agent.rpc.http import BindError, UnixBind, serve
+from agent.rpc.binds import Bind, BindError, TcpBind, UnixBind
+from agent.rpc.http import serve
 from agent.rpc.methods import Services
+from agent.rpc.tokens import Tokens
 from agent.workers import open_pool
 
 logger = logging.getLogger(__name__)
@@ -76,16 +79,26 @@ async def run(
                 open_dagstore(store=store, workers=pool, hub=hub, index_directory=repository.indices)
             )
             services = Services(
-                dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()
+                dagstore,
+                Leases(dagstore),
+                pool,
+                repository.path,
+                _version(),
+                stop,
+                time.monotonic(),
+                Tokens(repository.token_secret),
             )
             stop_serving = trio.Event()
             serving = await stack.enter_async_context(trio.open_nursery())
-            await serving.start(
+            rules = Rules(config.admin_gid(), config.rpc.allowed_hosts, config.rpc.allowed_origins)
+            _, *addresses = await serving.start(
                 partial(serve, grace_s=config.rpc.stop_grace_s),
-                application(services, hub, admin_gid=config.admin_gid()),
-                [_bind(repository, config)],
+                application(services, hub, rules),
+                [_bind(repository, config), *_tcp_binds(config)],
                 stop_serving,
             )
+            for address in addresses:
+                logger.info("listening on %s for clients with a token", address)
             logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
             systemd.notify("READY=1")
             task_status.started()
@@ -108,6 +121,20 @@ def _bind(repository: Repository, config: Config) -> UnixBind:
             raise BindError(f"{usual} is there and is not a socket; remove it")
         usual.symlink_to(path)
     return UnixBind(path, mode=int(config.rpc.socket_mode, 8))
+
+
+def _tcp_binds(config: Config) -> list[Bind]:
+    """The addresses to listen on; raises ConfigError."""
+    try:
+        binds = [TcpBind.parse(text) for text in config.rpc.listen]
+    except ValueError as error:
+        raise ConfigError(f"rpc.listen: {error}") from error
+    for bind in binds:
+        if not bind.is_loopback:
+            logger.warning(
+                "tokens go to %s in clear: put a proxy with TLS in front, or listen on loopback", bind
+            )
+    return list(binds)
 
 
 def _open_standard_descriptors() -> None:

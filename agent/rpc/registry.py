@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.rpc import jsonrpc
 from agent.rpc.jsonrpc import Call, ErrorObject, Json
-from agent.rpc.peers import Permission
+from agent.rpc.peers import Caller, Permission
 from agent.rpc.services import Services
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ CODES = {
     ErrorClass.INVALID: jsonrpc.INVALID_PARAMS,
     ErrorClass.BUG: jsonrpc.INTERNAL_ERROR,
 }
+
+LOTUS = "Filecoin."  # what the names of Lotus' methods begin with
+LOTUS_CODE = 1
 
 Handler = Callable[[Services, Any], Awaitable[Json]]  # Any: the method's own parameter Struct
 _Handler = TypeVar("_Handler", bound=Handler)
@@ -53,6 +57,10 @@ class KeyParams(Params, frozen=True):
     key: str
 
 
+Values = AbstractAsyncContextManager[AsyncIterator[Json]]
+"""What the handler of a stream returns: nothing runs before the block is entered, and nothing after it is left."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One entry of the registry."""
@@ -60,6 +68,15 @@ class Method:
     permission: Permission
     params: type[msgspec.Struct]
     handler: Handler
+    is_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The outcome of a call whose values come one by one; errors of `values` go through `error_of`."""
+
+    method: str
+    values: Values
 
 
 METHODS: dict[str, Method] = {}
@@ -67,39 +84,65 @@ METHODS: dict[str, Method] = {}
 
 def method(name: str, permission: Permission) -> Callable[[_Handler], _Handler]:
     """Registers the function below under `name`; the type of its second parameter says what it takes."""
+    return _registered(name, permission, is_stream=False)
 
+
+def stream(name: str, permission: Permission) -> Callable[[_Handler], _Handler]:
+    """Likewise for a method that gives `Values`: a channel over a WebSocket, lines over HTTP."""
+    return _registered(name, permission, is_stream=True)
+
+
+def _registered(name: str, permission: Permission, *, is_stream: bool) -> Callable[[_Handler], _Handler]:
     def register(handler: _Handler) -> _Handler:
         params = typing.get_type_hints(handler)["params"]
-        METHODS[name] = Method(permission, params, handler)
+        METHODS[name] = Method(permission, params, handler, is_stream)
         return handler
 
     return register
 
 
-async def answer(services: Services, permission: Permission, call: Call) -> Json | ErrorObject:
-    """What a call gives; errors of every kind become an ErrorObject here and nowhere else."""
+async def answer(services: Services, caller: Caller, call: Call) -> Json | Stream | ErrorObject:
+    """What a call gives; errors of every kind become an ErrorObject here and in `error_of` and nowhere else."""
     found = METHODS.get(call.method)
     if found is None:
         message = f"method '{call.method}' not found"  # go-jsonrpc's words
         return ErrorObject(jsonrpc.METHOD_NOT_FOUND, message, {"class": ErrorClass.NOT_FOUND})
-    if permission < found.permission:
-        needed = found.permission.name.lower()
-        message = f"missing permission to invoke '{call.method}' (need '{needed}')"
-        return ErrorObject(CODES[ErrorClass.DENIED], message, {"class": ErrorClass.DENIED})
+    if caller.permission < found.permission:
+        name, needed = call.method.removeprefix(LOTUS), found.permission.name.lower()
+        message = f"missing permission to invoke '{name}' (need '{needed}')"  # likewise
+        return ErrorObject(_code(call.method, ErrorClass.DENIED), message, {"class": ErrorClass.DENIED})
     try:
         params = _converted(call.params, found.params)
     except (msgspec.ValidationError, ValueError) as error:
         message = f"{call.method}: {error}"
         return ErrorObject(jsonrpc.INVALID_PARAMS, message, {"class": ErrorClass.INVALID})
     try:
-        return await found.handler(services, params)
-    except ShardError as error:
-        data = {"class": error.error_class} | ({"key": error.key} if error.key is not None else {})
-        return ErrorObject(CODES[error.error_class], str(error), data)
+        outcome = await found.handler(services, params)
     except Exception as error:
-        logger.exception("%s failed", call.method)
-        message = f"internal error in {call.method}: {type(error).__name__}: {error}"
-        return ErrorObject(jsonrpc.INTERNAL_ERROR, message, {"class": ErrorClass.BUG})
+        return error_of(call.method, error)
+    return Stream(call.method, outcome) if found.is_stream else outcome
+
+
+def error_of(name: str, error: Exception) -> ErrorObject:
+    """What goes out for an exception that the method `name` raised; one that is a bug of ours is logged."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, ShardError):
+        data = {"class": error.error_class} | ({"key": error.key} if error.key is not None else {})
+        return ErrorObject(_code(name, error.error_class), str(error), data)
+    logger.error("%s failed", name, exc_info=error)
+    message = f"internal error in {name}: {type(error).__name__}: {error}"
+    return ErrorObject(jsonrpc.INTERNAL_ERROR, message, {"class": ErrorClass.BUG})
+
+
+def cancelled(name: str) -> ErrorObject:
+    """What goes out for a call of `name` that its client has called off, in Go's words."""
+    return ErrorObject(_code(name, ErrorClass.CANCELLED), "context canceled", {"class": ErrorClass.CANCELLED})
+
+
+def _code(name: str, error_class: ErrorClass) -> int:
+    """Lotus has one code for all that its methods refuse; its clients put others in front of the message."""
+    return LOTUS_CODE if name.startswith(LOTUS) else CODES[error_class]
 
 
 def _converted(params: Json, wanted: type[msgspec.Struct]) -> msgspec.Struct:

@@ -9,6 +9,8 @@ import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
+from agent.rpc.backend import CidIndex, Collector, Verifier
+from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
 
 
@@ -23,3 +25,7 @@ class Services:
     version: str
     stop: trio.Event
     started: float  # time.monotonic()
+    tokens: Tokens
+    collector: Collector | None = None
+    cids: CidIndex | None = None
+    verifier: Verifier | None = None

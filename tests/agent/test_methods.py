@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from agent.dagstore.leases import Leases
 from agent.rpc import jsonrpc, registry
 from agent.rpc.jsonrpc import Call, ErrorObject
 from agent.rpc.methods import METHODS, Services, answer
-from agent.rpc.peers import Permission
-from agent.workers import open_pool
+from agent.rpc.peers import Caller, Permission
 from tests.agent.cars import write_car
-from tests.agent.stores import dagstore_at, register
+from tests.agent.serving import ask, services_at
+from tests.agent.stores import register
 from tests.conftest import ExpectWarning
-
-
-@asynccontextmanager
-async def services_at(path: Path) -> AsyncIterator[Services]:
-    async with open_pool(limit=1) as pool, dagstore_at(path) as dagstore:
-        yield Services(dagstore, Leases(dagstore), pool, path, "1.2", trio.Event(), time.monotonic())
-
-
-async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON
-    return await answer(services, Permission.ADMIN, Call(method, params, 1))
 
 
 def test_the_registry_is_what_the_documentation_says() -> None:
@@ -41,6 +26,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Filecoin.DagstoreRegisterShard": "admin",
         "Filecoin.DagstoreInitializeShard": "write",
         "Filecoin.DagstoreRecoverShard": "write",
+        "Filecoin.DagstoreInitializeAll": "write",
+        "Filecoin.DagstoreGC": "admin",
         "Carfs.RegisterShard": "admin",
         "Carfs.DestroyShard": "admin",
         "Carfs.ListShards": "read",
@@ -56,7 +43,7 @@ async def test_a_level_is_refused_what_the_next_one_may(tmp_path: Path) -> None:
     async with services_at(tmp_path) as services:
         for name, method in METHODS.items():
             if method.permission > Permission.READ:
-                below = Permission(method.permission - 1)
+                below = Caller(Permission(method.permission - 1), "a test")
                 refused = await answer(services, below, Call(name, None, 1))
                 assert isinstance(refused, ErrorObject)
                 assert refused.data == {"class": "denied"}
