@@ -8,32 +8,47 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.lifecycle import ShardState
-from agent.dagstore.records import HISTORY_KEPT, IndexFacts, ShardRow, Transition
+from agent.dagstore.lifecycle import Life, ShardState
+from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
 
 
 class Store(Protocol):
     """Where the dagstore keeps its shards; everything is durable when it returns. Raises ShardError (no-space, …)."""
 
     def shards(self) -> list[ShardRow]:
-        """All shards, sorted by key."""
+        """All shards, sorted by key; for few, since each takes a kilobyte."""
+
+    def lives(self) -> Iterator[tuple[str, Life]]:
+        """All shards, sorted by key, and where each is in its life."""
+
+    def index_names(self) -> Iterator[str]:
+        """The index files that shards have."""
+
+    def row(self, key: str) -> ShardRow | None:
+        """One shard."""
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         """Inserts or replaces the shard and adds a line to its history, in one transaction."""
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        """Likewise for several shards: all or none."""
 
     def delete(self, key: str) -> None:
         """Removes the shard and its history; nothing happens if there is none."""
 
     def history(self, key: str) -> tuple[Transition, ...]:
-        """The last transitions of a shard, oldest first."""
+        """The last transitions of a shard, at most `HISTORY_SHOWN`, oldest first."""
+
+    def history_page(self, key: str, *, before: int | None, limit: int) -> list[tuple[int, Transition]]:
+        """Up to `limit` transitions with their numbers, newest first; with `before`, only smaller numbers."""
 
 
 APPLICATION_ID = int.from_bytes(b"carf")  # in the database's header, where file(1) and we look
@@ -70,6 +85,15 @@ _MIGRATIONS = (
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
 _urls_from_json = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class _Named(msgspec.Struct):
+    """The one field of IndexFacts that a sweep needs."""
+
+    name: str
+
+
+_named_from_json = msgspec.json.Decoder(_Named).decode
 _transition_from_json = msgspec.json.Decoder(Transition).decode
 _to_json = msgspec.json.Encoder().encode
 
@@ -77,13 +101,17 @@ _to_json = msgspec.json.Encoder().encode
 class Catalogue:
     """`Store` over one SQLite file, used by one process at a time (the lock is the repository's)."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, history_kept: int) -> None:
         self._connection = connection
         self._name = name  # for messages
+        self._history_kept = history_kept
 
     @classmethod
-    def open(cls, path: Path) -> Catalogue:
-        """Opens or makes the database, brings its schema up to date; raises ShardError(corrupt | no-space | …)."""
+    def open(cls, path: Path, *, history_kept: int = HISTORY_KEPT) -> Catalogue:
+        """Opens or makes the database, brings its schema up to date; raises ShardError(corrupt | no-space | …).
+
+        Of each shard `history_kept` transitions are kept.
+        """
         with _errors_named(str(path)):
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
@@ -94,7 +122,7 @@ class Catalogue:
             except BaseException:
                 connection.close()
                 raise
-        return cls(connection, str(path))
+        return cls(connection, str(path), history_kept)
 
     def close(self) -> None:
         self._connection.close()
@@ -106,16 +134,36 @@ class Catalogue:
                 for columns in self._connection.execute("SELECT * FROM shards ORDER BY key")
             ]
 
+    def lives(self) -> Iterator[tuple[str, Life]]:
+        with _errors_named(self._name):
+            for key, *columns in self._connection.execute(_SELECT_LIVES):
+                try:
+                    yield key, life_from(*columns)
+                except ValueError as error:
+                    raise _damaged(key, error) from error
+
+    def index_names(self) -> Iterator[str]:
+        with _errors_named(self._name):
+            for (facts,) in self._connection.execute(
+                "SELECT index_facts FROM shards WHERE index_facts IS NOT NULL"
+            ):
+                with suppress(msgspec.DecodeError):  # a damaged row has lost its index anyway
+                    yield _named_from_json(facts).name
+
+    def row(self, key: str) -> ShardRow | None:
+        with _errors_named(self._name):
+            found = self._connection.execute("SELECT * FROM shards WHERE key = ?", (key,)).fetchone()
+            return None if found is None else _read_row(found)
+
     def put(self, row: ShardRow, transition: Transition) -> None:
-        facts = None if row.index is None else _to_json(row.index)
-        replicas = _to_json(row.replicas) if row.replicas else None
-        columns = (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
-                   row.error_class, facts, replicas, os.fsencode(row.existing_transient), row.attempts,
-                   row.quarantined)  # fmt: skip
+        self.put_all([(row, transition)])
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
         with self._transaction() as connection:
-            connection.execute(_UPSERT, columns)
-            connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
-            connection.execute(_DROP_OLD_TRANSITIONS, {"key": row.key, "kept": HISTORY_KEPT})
+            for row, transition in changes:
+                connection.execute(_UPSERT, _columns(row))
+                connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
+                connection.execute(_DROP_OLD_TRANSITIONS, {"key": row.key, "kept": self._history_kept})
 
     def delete(self, key: str) -> None:
         with self._transaction() as connection:
@@ -124,9 +172,15 @@ class Catalogue:
     def history(self, key: str) -> tuple[Transition, ...]:
         with _errors_named(self._name):
             lines = self._connection.execute(
-                "SELECT line FROM transitions WHERE key = ? ORDER BY number", (key,)
-            )
-            return tuple(_transition_from_json(line) for (line,) in lines)
+                "SELECT line FROM transitions WHERE key = ? ORDER BY number DESC LIMIT ?",
+                (key, HISTORY_SHOWN),
+            ).fetchall()
+            return tuple(_transition_from_json(line) for (line,) in reversed(lines))
+
+    def history_page(self, key: str, *, before: int | None, limit: int) -> list[tuple[int, Transition]]:
+        with _errors_named(self._name):
+            lines = self._connection.execute(_SELECT_HISTORY, {"key": key, "before": before, "limit": limit})
+            return [(number, _transition_from_json(line)) for number, line in lines]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -141,6 +195,11 @@ class Catalogue:
                 raise
 
 
+_SELECT_LIVES = "SELECT key, state, generation, error, error_class, attempts FROM shards ORDER BY key"
+_SELECT_HISTORY = """
+    SELECT number, line FROM transitions WHERE key = :key AND (:before IS NULL OR number < :before)
+    ORDER BY number DESC LIMIT :limit
+"""
 _UPSERT = """
     INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts, replicas,
         existing_transient, attempts, quarantined)
@@ -165,10 +224,21 @@ def _read_row(columns: tuple[object, ...]) -> ShardRow:
     try:
         return _row(columns)
     except (ValueError, msgspec.DecodeError) as error:
-        message = (
-            f"the row of shard {columns[0]!r} is damaged ({error}); delete it there, or restore a backup"
-        )
-        raise ShardError(ErrorClass.CORRUPT, message, key=str(columns[0])) from error
+        raise _damaged(str(columns[0]), error) from error
+
+
+def _damaged(key: str, error: Exception) -> ShardError:
+    message = f"the row of shard {key!r} is damaged ({error}); delete it there, or restore a backup"
+    return ShardError(ErrorClass.CORRUPT, message, key=key)
+
+
+def _columns(row: ShardRow) -> tuple[object, ...]:
+    """The row's values for `_UPSERT`."""
+    facts = None if row.index is None else _to_json(row.index)
+    replicas = _to_json(row.replicas) if row.replicas else None
+    return (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
+            row.error_class, facts, replicas, os.fsencode(row.existing_transient), row.attempts,
+            row.quarantined)  # fmt: skip
 
 
 def _row(columns: tuple[object, ...]) -> ShardRow:

@@ -5,9 +5,12 @@ Decisions are `lifecycle.py`'s, and what follows from them is `steps.py`'s.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
+import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,44 +19,48 @@ import trio
 
 from agent.catalogue import Store
 from agent.dagstore import index_files, mounts
+from agent.dagstore.actors import acting
+from agent.dagstore.breaker import Limits
 from agent.dagstore.events import Hub
-from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError, is_origin_failure
 from agent.dagstore.indexer import Indexer, Workers
+from agent.dagstore.initialising import InitialiseEvent, initialise_each
 from agent.dagstore.inspection import Inspector
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
+    INDEXING_STATES,
     Acquire,
     Changed,
     Destroy,
-    Event,
     Failed,
+    FailedAgain,
     Initialise,
     Life,
     Recover,
     Release,
+    Reported,
     Restarted,
     Returned,
     ShardState,
 )
-from agent.dagstore.records import (
-    ShardRecord,
-    ShardRow,
-    Transition,
-    check_key,
-    life_of,
-    now_text,
-    record_of,
-)
-from agent.dagstore.steps import Shard, Steps
+from agent.dagstore.origins import Origins
+from agent.dagstore.records import ShardRecord, ShardRow, Transition, record_of, source_url
+from agent.dagstore.registering import Registrar, Registration
+from agent.dagstore.retries import Retries
+from agent.dagstore.retrying import Retrying
+from agent.dagstore.settings import DagstoreConfig
+from agent.dagstore.shards import Shard, unknown
+from agent.dagstore.steps import Move, Steps
+from agent.dagstore.traces import Traces
 
 logger = logging.getLogger(__name__)
 
 LOOKS_AT_ONCE = 8  # at the start, when every shard is looked at
+RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
+PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
 
 # By itself: a disk is mounted, a mode changed.
 _MAY_COME_BACK = frozenset({ErrorClass.GONE, ErrorClass.DENIED})
-
-STOPPING = Failure(ErrorClass.BUSY, "the agent is stopping")
 
 
 class Progress(msgspec.Struct, frozen=True, rename="pascal"):
@@ -68,46 +75,58 @@ class Dagstore:
     """All shards; get one from `open_dagstore`."""
 
     def __init__(
-        self, nursery: trio.Nursery, store: Store, workers: Workers, hub: Hub, index_directory: Path
+        self,
+        nursery: trio.Nursery,
+        store: Store,
+        workers: Workers,
+        hub: Hub,
+        index_directory: Path,
+        settings: DagstoreConfig,
+        chance: Callable[[], float],
     ) -> None:
         self._nursery = nursery
         self._store = store
-        self._hub = hub
         self._index_directory = index_directory
+        self._settings = settings
         self._indexer = Indexer(workers, index_directory)
-        self._inspector = Inspector(index_directory)
+        self._inspector = Inspector(index_directory, at_once=settings.max_concurrency_storage_calls)
+        self._origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
         self._shards: dict[str, Shard] = {}
-        self._steps = Steps(nursery, store, hub, self._indexer, self._shards)
+        retries = Retries(settings.retry_attempts, settings.retry_max_s)
+        self._retrying = Retrying(retries, chance, self._try_again)
+        self.traces = Traces(buffer=settings.trace_buffer)
+        self._steps = Steps(
+            nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
+            index_limit=settings.max_concurrent_index, unseal_limit=settings.max_concurrent_unseals,
+        )  # fmt: skip
+        self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self._stopping = False
 
     # What callers ask for
 
-    async def register(self, key: str, url: str, *, lazy: bool = False, wait: bool = False) -> None:
-        """Takes a shard in; it is on disk before the first await. `url` may be an absolute path.
+    async def register(
+        self,
+        key: str,
+        url: str,
+        *,
+        lazy: bool = False,
+        wait: bool = False,
+        replicas: Sequence[str] = (),
+        existing_transient: str = "",
+    ) -> None:
+        """Takes a shard in, as `registering.Registration` says; returns when it is on disk.
 
         With `wait`, returns when it is Available, or raises what made it Errored (it stays registered then).
         """
         self._refuse_if_stopping()
-        check_key(key)
-        if key in self._shards:
-            raise ShardError(ErrorClass.EXISTS, f"a shard with the key {key!r} exists already", key=key)
-        mount = mounts.resolve(url)
-        row = ShardRow(key, mount.url, ShardState.NEW, lazy, now_text())
-        shard = self._shards[key] = Shard(row, Life())
-        waiter = self._steps.waiters.add() if wait and not lazy else None
-        try:
-            if lazy:
-                self._store.put(row, Transition(row.registered, "", ShardState.NEW.value, "Register", "lazy"))
-            else:
-                self._steps.apply(shard, Initialise(waiter))
-        except ShardError:
-            del self._shards[key]
-            if waiter is not None:
-                self._steps.waiters.forget(waiter)
-            raise
-        self._hub.publish(key)
-        if waiter is not None:
-            await self._steps.wait(shard, waiter)
+        registration = Registration(key, url, lazy, replicas, existing_transient)
+        await self._registrar.register(registration, wait=wait)
+
+    async def register_all(self, registrations: Sequence[Registration]) -> list[Failure | None]:
+        """Takes many shards in, in few transactions; gives for each, in order, why it was not (None: it was, and is
+        on disk)."""
+        self._refuse_if_stopping()
+        return await self._registrar.register_all(registrations)
 
     async def initialise(self, key: str) -> None:
         """Indexes a shard that was registered lazily; returns when it is Available, raises what made it Errored."""
@@ -115,6 +134,25 @@ class Dagstore:
         if shard.life.state is not ShardState.NEW:
             raise _unexpected("initialize", shard, ShardState.NEW)
         await self._steps.ask(shard, Initialise)
+
+    async def initialise_all(
+        self, max_concurrency: int = 0, include_sealed: bool = False
+    ) -> AsyncIterator[InitialiseEvent]:
+        """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
+        Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
+        self._refuse_if_stopping()
+        keys = []
+        for number, (key, life) in enumerate(self.lives()):
+            if life.state is ShardState.NEW and (include_sealed or not self._is_sealed(key)):
+                keys.append(key)
+            if number % 256 == 255:
+                await trio.lowlevel.checkpoint()
+        async for event in initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency):
+            yield event
+
+    def _is_sealed(self, key: str) -> bool:
+        row = self._store.row(key)
+        return row is not None and mounts.is_sealed(row.url)
 
     async def recover(self, key: str) -> None:
         """Indexes an Errored shard again; returns when it is Available, raises what made it Errored again."""
@@ -131,7 +169,10 @@ class Dagstore:
         shard = self._shard(key)
         await self._look_at(shard)
         if self._shard(key) is not shard:
-            raise _unknown(key)
+            raise unknown(key)
+        if shard.life.state is ShardState.ERRORED and self._retrying.may_try(shard):
+            with acting("agent: on acquire"):
+                self._steps.apply(shard, Recover(None, "somebody needs it"))
         await self._steps.ask(shard, Acquire)
         try:
             return self._record(shard)
@@ -143,18 +184,30 @@ class Dagstore:
         """Gives one reference back."""
         self._steps.apply(self._shards[key], Release())
 
+    def fail(self, key: str, failure: Failure, *, quarantined: str = "") -> None:
+        """Takes note that somebody found the data bad: the shard is Errored, and readers keep their references.
+
+        `quarantined` says what exactly is corrupt; a shard so marked is never recovered but by name. Raises ShardError:
+        not-found, busy (it is being indexed, which will show it), the catalogue's.
+        """
+        shard = self._shard(key)
+        if shard.life.state not in (*INDEXED_STATES, ShardState.ERRORED):
+            raise _unexpected("fail", shard, ShardState.AVAILABLE)
+        self._steps.apply(shard, Reported(failure), None, quarantined=quarantined or shard.row.quarantined)
+
     async def destroy(self, key: str) -> None:
         """Forgets a shard and removes its index; its data is the user's and stays. Refused while it is used."""
         shard = self._shard(key)
         if shard.life.refs:
             message = f"failed to destroy shard {key!r}; active references: {shard.life.refs}"
             raise ShardError(ErrorClass.BUSY, message, key=key)
+        index = shard.row.index
         self._steps.apply(shard, Destroy())
-        if shard.row.index is not None:
+        if index is not None:
             with trio.CancelScope(
                 shield=True
             ):  # short, and nobody would come back to it before the next start
-                await self._indexer.discard(shard.row.index.name)
+                await self._indexer.discard(index.name)
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
 
@@ -162,8 +215,17 @@ class Dagstore:
         """The full record of a shard; raises ShardError(not-found)."""
         shard = self._shards.get(key)
         if shard is None:
-            raise _unknown(key)
+            raise unknown(key)
         return self._record(shard)
+
+    def history(
+        self, key: str, *, before: int | None = None, limit: int = 100
+    ) -> list[tuple[int, Transition]]:
+        """Up to `limit` transitions of a shard with their numbers, newest first; `before` is the number at which the
+        page before ended. Raises ShardError(not-found)."""
+        if key not in self._shards:
+            raise unknown(key)
+        return self._store.history_page(key, before=before, limit=limit)
 
     def list_keys(self) -> list[str]:
         """The keys of all shards, sorted."""
@@ -171,44 +233,84 @@ class Dagstore:
 
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
-        return [(key, shard.life) for key, shard in sorted(self._shards.items())]
+        return [(key, self._shards[key].life) for key in sorted(self._shards)]
 
     def counts(self) -> dict[str, int]:
         """How many shards are in which state; states without shards are left out."""
-        return dict(sorted(Counter(shard.life.state.value for shard in self._shards.values()).items()))
+        counts = Counter(shard.life.state for shard in self._shards.values())
+        return dict(sorted((state.value, count) for state, count in counts.items()))
 
     def indexing(self) -> list[Progress]:
-        """The indices that are being made or wait to be."""
-        return [
-            Progress(key, shard.indexing.done_bytes, shard.indexing.total_bytes)
-            for key, shard in self._shards.items()
+        """The indices that are being made, and the next ones that wait to be."""
+        begun = [
+            Progress(shard.key, shard.indexing.done_bytes, shard.indexing.total_bytes)
+            for shard in self._steps.being_indexed()
             if shard.indexing is not None
         ]
+        waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
+        return begun + [Progress(shard.key, 0, 0) for shard in waiting]
+
+    def idle(self, key: str) -> bool:
+        """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""
+        shard = self._shards.get(key)
+        return shard is None or not (
+            shard.life.refs or shard.life.parked or shard.life.state in INDEXING_STATES
+        )
 
     def stop(self) -> None:
         """Refuses new requests and answers all that wait; the work ends with the block of `open_dagstore`."""
         self._stopping = True
         self._steps.waiters.fail_all(STOPPING)
+        self.traces.close()
 
     # Start
 
     async def start(self) -> None:
-        """Takes over what the catalogue holds, removes the last run's orphans, begins again what was cut short."""
-        rows = self._store.shards()
-        wanted = {row.index.name for row in rows if row.index is not None}
+        """Takes over what the catalogue holds, removes the last run's orphans, begins again what was cut short.
+
+        What takes a while with many shards (looking at all data, writing what begins again) goes on afterwards.
+        """
+        never = self._settings.recover_on_start == "never"
+        for key, life in self._store.lives():
+            shard = self._shards[key] = Shard(key, life, self._store)
+            if never and life.state is ShardState.ERRORED:
+                shard.retry_at_s = math.inf
+        wanted = set(self._store.index_names())
         # Before any work begins, since it removes what is being made.
         await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
-        present = index_files.sizes(self._index_directory)
-        for row in rows:
-            shard = self._shards[row.key] = Shard(row, life_of(row))
-            self._steps.settle(shard, Restarted())
-            facts = row.index
-            if shard.life.state in INDEXED_STATES and (
-                facts is None or present.get(facts.name) != facts.size
-            ):
-                self._steps.settle(shard, Changed("its index file is missing or has another size"))
-        self._nursery.start_soon(self._look_at_all)
-        logger.info("%d shards: %s", len(rows), self.counts() or "none")
+        del wanted
+        cut_short = (shard for shard in list(self._shards.values()) if shard.life.state in INDEXING_STATES)
+        self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
+        self._nursery.start_soon(self._go_on, cut_short)
+        self._nursery.start_soon(self._retrying.run)
+        logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
+
+    async def _go_on(self, cut_short: Iterator[Shard]) -> None:
+        """What the start has left for later."""
+        with acting("agent: restart"):
+            while self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER)):
+                await trio.lowlevel.checkpoint()
+            if self._settings.recover_on_start == "now":
+                await self._recover_all()
+            await self._look_at_all()
+
+    def _restart(self, shards: Iterable[Shard]) -> int:
+        """Begins again what was cut short; gives how many there were."""
+        some = [shard for shard in shards if shard.life.state in INDEXING_STATES]
+        try:
+            self._steps.apply_all([Move(shard, Restarted(), by="agent: restart") for shard in some])
+        except ShardError:
+            for shard in some:
+                self._steps.settle(shard, Restarted())
+        return len(some)
+
+    async def _recover_all(self) -> None:
+        errored = [shard for shard in self._shards.values() if shard.life.state is ShardState.ERRORED]
+        for number, shard in enumerate(errored):
+            if shard.life.state is ShardState.ERRORED and not shard.row.quarantined:
+                self._steps.settle(shard, Recover(None, "recover_on_start"))
+            if number % RESTARTED_TOGETHER == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _look_at_all(self) -> None:
         """Looks once at each shard."""
@@ -218,7 +320,7 @@ class Dagstore:
             try:
                 await self._look_at(shard)
             except ShardError as error:
-                logger.warning("shard %s could not be looked at: %s", shard.row.key, error)
+                logger.warning("shard %s could not be looked at: %s", shard.key, error)
             finally:
                 limiter.release_on_behalf_of(shard)
 
@@ -234,25 +336,67 @@ class Dagstore:
 
         Raises ShardError(busy) if we could not look, which says nothing about the shard.
         """
-        life, facts = shard.life, shard.row.index
-        if facts is None or not (life.state in INDEXED_STATES or _may_come_back(life)):
+        life = shard.life
+        if not (life.state in INDEXED_STATES or _may_come_back(life)):
             return
-        event: Event | None = None
-        try:
-            difference = await self._inspector.difference(shard.row.url, facts)
-            if difference:
-                event = Changed(difference)
-        except ShardError as error:
-            if error.error_class is ErrorClass.BUSY:
-                raise
-            event = Failed(life.generation, error.failure)
+        row = shard.row
+        if row.index is None:
+            return
+        found = await self._difference(row)
         now = shard.life
         if now.generation != life.generation:
             return  # somebody else has moved it on in the meantime
-        if now.state in INDEXED_STATES and event is not None:
-            self._steps.settle(shard, event)
-        elif _may_come_back(now) and event is None:
+        if isinstance(found, Failure):
+            if now.state in INDEXED_STATES:
+                self._not_there(shard, row, found)
+        elif now.state in INDEXED_STATES and found:
+            self._steps.settle(shard, Changed(found))
+        elif _may_come_back(now) and not found:
             self._steps.settle(shard, Returned(now.generation))
+
+    async def _difference(self, row: ShardRow) -> str | Failure:
+        """What is not as it was when it was indexed: empty if all is, a Failure if the data cannot be looked at.
+
+        Raises ShardError(busy) if we could not look.
+        """
+        assert row.index is not None
+        url = source_url(row)
+        try:
+            with self._origins.visited(url) as visit:
+                difference = await self._inspector.difference(url, row.index)
+                visit.came_out(None)
+                return difference
+        except ShardError as error:
+            if error.error_class is ErrorClass.BUSY:
+                raise
+            return Failure(error.error_class, str(error), is_origin_failure(error))
+
+    def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
+        if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
+            reason = f"the local copy is gone, {row.url} takes its place: {failure.message}"
+            self._steps.settle(shard, Changed(reason), existing_transient="")
+        else:
+            self._steps.settle(shard, Failed(shard.life.generation, failure))
+
+    async def _try_again(self, shard: Shard, number: int, of: int) -> None:
+        """One of the retries that were scheduled: a look, where that may do, else a new index."""
+        with acting(f"agent: retry {number} of {of}"):
+            life = shard.life
+            found: str | Failure | None = None
+            try:
+                row = shard.row
+                if row.index is not None and _may_come_back(life):
+                    found = await self._difference(row)
+            except ShardError:  # we could not look: it is as bad as before
+                found = life.failure
+            if shard.life is not life or self._shards.get(shard.key) is not shard:
+                return
+            if found == "":
+                self._steps.settle(shard, Returned(life.generation))
+            elif isinstance(found, Failure):
+                self._steps.settle(shard, FailedAgain(found))
+            else:
+                self._steps.settle(shard, Recover(None, found or f"retry {number} of {of}"))
 
     # Common to several of the above
 
@@ -260,11 +404,11 @@ class Dagstore:
         self._refuse_if_stopping()
         shard = self._shards.get(key)
         if shard is None:
-            raise _unknown(key)
+            raise unknown(key)
         return shard
 
     def _record(self, shard: Shard) -> ShardRecord:
-        return record_of(shard.row, shard.life, self._store.history(shard.row.key), self._index_directory)
+        return record_of(shard.row, shard.life, self._store.history(shard.key), self._index_directory)
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:
@@ -273,11 +417,18 @@ class Dagstore:
 
 @asynccontextmanager
 async def open_dagstore(
-    *, store: Store, workers: Workers, hub: Hub, index_directory: Path
+    *,
+    store: Store,
+    workers: Workers,
+    hub: Hub,
+    index_directory: Path,
+    settings: DagstoreConfig | None = None,
+    chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block."""
+    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries."""
     async with trio.open_nursery() as nursery:
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory)
+        limits = settings or DagstoreConfig()
+        dagstore = Dagstore(nursery, store, workers, hub, index_directory, limits, chance)
         await dagstore.start()
         yield dagstore
         dagstore.stop()
@@ -288,11 +439,7 @@ def _may_come_back(life: Life) -> bool:
     return life.failure is not None and life.failure.error_class in _MAY_COME_BACK
 
 
-def _unknown(key: str) -> ShardError:
-    return ShardError(ErrorClass.NOT_FOUND, f"shard not found: {key!r}", key=key)
-
-
 def _unexpected(operation: str, shard: Shard, expected: ShardState) -> ShardError:
     """In Lotus' words, which its users and scripts know."""
     message = f"cannot {operation} shard; expected state {expected.value}, was: {shard.life.state.value}"
-    return ShardError(ErrorClass.BUSY, message, key=shard.row.key)
+    return ShardError(ErrorClass.BUSY, message, key=shard.key)

@@ -36,6 +36,9 @@ class Failure:
     origin_failed: bool = field(default=False, compare=False)
 
 
+STOPPING = Failure(ErrorClass.BUSY, "the agent is stopping")
+
+
 class ShardError(Exception):
     """A request about a shard could not be fulfilled; `failure` says why, `key` names the shard if there is one."""
 
@@ -78,6 +81,26 @@ _CLASS_OF_ERRNO = {
     errno.ELOOP: ErrorClass.INVALID,
     errno.ENAMETOOLONG: ErrorClass.INVALID,
 }
+
+
+_ORIGIN_ERRNOS = frozenset(
+    {
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ECONNREFUSED,
+    }
+)
+
+
+def is_origin_failure(error: ShardError) -> bool:
+    """Whether all that comes from the same place fails with this: the error says so, or what it was made from."""
+    cause = error.__cause__
+    return error.failure.origin_failed or (isinstance(cause, OSError) and cause.errno in _ORIGIN_ERRNOS)
 
 
 def class_of_os_error(error: OSError) -> ErrorClass:

@@ -20,11 +20,11 @@ _BUILDING = "building"
 _OUR_NAME = re.compile(r"[a-z2-7]{52}\.[0-9]{1,20}\.idx")
 
 
-def file_name(key: str, generation: int) -> str:
+def file_name(key: str, generation: int, registered: str = "") -> str:
     """The name of an index file: lower-case base32 of the sha2-256 of the key (keys may hold `/` or `..`, be
-    long, or differ in case only), and the generation, so that no index is ever replaced under a reader or a
-    record."""
-    digest = hashlib.sha256(key.encode()).digest()
+    long, or differ in case only) and of when it was registered, and the generation: so no index is ever replaced under
+    a reader or a record, nor taken away while that of a shard that was destroyed before still goes."""
+    digest = hashlib.sha256(f"{key}\0{registered}".encode() if registered else key.encode()).digest()
     return f"{base64.b32encode(digest).decode().rstrip('=').lower()}.{generation}.idx"
 
 

@@ -33,6 +33,7 @@ class Indexing:
     """The making of one index; cancel `scope` to stop it."""
 
     generation: int
+    name: str  # of the index file
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     done_bytes: int = 0
@@ -72,7 +73,7 @@ class Indexer:
         path = mounts.parse(url).path
         if path is None:
             raise ShardError(ErrorClass.INVALID, f"{url} has no local file")
-        name = index_files.file_name(key, indexing.generation)
+        name = indexing.name
         params = {
             "path": str(path),
             "scratch": str(index_files.scratch(self._directory, name)),

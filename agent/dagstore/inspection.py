@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,8 +14,8 @@ from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import IndexFacts
 
+THREADS = 32  # that look at once, unless the caller says otherwise; those apart that hang
 TIMEOUT_S = 30.0  # a mount that does not answer for so long counts as gone
-THREADS = 32  # that look at once, those apart that hang
 
 
 class Inspector:
@@ -24,9 +25,9 @@ class Inspector:
     same folder is looked at, so that there is one such thread a folder and not one a look.
     """
 
-    def __init__(self, index_directory: Path) -> None:
+    def __init__(self, index_directory: Path, *, at_once: int = THREADS) -> None:
         self._index_directory = index_directory
-        self._looks = trio.CapacityLimiter(THREADS)
+        self._looks = trio.CapacityLimiter(at_once or math.inf)
         self._left: dict[
             str, tuple[float, threading.Event]
         ] = {}  # folder: since when, and whether it returned
@@ -72,7 +73,7 @@ class Inspector:
 
 
 def _silent(url: str) -> ShardError:
-    return ShardError(ErrorClass.GONE, f"{url} did not answer in {TIMEOUT_S:.0f} s")
+    return ShardError(ErrorClass.GONE, f"{url} did not answer in {TIMEOUT_S:.0f} s", origin_failed=True)
 
 
 def _difference(url: str, facts: IndexFacts, index_path: Path) -> str:

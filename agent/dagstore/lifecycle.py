@@ -1,190 +1,58 @@
-"""A shard's life as a table: states, events, effects, and the one function that takes a step.
+"""A shard's life: the one function that takes a step through the table of `transitions.py`.
 
 Pure: no clock, no await, no log. `steps.py` feeds events in and carries the effects out in the order in which they
 are returned; the model test drives the same function with random events.
-
-State names are Lotus' own on the wire. `Available` and `Serving` differ only by the number of references, which end
-with the process, so moving between these two is never written to disk.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, replace
-from typing import NewType
-
-from agent.dagstore.failures import ErrorClass, Failure
-
-Waiter = NewType("Waiter", int)
-"""A task that waits for an answer; each one given to `step` is answered exactly once, or withdrawn."""
-
-
-class ShardState(enum.Enum):
-    """The states; the value is the name on the wire and in the catalogue."""
-
-    NEW = "ShardStateNew"  # registered lazily, nothing done yet
-    INITIALIZING = "ShardStateInitializing"  # first index is being made
-    AVAILABLE = "ShardStateAvailable"  # indexed, nobody uses it
-    SERVING = "ShardStateServing"  # indexed, refs > 0
-    RECOVERING = "ShardStateRecovering"  # index is being made again
-    ERRORED = "ShardStateErrored"  # `failure` says why
-    DESTROYED = "ShardStateUnknown"  # the end; never on the wire, never on disk
-
-
-@dataclass(frozen=True, slots=True)
-class Initialise:
-    """Make the first index; `waiter` (if any) is told when the shard is Available or Errored."""
-
-    waiter: Waiter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Acquire:
-    """Give `waiter` a reference now, or once there is an index."""
-
-    waiter: Waiter
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """One reference is given back and others remain."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastRelease:
-    """The only reference is given back (what `Release` becomes at refs = 1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """The index of `generation` is complete on disk."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedInUse:
-    """Likewise, and somebody still holds a reference from before (what `Indexed` becomes at refs > 0)."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Indexing `generation`, or looking at its data, failed."""
-
-    generation: int
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The data is not what was indexed, or the index is not there: make it again."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """Data that could not be reached is back, and is what the index of `generation` or before was made from."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReturnedInUse:
-    """Likewise, and somebody still holds a reference from before (what `Returned` becomes at refs > 0)."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recover:
-    """An operator (or a policy) asks to try again."""
-
-    waiter: Waiter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Destroy:
-    """Forget the shard; refused while it is referenced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """`waiter` no longer waits; harmless if it was answered already."""
-
-    waiter: Waiter
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The agent came up and found the shard in this state in the catalogue."""
-
-
-Event = (
-    Initialise | Acquire | Release | LastRelease | Indexed | IndexedInUse | Failed | Changed | Returned
-    | ReturnedInUse | Recover | Destroy | Withdraw | Restarted
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Persist:
-    """Write the record and one line of history, durably, before the effects that follow."""
-
-    before: ShardState
-    after: ShardState
-    event: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Remove the record durably, then its index file."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartIndexing:
-    """Make index number `generation`."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class CancelIndexing:
-    """Stop making index number `generation`; what it reports from now on is ignored."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`waiter` holds a reference now."""
-
-    waiter: Waiter
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """`waiter` is told how it ended: done (None) or failed; it holds nothing."""
-
-    waiter: Waiter
-    failure: Failure | None = None
-
-
-Effect = Persist | Forget | StartIndexing | CancelIndexing | Grant | Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """Where one shard is in its life."""
-
-    state: ShardState = ShardState.NEW
-    generation: int = 0  # number of the index that exists or is being made
-    refs: int = 0
-    parked: tuple[Waiter, ...] = ()  # acquirers that wait for an index, in order of arrival
-    watchers: tuple[Waiter, ...] = ()  # those who wait for the outcome only
-    failure: Failure | None = None
+from dataclasses import replace
+
+from agent.dagstore.failures import Failure
+from agent.dagstore.transitions import (
+    DESTROYED_FAILURE,
+    INDEXED_STATES,
+    INDEXING_STATES,
+    TRANSITIONS,
+    Acquire,
+    Answer,
+    CalledOff,
+    CancelIndexing,
+    Changed,
+    Destroy,
+    Effect,
+    Event,
+    Failed,
+    FailedAgain,
+    Forget,
+    Grant,
+    Indexed,
+    IndexedInUse,
+    Initialise,
+    LastRelease,
+    Life,
+    Persist,
+    Recover,
+    Register,
+    Release,
+    Reported,
+    Restarted,
+    Returned,
+    ReturnedInUse,
+    ScheduleRetry,
+    ShardState,
+    StartIndexing,
+    Waiter,
+    Withdraw,
+)
+
+__all__ = [
+    "DESTROYED_FAILURE", "INDEXED_STATES", "INDEXING_STATES", "TRANSITIONS", "Acquire", "Answer", "CalledOff",
+    "CancelIndexing", "Changed", "Destroy", "Effect", "Event", "Failed", "FailedAgain", "Forget", "Grant",
+    "IllegalEvent", "Indexed", "IndexedInUse", "Initialise", "LastRelease", "Life", "Persist", "Recover", "Register",
+    "Release", "Reported", "Restarted", "Returned", "ReturnedInUse", "ScheduleRetry", "ShardState", "StartIndexing",
+    "Waiter", "Withdraw", "is_forsaken", "step",
+]  # fmt: skip
 
 
 class IllegalEvent(Exception):
@@ -199,51 +67,6 @@ class IllegalEvent(Exception):
 
 
 _S = ShardState
-TRANSITIONS: dict[tuple[ShardState, type[Event]], ShardState] = {
-    (_S.NEW, Initialise): _S.INITIALIZING,
-    (_S.NEW, Acquire): _S.INITIALIZING,
-    (_S.NEW, Destroy): _S.DESTROYED,
-    (_S.NEW, Restarted): _S.NEW,
-    (_S.INITIALIZING, Initialise): _S.INITIALIZING,
-    (_S.INITIALIZING, Acquire): _S.INITIALIZING,
-    (_S.INITIALIZING, Indexed): _S.AVAILABLE,
-    (_S.INITIALIZING, Failed): _S.ERRORED,
-    (_S.INITIALIZING, Destroy): _S.DESTROYED,
-    (_S.INITIALIZING, Restarted): _S.INITIALIZING,
-    (_S.AVAILABLE, Acquire): _S.SERVING,
-    (_S.AVAILABLE, Failed): _S.ERRORED,
-    (_S.AVAILABLE, Changed): _S.RECOVERING,
-    (_S.AVAILABLE, Destroy): _S.DESTROYED,
-    (_S.AVAILABLE, Restarted): _S.AVAILABLE,
-    (_S.SERVING, Acquire): _S.SERVING,
-    (_S.SERVING, Release): _S.SERVING,
-    (_S.SERVING, LastRelease): _S.AVAILABLE,
-    (_S.SERVING, Failed): _S.ERRORED,
-    (_S.SERVING, Changed): _S.RECOVERING,
-    (_S.SERVING, Restarted): _S.AVAILABLE,
-    (_S.RECOVERING, Acquire): _S.RECOVERING,
-    (_S.RECOVERING, Release): _S.RECOVERING,
-    (_S.RECOVERING, LastRelease): _S.RECOVERING,
-    (_S.RECOVERING, Indexed): _S.AVAILABLE,
-    (_S.RECOVERING, IndexedInUse): _S.SERVING,
-    (_S.RECOVERING, Failed): _S.ERRORED,
-    (_S.RECOVERING, Recover): _S.RECOVERING,
-    (_S.RECOVERING, Destroy): _S.DESTROYED,
-    (_S.RECOVERING, Restarted): _S.RECOVERING,
-    (_S.ERRORED, Acquire): _S.ERRORED,
-    (_S.ERRORED, Release): _S.ERRORED,
-    (_S.ERRORED, LastRelease): _S.ERRORED,
-    (_S.ERRORED, Returned): _S.AVAILABLE,
-    (_S.ERRORED, ReturnedInUse): _S.SERVING,
-    (_S.ERRORED, Recover): _S.RECOVERING,
-    (_S.ERRORED, Destroy): _S.DESTROYED,
-    (_S.ERRORED, Restarted): _S.ERRORED,
-}
-
-INDEXED_STATES = frozenset({_S.AVAILABLE, _S.SERVING})
-INDEXING_STATES = frozenset({_S.INITIALIZING, _S.RECOVERING})
-DESTROYED_FAILURE = Failure(ErrorClass.NOT_FOUND, "the shard was destroyed while this request waited for it")
-
 _NEEDS_A_REFERENCE = (Release, LastRelease)
 _NEEDS_NO_REFERENCE = (Destroy,)
 
@@ -263,7 +86,14 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Effect, ...]]:
         raise IllegalEvent(life, event)
     if isinstance(event, _NEEDS_NO_REFERENCE) and life.refs > 0:
         raise IllegalEvent(life, event)
+    if isinstance(event, CalledOff) and not is_forsaken(life):
+        raise IllegalEvent(life, event)
     return _carried(life, event, after)
+
+
+def is_forsaken(life: Life) -> bool:
+    """Whether the index is made for nobody: it was for those who were parked, and they have gone."""
+    return life.on_demand and not life.parked and not life.watchers
 
 
 def _is_stale(life: Life, event: Indexed | Failed) -> bool:
@@ -281,6 +111,8 @@ def _refined(life: Life, event: Event) -> Event:
 
 
 def _without(life: Life, waiter: Waiter) -> Life:
+    if waiter not in life.parked and waiter not in life.watchers:
+        return life
     return replace(
         life,
         parked=tuple(other for other in life.parked if other != waiter),
@@ -292,17 +124,27 @@ def _carried(life: Life, event: Event, after: ShardState) -> tuple[Life, tuple[E
     """What each event does beside changing the state."""
     moved = replace(life, state=after)
     match event:
+        case Register():
+            return moved, (Persist(life.state, after, "Register", "lazy"),)
         case Acquire(waiter) if after is ShardState.SERVING:
             return replace(moved, refs=life.refs + 1), (Grant(waiter),)
         case Acquire(waiter) if after is ShardState.ERRORED:
             return moved, (Answer(waiter, life.failure),)
         case Acquire(waiter):
-            return _indexing(life, replace(moved, parked=(*life.parked, waiter)), "Acquire", "first use")
-        case Initialise(waiter) | Recover(waiter):
-            watchers = life.watchers if waiter is None else (*life.watchers, waiter)
-            return _indexing(life, replace(moved, watchers=watchers), type(event).__name__, "asked for")
+            parked = replace(
+                moved, parked=(*life.parked, waiter), on_demand=life.on_demand or life.state is _S.NEW
+            )
+            return _indexing(life, parked, "Acquire", "first use")
+        case Initialise(waiter):
+            watched = replace(_watched(moved, waiter), on_demand=False)
+            return _indexing(life, watched, "Initialise", "asked for")
+        case Recover(waiter, reason):
+            return _indexing(life, _watched(moved, waiter), "Recover", reason)
         case Changed(reason):
             return _indexing(life, moved, "Changed", reason)
+        case CalledOff():
+            note = Persist(life.state, after, "CalledOff", "nobody waits for it any more")
+            return replace(moved, on_demand=False), (note, CancelIndexing(life.generation))
         case Restarted():
             return _restarted(life, moved)
         case Release() | LastRelease():
@@ -311,14 +153,16 @@ def _carried(life: Life, event: Event, after: ShardState) -> tuple[Life, tuple[E
             return _served(life, moved)
         case Returned() | ReturnedInUse():
             note = Persist(life.state, _S.AVAILABLE, "Returned", "the data is back as it was indexed")
-            return replace(moved, failure=None), (note,)
-        case Failed(_, failure):
-            failed = replace(moved, failure=failure, parked=(), watchers=())
-            answers = tuple(Answer(waiter, failure) for waiter in (*life.watchers, *life.parked))
-            return failed, (Persist(life.state, after, "Failed", failure.message), *answers)
+            return replace(moved, failure=None, attempts=0), (note,)
+        case Failed(_, failure) | FailedAgain(failure) | Reported(failure):
+            return _failed(life, moved, type(event).__name__, failure)
         case Destroy():
             return _destroyed(life)
     raise IllegalEvent(life, event)
+
+
+def _watched(life: Life, waiter: Waiter | None) -> Life:
+    return life if waiter is None else replace(life, watchers=(*life.watchers, waiter))
 
 
 def _indexing(before: Life, after: Life, event: str, reason: str) -> tuple[Life, tuple[Effect, ...]]:
@@ -330,8 +174,9 @@ def _indexing(before: Life, after: Life, event: str, reason: str) -> tuple[Life,
 
 
 def _restarted(before: Life, after: Life) -> tuple[Life, tuple[Effect, ...]]:
-    """Nobody waits and nobody holds a reference in a new process; work that was cut short begins again."""
-    fresh = replace(after, refs=0, parked=(), watchers=())
+    """Nobody holds a reference in a new process; work that was cut short begins again, for those, too, who have come
+    to wait for it in the meantime."""
+    fresh = replace(after, refs=0)
     if after.state not in INDEXING_STATES:
         return fresh, ()
     again = replace(fresh, generation=before.generation + 1)
@@ -341,13 +186,22 @@ def _restarted(before: Life, after: Life) -> tuple[Life, tuple[Effect, ...]]:
 
 def _served(before: Life, after: Life) -> tuple[Life, tuple[Effect, ...]]:
     """There is an index: tell the watchers, then let in whoever was parked, in order."""
-    life = replace(after, failure=None, parked=(), watchers=())
+    life = replace(after, failure=None, parked=(), watchers=(), attempts=0, on_demand=False)
     effects: list[Effect] = [Persist(before.state, ShardState.AVAILABLE, "Indexed", "")]
     effects += [Answer(waiter) for waiter in before.watchers]
     for waiter in before.parked:
         life, granted = step(life, Acquire(waiter))
         effects += granted
     return life, tuple(effects)
+
+
+def _failed(before: Life, after: Life, event: str, failure: Failure) -> tuple[Life, tuple[Effect, ...]]:
+    """It is Errored: tell all who wait, and see whether it is worth another try. Readers keep their references."""
+    attempts = before.attempts + 1
+    life = replace(after, failure=failure, parked=(), watchers=(), attempts=attempts, on_demand=False)
+    answers = [Answer(waiter, failure) for waiter in (*before.watchers, *before.parked)]
+    note = Persist(before.state, after.state, event, failure.message)
+    return life, (note, *answers, ScheduleRetry(attempts, failure))
 
 
 def _destroyed(before: Life) -> tuple[Life, tuple[Effect, ...]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -10,10 +12,11 @@ import msgspec
 from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.mounts import FileMount, Fingerprint
 
 MAX_KEY_BYTES = 1024
-HISTORY_KEPT = 16  # transitions of a shard that are kept
+HISTORY_KEPT = 64  # transitions of a shard that are kept, unless the configuration says otherwise
+HISTORY_SHOWN = 16  # of these in a record
 MAX_ROOTS_KEPT = 1024  # roots of a CAR that are listed; a header may hold hundreds of thousands
 
 
@@ -112,8 +115,26 @@ def now_text() -> str:
 
 def life_of(row: ShardRow) -> Life:
     """The life of a shard as it was persisted."""
-    failure = Failure(row.error_class, row.error) if row.error_class is not None else None
-    return Life(state=row.state, generation=row.generation, failure=failure)
+    return life_from(row.state.value, row.generation, row.error, row.error_class, row.attempts)
+
+
+def life_from(state: str, generation: int, error: str, error_class: str | None, attempts: int) -> Life:
+    """Likewise from the values in the catalogue; raises ValueError. Healthy shards share their lives, since there
+    are many and a life never changes."""
+    if error_class is None:
+        return _healthy(ShardState(state), generation, attempts)
+    failure = Failure(ErrorClass(error_class), error)
+    return Life(ShardState(state), generation, failure=failure, attempts=attempts)
+
+
+@lru_cache(maxsize=1024)
+def _healthy(state: ShardState, generation: int, attempts: int) -> Life:
+    return Life(state, generation, attempts=attempts)
+
+
+def source_url(row: ShardRow) -> str:
+    """The URL from which the data is read now: of the user's own copy, if there is one."""
+    return FileMount.at(os.fsencode(row.existing_transient)).url if row.existing_transient else row.url
 
 
 def record_of(
@@ -124,7 +145,7 @@ def record_of(
         key=row.key,
         state=life.state.value,
         url=row.url,
-        path=_text_path(row.url),
+        path=_text_path(source_url(row)),
         error=life.failure.message if life.failure is not None else "",
         error_class=life.failure.error_class.value if life.failure is not None else "",
         refs=life.refs,

@@ -13,8 +13,13 @@ from agent.catalogue import Catalogue, Store
 from agent.dagstore.dagstore import Dagstore, open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
+from agent.dagstore.indexer import Workers
+from agent.dagstore.settings import DagstoreConfig
 from agent.workers import WorkerFailed, tasks
 from carlib.errors import CarError
+
+BY_HAND = DagstoreConfig(recover_on_start="never", retry_attempts=0)
+"""Nothing that has failed is tried again by itself."""
 
 
 class LocalWorkers:
@@ -49,9 +54,15 @@ class LocalWorkers:
 
 @asynccontextmanager
 async def dagstore_at(
-    path: Path, *, workers: LocalWorkers | None = None, hub: Hub | None = None, store: Store | None = None
+    path: Path,
+    *,
+    workers: Workers | None = None,
+    hub: Hub | None = None,
+    store: Store | None = None,
+    settings: DagstoreConfig = BY_HAND,
 ) -> AsyncIterator[Dagstore]:
-    """A dagstore with its state below `path`; open it again there for what a restart would find."""
+    """A dagstore with its state below `path`; open it again there for what a restart would find. Retries come after
+    three quarters of their longest delay."""
     indices = path / "index"
     indices.mkdir(exist_ok=True)
     with closing(Catalogue.open(path / "carfs.db")) as catalogue:
@@ -60,6 +71,8 @@ async def dagstore_at(
             workers=workers or LocalWorkers(),
             hub=hub or Hub(buffer=100),
             index_directory=indices,
+            settings=settings,
+            chance=lambda: 0.5,
         ) as dagstore:
             yield dagstore
 

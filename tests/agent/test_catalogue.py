@@ -14,7 +14,14 @@ from agent.catalogue import _MIGRATIONS, APPLICATION_ID, Catalogue
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import Fingerprint
-from agent.dagstore.records import HISTORY_KEPT, IndexFacts, ShardRow, Transition
+from agent.dagstore.records import (
+    HISTORY_KEPT,
+    HISTORY_SHOWN,
+    IndexFacts,
+    ShardRow,
+    Transition,
+    life_of,
+)
 
 FACTS = IndexFacts(
     name="x.1.idx",
@@ -54,11 +61,51 @@ def test_a_shard_is_replaced_by_key_and_its_history_goes_on(tmp_path: Path) -> N
         assert catalogue.history("a") == (line(1), line(2))
 
 
-def test_the_last_transitions_are_kept(tmp_path: Path) -> None:
+def test_as_many_transitions_are_kept_as_were_asked_for(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db", history_kept=20)) as catalogue:
+        for number in range(25):
+            catalogue.put(INDEXED, line(number))
+        pages = [catalogue.history_page("a", before=None, limit=15)]
+        pages.append(catalogue.history_page("a", before=pages[0][-1][0], limit=15))
+        assert pages[0] + pages[1] == [(number + 1, line(number)) for number in reversed(range(5, 25))]
+        assert catalogue.history_page("a", before=pages[1][-1][0], limit=15) == []
+
+
+def test_a_record_shows_the_end_of_the_history(tmp_path: Path) -> None:
     with closing(Catalogue.open(tmp_path / "db")) as catalogue:
         for number in range(HISTORY_KEPT + 5):
             catalogue.put(INDEXED, line(number))
-        assert catalogue.history("a") == tuple(line(number) for number in range(5, HISTORY_KEPT + 5))
+        shown = range(HISTORY_KEPT + 5 - HISTORY_SHOWN, HISTORY_KEPT + 5)
+        assert catalogue.history("a") == tuple(map(line, shown))
+
+
+def test_several_shards_are_put_together_or_not_at_all(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put_all([(INDEXED, line(1)), (ERRORED, line(2))])
+        assert catalogue.shards() == [INDEXED, ERRORED]
+        (pages,) = catalogue._connection.execute("PRAGMA page_count").fetchone()
+        catalogue._connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = ShardRow("big", "file:///" + "x" * 100_000, ShardState.NEW, False, "t")
+        with pytest.raises(ShardError):
+            catalogue.put_all([(msgspec.structs.replace(INDEXED, key="c"), line(1)), (big, line(1))])
+        assert catalogue.shards() == [INDEXED, ERRORED]
+
+
+def test_what_a_start_needs_is_there_without_the_rest(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put_all([(INDEXED, line(1)), (ERRORED, line(2))])
+        assert list(catalogue.lives()) == [("a", life_of(INDEXED)), ("b/é\0", life_of(ERRORED))]
+        assert list(catalogue.index_names()) == ["x.1.idx"]
+        assert (catalogue.row("a"), catalogue.row("none")) == (INDEXED, None)
+
+
+@pytest.mark.parametrize("change", ["state = 'ShardStateOdd'", "error_class = 'odd'"])
+def test_a_life_that_makes_no_sense_is_named(tmp_path: Path, change: str) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        catalogue.put(INDEXED, line(1))
+        catalogue._connection.execute(f"UPDATE shards SET {change}")
+        with pytest.raises(ShardError, match=r"the row of shard 'a' is damaged"):
+            list(catalogue.lives())
 
 
 def test_a_deleted_shard_leaves_no_history(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -77,9 +77,15 @@ class FailingStore:
         self._store = store
         self._left = writes
         self._before = before
+        self.shards, self.lives, self.row = store.shards, store.lives, store.row
+        self.index_names, self.history = store.index_names, store.history
+        self.history_page = store.history_page
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         self._write(partial(self._store.put, row, transition))
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        self._write(partial(self._store.put_all, changes))
 
     def delete(self, key: str) -> None:
         self._write(partial(self._store.delete, key))
@@ -90,12 +96,6 @@ class FailingStore:
             write()
         if self._left <= 0:  # other tasks may run on for a moment, but they write nothing
             raise PowerCut
-
-    def shards(self) -> list[ShardRow]:
-        return self._store.shards()
-
-    def history(self, key: str) -> tuple[Transition, ...]:
-        return self._store.history(key)
 
 
 async def live(tmp_path: Path, writes: int, before: bool, done: list[str]) -> None:

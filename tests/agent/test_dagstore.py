@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -473,12 +474,18 @@ class FullDisk:
         self._store = store
         self.event = event
         self.shards, self.delete, self.history = store.shards, store.delete, store.history
+        self.lives, self.row, self.index_names = store.lives, store.row, store.index_names
+        self.history_page = store.history_page
 
     def put(self, row: ShardRow, transition: Transition) -> None:
         if transition.event == self.event:
             self.event = ""
             raise ShardError(ErrorClass.NO_SPACE, "disk full")
         self._store.put(row, transition)
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        for row, transition in changes:
+            self.put(row, transition)
 
 
 async def test_a_registration_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:

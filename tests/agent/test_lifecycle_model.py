@@ -11,12 +11,14 @@ from agent.dagstore.lifecycle import (
     INDEXING_STATES,
     Acquire,
     Answer,
+    CalledOff,
     CancelIndexing,
     Changed,
     Destroy,
     Effect,
     Event,
     Failed,
+    FailedAgain,
     Forget,
     Grant,
     IllegalEvent,
@@ -25,9 +27,12 @@ from agent.dagstore.lifecycle import (
     Life,
     Persist,
     Recover,
+    Register,
     Release,
+    Reported,
     Restarted,
     Returned,
+    ScheduleRetry,
     ShardState,
     StartIndexing,
     Waiter,
@@ -50,7 +55,7 @@ class ShardLife(RuleBasedStateMachine):
         self.waiting: set[Waiter] = set()
         self.granted = 0
         self.running: set[int] = set()  # generations that a worker works on
-        self.disk: tuple[ShardState, int] | None = (ShardState.NEW, 0)
+        self.disk: tuple[ShardState, int, int] | None = (ShardState.NEW, 0, 0)
 
     def apply(self, event: Event) -> tuple[Effect, ...]:
         before = self.life
@@ -66,19 +71,21 @@ class ShardLife(RuleBasedStateMachine):
     def carry_out(self, effect: Effect) -> None:
         match effect:
             case Persist(_, state, _, _):
-                self.disk = (state, self.life.generation)
+                self.disk = (state, self.life.generation, self.life.attempts)
             case Forget():
                 self.disk = None
             case StartIndexing(generation):
                 assert generation not in self.running
                 self.running.add(generation)
             case CancelIndexing(generation):
-                self.running.remove(generation)
+                self.running.remove(generation)  # KeyError: nobody makes it
             case Grant(waiter):
                 self.waiting.remove(waiter)  # KeyError: answered twice, or nobody asked
                 self.granted += 1
             case Answer(waiter, _):
                 self.waiting.remove(waiter)
+            case ScheduleRetry(attempt, failure):
+                assert (attempt, failure) == (self.life.attempts, self.life.failure)
 
     def new_waiter(self) -> Waiter:
         waiter = Waiter(self.next_waiter)
@@ -110,6 +117,24 @@ class ShardLife(RuleBasedStateMachine):
     def stop_waiting(self, waiter: Waiter) -> None:
         self.apply(Withdraw(waiter))
         self.waiting.discard(waiter)
+
+    @rule()
+    def what_nobody_wants_is_called_off(self) -> None:
+        wanted = bool(self.waiting) or not self.life.on_demand
+        effects = self.apply(CalledOff())
+        assert not (wanted and effects)
+
+    @rule(failure=FAILURES)
+    def somebody_finds_it_bad(self, failure: Failure) -> None:
+        self.apply(Reported(failure))
+
+    @rule(failure=FAILURES)
+    def a_retry_finds_it_no_better(self, failure: Failure) -> None:
+        self.apply(FailedAgain(failure))
+
+    @rule()
+    def it_is_taken_in_lazily(self) -> None:
+        self.apply(Register())
 
     @precondition(lambda self: self.granted > 0)
     @rule()
@@ -161,11 +186,11 @@ class ShardLife(RuleBasedStateMachine):
     @rule()
     def kill_and_restart(self) -> None:
         assert self.disk is not None
-        state, generation = self.disk
+        state, generation, attempts = self.disk
         self.waiting.clear()
         self.running.clear()
         self.granted = 0
-        self.life = Life(state, generation, failure=self.life.failure)
+        self.life = Life(state, generation, failure=self.life.failure, attempts=attempts)
         self.apply(Restarted())
 
     @invariant()
@@ -193,7 +218,7 @@ class ShardLife(RuleBasedStateMachine):
             assert self.disk is None
         else:
             durable = ShardState.AVAILABLE if self.life.state is ShardState.SERVING else self.life.state
-            assert self.disk == (durable, self.life.generation)
+            assert self.disk == (durable, self.life.generation, self.life.attempts)
 
     @invariant()
     def errored_has_a_reason_and_nothing_else_has(self) -> None:

@@ -80,8 +80,8 @@ async def test_wrong_parameters_are_named(tmp_path: Path, params: Any, message: 
 async def test_lotus_methods_have_lotus_shapes(tmp_path: Path, expect_warning: ExpectWarning) -> None:
     expect_warning("ERRORED")
     async with services_at(tmp_path) as services:
+        write_car(tmp_path / "x.car")
         for key, name in (("b", "x.car"), ("a", "none"), ("c", "x.car")):
-            write_car(tmp_path / "x.car")
             options = {"URL": str(tmp_path / name), "Lazy": key == "c"}
             assert await ask(services, "Filecoin.DagstoreRegisterShard", [key, options]) is None
         assert await ask(services, "Filecoin.DagstoreInitializeShard", ["c"]) is None

@@ -15,7 +15,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.file import FileMount
 from agent.dagstore.mounts.mount import Fingerprint, Mount
 
-__all__ = ["SCHEMES", "FileMount", "Fingerprint", "Mount", "parse", "resolve"]
+__all__ = ["SCHEMES", "FileMount", "Fingerprint", "Mount", "is_sealed", "parse", "resolve"]
 
 MAX_URL_BYTES = 32 * 1024
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -42,6 +42,12 @@ def parse(url: str) -> Mount:
             ErrorClass.INVALID, f"a URL of {len(url)} bytes; at most {MAX_URL_BYTES} are allowed"
         )
     return make(url)
+
+
+def is_sealed(url: str) -> bool:
+    """Whether the data can be read only after hours of unsealing; a mount that has no `is_sealed` knows of no such
+    thing. Raises ShardError(invalid)."""
+    return bool(getattr(parse(url), "is_sealed", False))
 
 
 def resolve(url_or_path: str, *, directory: Path | None = None) -> Mount:

@@ -46,6 +46,10 @@ class FileMount:
     def url(self) -> str:
         return "file://" + quote_from_bytes(os.fsencode(self.path), safe="/")
 
+    @property
+    def origin(self) -> str:
+        return FileMount(self.path.parent).url
+
     def probe(self) -> Fingerprint:
         try:
             found = self.path.stat()

@@ -40,6 +40,10 @@ class Mount(Protocol):
     def path(self) -> Path | None:
         """The local file that holds the data, if the mount has one."""
 
+    @property
+    def origin(self) -> str:
+        """What fails and recovers together with this: the folder of a file, the host of a URL."""
+
     def probe(self) -> Fingerprint:
         """Looks at the data without reading it. May block on a slow disk, so call it in a thread.
 

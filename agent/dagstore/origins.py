@@ -1,0 +1,63 @@
+"""Visits to the places that data comes from, so that one which fails again and again is left alone for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from agent.dagstore import mounts
+from agent.dagstore.breaker import Breaker, Breakers, Limits
+from agent.dagstore.failures import ErrorClass, Failure, ShardError, is_origin_failure
+
+# An origin that says one of these has answered, and says something about one object only.
+_ANSWERS = frozenset({ErrorClass.GONE, ErrorClass.DENIED, ErrorClass.CORRUPT, ErrorClass.INVALID})
+
+
+class Visit:
+    """One visit; tell it how it came out, unless it was cut short."""
+
+    def __init__(self) -> None:
+        self.has_answered: bool | None = None
+
+    def came_out(self, failure: Failure | None) -> None:
+        """What the visit found out: nothing wrong, or this."""
+        if failure is None or (failure.error_class in _ANSWERS and not failure.origin_failed):
+            self.has_answered = True
+        elif failure.origin_failed:
+            self.has_answered = False
+
+
+class Origins:
+    """All origins, by `Mount.origin`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._breakers = Breakers(limits)
+
+    @contextmanager
+    def visited(self, url: str) -> Iterator[Visit]:
+        """For the time of a visit to the origin of `url`; raises ShardError(busy) if it is to be left alone, and
+        lets through what the block raises."""
+        origin = mounts.parse(url).origin
+        wait_s = self._breakers.ask(origin, trio.current_time())
+        if wait_s > 0:
+            count = self._breakers[origin].failures
+            message = f"{origin} has failed {count} times in a row and is left alone for {wait_s:.0f} s"
+            raise ShardError(ErrorClass.BUSY, message)
+        visit = Visit()
+        try:
+            yield visit
+        except ShardError as error:
+            failure = error.failure
+            visit.came_out(Failure(failure.error_class, failure.message, is_origin_failure(error)))
+            raise
+        finally:
+            if visit.has_answered:
+                self._breakers.succeeded(origin)
+            elif visit.has_answered is False:
+                self._breakers.failed(origin, trio.current_time())
+
+    def unhealthy(self) -> dict[str, Breaker]:
+        """The origins that have failed since they last answered."""
+        return self._breakers.unhealthy()
