@@ -97,6 +97,7 @@ async def run(
                 [_bind(repository, config), *_tcp_binds(config)],
                 stop_serving,
             )
+            services.addresses.extend(map(str, addresses))
             for address in addresses:
                 logger.info("listening on %s for clients with a token", address)
             logger.info("ready: %s, %d workers", repository.socket, config.worker_count())

@@ -10,8 +10,8 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -137,7 +137,7 @@ class Dagstore:
 
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncIterator[InitialiseEvent]:
+    ) -> AsyncGenerator[InitialiseEvent, None]:
         """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
         Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
@@ -147,8 +147,10 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        async for event in initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency):
-            yield event
+        told = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
+        async with aclosing(told) as events:
+            async for event in events:
+                yield event
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
@@ -226,6 +228,11 @@ class Dagstore:
         if key not in self._shards:
             raise unknown(key)
         return self._store.history_page(key, before=before, limit=limit)
+
+    def life(self, key: str) -> Life | None:
+        """Where a shard is in its life; None if there is none of that key."""
+        shard = self._shards.get(key)
+        return None if shard is None else shard.life
 
     def list_keys(self) -> list[str]:
         """The keys of all shards, sorted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import msgspec
 import trio
@@ -30,7 +30,7 @@ async def initialise_each(
     nursery: trio.Nursery,
     *,
     at_once: int,
-) -> AsyncIterator[InitialiseEvent]:
+) -> AsyncGenerator[InitialiseEvent, None]:
     """Initialises the shards, `at_once` side by side (0: all), and tells how it goes.
 
     The work is done in `nursery`; it ends when the iterator is closed, but for what others wait for as well.

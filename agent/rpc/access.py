@@ -48,7 +48,7 @@ class Access:
         if connection.peer is not None:
             permission = permission_of(connection.peer, admin_gid=self._rules.admin_gid)
             scope["state"]["caller"] = Caller(
-                permission, f"process {connection.peer.pid}", connection.peer.uid
+                permission, f"process {connection.peer.pid} uid {connection.peer.uid}"
             )
             await self._app(scope, receive, send)
             return

@@ -34,7 +34,6 @@ class Caller:
 
     permission: Permission
     name: str  # for people and for the history of shards
-    uid: int | None = None  # of a process at the Unix socket
 
 
 def peer_of(connection: socket.socket) -> Peer:

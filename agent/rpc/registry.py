@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
+from agent.dagstore.actors import acting
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.rpc import jsonrpc
 from agent.rpc.jsonrpc import Call, ErrorObject, Json
@@ -117,10 +118,19 @@ async def answer(services: Services, caller: Caller, call: Call) -> Json | Strea
         message = f"{call.method}: {error}"
         return ErrorObject(jsonrpc.INVALID_PARAMS, message, {"class": ErrorClass.INVALID})
     try:
-        outcome = await found.handler(services, params)
+        with acting(f"rpc: {caller.name}"):
+            outcome = await found.handler(services, params)
     except Exception as error:
         return error_of(call.method, error)
-    return Stream(call.method, outcome) if found.is_stream else outcome
+    return Stream(call.method, _acted(caller, outcome)) if found.is_stream else outcome
+
+
+@asynccontextmanager
+async def _acted(caller: Caller, values: Values) -> AsyncIterator[AsyncIterator[Json]]:
+    """The values, and whatever is done for them in the name of the caller."""
+    with acting(f"rpc: {caller.name}"):
+        async with values as entered:
+            yield entered
 
 
 def error_of(name: str, error: Exception) -> ErrorObject:
@@ -148,7 +158,7 @@ def _code(name: str, error_class: ErrorClass) -> int:
 def _converted(params: Json, wanted: type[msgspec.Struct]) -> msgspec.Struct:
     fields = msgspec.structs.fields(wanted)
     if isinstance(params, list):
-        if len(params) == 1 and isinstance(params[0], dict) and not _takes_object(fields):
+        if len(params) == 1 and isinstance(params[0], dict) and _is_all(params[0], fields):
             params = params[0]
         elif len(params) > len(fields):
             raise ValueError(f"takes at most {len(fields)} parameters, not {len(params)}")
@@ -157,6 +167,8 @@ def _converted(params: Json, wanted: type[msgspec.Struct]) -> msgspec.Struct:
     return msgspec.convert({} if params is None else params, wanted)
 
 
-def _takes_object(fields: tuple[msgspec.structs.FieldInfo, ...]) -> bool:
-    """Whether an object in position 0 is the first parameter and not all of them."""
-    return bool(fields) and isinstance(fields[0].type, type) and issubclass(fields[0].type, msgspec.Struct)
+def _is_all(first: dict[str, Json], fields: tuple[msgspec.structs.FieldInfo, ...]) -> bool:
+    """Whether an object in position 0 is all parameters, and not the first of them (as a CID is in Lotus' form)."""
+    kinds = typing.get_args(fields[0].type) or (fields[0].type,) if fields else ()
+    takes_object = any(isinstance(kind, type) and issubclass(kind, msgspec.Struct) for kind in kinds)
+    return not takes_object or first.keys() <= {field.encode_name for field in fields}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -26,6 +26,7 @@ class Services:
     stop: trio.Event
     started: float  # time.monotonic()
     tokens: Tokens
+    addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     collector: Collector | None = None
     cids: CidIndex | None = None
     verifier: Verifier | None = None

@@ -56,7 +56,7 @@ async def test_a_stream_comes_as_lotus_clients_expect_it(tmp_path: Path) -> None
         )
         events = [event async for event in client.values(channel)]
         assert events[1] == {
-            "Key": "a", "Event": "end", "Success": True, "Error": "", "Total": 2, "Current": 1, "ErrorClass": "",
+            "Key": "a", "Event": "end", "Success": True, "Error": "", "Total": 2, "Current": 1,
         }  # fmt: skip
         assert [(event["Key"], event["Event"]) for event in events] == [
             ("a", "start"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.initialising import InitialiseEvent
+from agent.dagstore.lifecycle import Life
 from agent.rpc.backend import not_set_up
-from agent.rpc.bulk import in_bulk
 from agent.rpc.peers import Permission
 from agent.rpc.registry import KeyParams, NoParams, Params, Values, method, stream
 from agent.rpc.services import Services
+from carlib.cid import Cid
+from carlib.errors import CarError
 
 
 class RegisterOptions(Params, frozen=True):
@@ -23,6 +27,8 @@ class RegisterOptions(Params, frozen=True):
 
 
 class LotusRegisterParams(Params, frozen=True):
+    """Lotus' one parameter, a piece CID, or a key of any kind and where its data is."""
+
     key: str
     options: RegisterOptions | None = None
 
@@ -34,6 +40,18 @@ class InitialiseAllParams(Params, frozen=True):
     include_sealed: bool = False
 
 
+class CidLink(msgspec.Struct, frozen=True):
+    """A CID as Lotus writes it in JSON."""
+
+    cid: str = msgspec.field(name="/")
+
+
+class LookupParams(Params, frozen=True):
+    """A CID in any base and version, as text or in Lotus' form."""
+
+    cid: str | CidLink = msgspec.field(name="CID")
+
+
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
     """Lotus' DagstoreShardInfo."""
 
@@ -43,53 +61,96 @@ class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
-    """Lotus' DagstoreShardResult; `BytesFreed` is ours."""
+    """Lotus' DagstoreShardResult; `FreedBytes` is ours."""
 
     key: str
     success: bool
     error: str
-    bytes_freed: int
+    freed_bytes: int
 
 
 @method("Filecoin.DagstoreListShards", Permission.READ)
 async def list_shards(services: Services, params: NoParams) -> list[LotusShard]:
-    return [
-        LotusShard(key, life.state.value, life.failure.message if life.failure is not None else "")
-        for key, life in services.dagstore.lives()
-    ]
+    """All shards, by key."""
+    return [_lotus(key, life) for key, life in services.dagstore.lives()]
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: LotusRegisterParams) -> None:
-    if params.options is None:
-        message = f"there is no piece store to find {params.key!r} in; give {{URL}} as the second parameter"
-        raise ShardError(ErrorClass.INVALID, message, key=params.key)
-    await services.dagstore.register(params.key, params.options.url, lazy=params.options.lazy)
+    """Takes a shard in; it is indexed afterwards. One that is there already stays as it is."""
+    if params.options is not None:
+        await services.dagstore.register(params.key, params.options.url, lazy=params.options.lazy)
+        return
+    if services.dagstore.life(params.key) is not None:
+        return
+    await services.dagstore.register(params.key, f"lotus://{params.key}")
 
 
 @method("Filecoin.DagstoreInitializeShard", Permission.WRITE)
 async def initialise_shard(services: Services, params: KeyParams) -> None:
+    """Indexes a shard that is New; answers when it is Available, or with what made it Errored."""
     await services.dagstore.initialise(params.key)
 
 
 @stream("Filecoin.DagstoreInitializeAll", Permission.WRITE)
 async def initialise_all(services: Services, params: InitialiseAllParams) -> Values:
-    """Indexes all shards that are New; those whose data is sealed only if asked to."""
-    new = [key for key, life in services.dagstore.lives() if life.state is ShardState.NEW]
-    return in_bulk(new, services.dagstore.initialise, limit=params.max_concurrency)
+    """Indexes all shards that are New; those that must be unsealed first only with `IncludeSealed`."""
+
+    async def events() -> AsyncGenerator[InitialiseEvent, None]:
+        """R-2: of an end, `Current` is how many are done; of a start, how many were begun, in order of their keys."""
+        done = 0
+        everything = services.dagstore.initialise_all(params.max_concurrency, params.include_sealed)
+        async with aclosing(everything) as told:
+            async for event in told:
+                if event.event == "end":
+                    done += 1
+                    event = msgspec.structs.replace(event, current=done)
+                yield event
+
+    return aclosing(events())
 
 
 @method("Filecoin.DagstoreRecoverShard", Permission.WRITE)
 async def recover_shard(services: Services, params: KeyParams) -> None:
+    """Indexes an Errored shard again; answers when it is Available, or with what made it Errored again."""
     await services.dagstore.recover(params.key)
+
+
+@method("Filecoin.DagstoreDestroyShard", Permission.ADMIN)
+async def destroy_shard(services: Services, params: KeyParams) -> None:
+    """Forgets a shard and removes what was made of it; its data stays. Refused while the shard is used."""
+    await services.dagstore.destroy(params.key)
+
+
+@method("Filecoin.DagstoreLookupPieces", Permission.ADMIN)
+async def lookup_pieces(services: Services, params: LookupParams) -> list[LotusShard]:
+    """The shards that have the block of a CID."""
+    return await found_shards(services, params)
 
 
 @method("Filecoin.DagstoreGC", Permission.ADMIN)
 async def gc(services: Services, params: NoParams) -> list[LotusGcResult]:
-    """Frees transients that nobody uses; a shard that had none is not listed (D-10)."""
+    """Removes local copies of remote data that nobody uses; of shards that have none nothing is said (D-10)."""
     if services.collector is None:
-        raise not_set_up("garbage collection")
-    return [
-        LotusGcResult(one.key, not one.error, one.error, one.bytes_freed)
-        for one in await services.collector.gc()
-    ]
+        raise not_set_up("local copies to collect")
+    collected = await services.collector.gc()
+    results = [LotusGcResult(one.key, one.success, one.error, one.freed_bytes) for one in collected]
+    return sorted(results, key=lambda result: result.key)
+
+
+async def found_shards(services: Services, params: LookupParams) -> list[LotusShard]:
+    """What `DagstoreLookupPieces` and `Carfs.LookupCid` give."""
+    if services.cids is None:
+        raise not_set_up("inverted index")
+    text = params.cid if isinstance(params.cid, str) else params.cid.cid
+    try:
+        multihash = Cid.parse(text).multihash
+    except CarError as error:
+        raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
+    keys = await services.cids.find(multihash)
+    lives = ((key, services.dagstore.life(key)) for key in sorted(keys))
+    return [_lotus(key, life) for key, life in lives if life is not None]
+
+
+def _lotus(key: str, life: Life) -> LotusShard:
+    return LotusShard(key, life.state.value, life.failure.message if life.failure is not None else "")

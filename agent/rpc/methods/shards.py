@@ -1,50 +1,137 @@
-"""`Carfs.…Shard`: what Lotus has no method for, and records with all that is known."""
+"""`Carfs.…Shard`: what Lotus has no method for, and records with all that is known (R-3)."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Annotated
 
 import msgspec
 import trio
 
 from agent.dagstore.failures import ShardError
-from agent.dagstore.records import ShardRecord
+from agent.dagstore.records import ShardRecord, Transition
+from agent.rpc.filters import Counts, Filter, Page, counted
+from agent.rpc.methods.dagstore import LookupParams, LotusShard, found_shards
 from agent.rpc.peers import Permission
-from agent.rpc.registry import KeyParams, NoParams, Params, method
+from agent.rpc.registry import KeyParams, Params, Values, method, stream
 from agent.rpc.services import Services
+
+TURN = 256  # shards that are looked at before others get a turn
 
 
 class RegisterParams(Params, frozen=True):
-    """`Wait`: answer when the shard is Available, or with what made it Errored."""
+    """`Wait`: answer when the shard is Available, or with what made it Errored. `Replicas`: further URLs of the same
+    data. `ExistingTransient`: the path of your own copy of it, which is used in its place."""
 
     key: str
     url: str = msgspec.field(name="URL")
     lazy: bool = False
     wait: bool = False
+    replicas: tuple[str, ...] = ()
+    existing_transient: str = ""
+
+
+class HistoryParams(Params, frozen=True):
+    """`Before`: the smallest `Number` of the page before, 0 for the first."""
+
+    key: str
+    before: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+class HistoryLine(msgspec.Struct, frozen=True, rename="pascal"):
+    """One transition: when, from where to where, what made it, why, who."""
+
+    number: int
+    at: str
+    before: str
+    after: str
+    event: str
+    reason: str
+    by: str
+
+    @classmethod
+    def of(cls, number: int, line: Transition) -> HistoryLine:
+        return cls(number, line.at, line.before, line.after, line.event, line.reason, line.by)
 
 
 @method("Carfs.RegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: RegisterParams) -> ShardRecord:
-    await services.dagstore.register(params.key, params.url, lazy=params.lazy, wait=params.wait)
+    """Takes a shard in."""
+    await services.dagstore.register(
+        params.key,
+        params.url,
+        lazy=params.lazy,
+        wait=params.wait,
+        replicas=params.replicas,
+        existing_transient=params.existing_transient,
+    )
     return services.dagstore.record(params.key)
 
 
 @method("Carfs.DestroyShard", Permission.ADMIN)
 async def destroy_shard(services: Services, params: KeyParams) -> None:
+    """Forgets a shard and removes what was made of it; its data stays. Refused while the shard is used."""
     await services.dagstore.destroy(params.key)
 
 
 @method("Carfs.ListShards", Permission.READ)
-async def list_shards(services: Services, params: NoParams) -> list[ShardRecord]:
+async def list_shards(services: Services, params: Page) -> list[ShardRecord]:
+    """The records of a page of shards, by key."""
     records = []
-    for key in services.dagstore.list_keys():
-        try:
-            records.append(services.dagstore.record(key))
-        except ShardError:  # destroyed since we began
-            continue
-        if len(records) % 256 == 0:
+    for number, record in enumerate(_records(services, params.keys(services.dagstore.lives())), 1):
+        if record is not None:
+            records.append(record)
+        if number % TURN == 0:
             await trio.lowlevel.checkpoint()
     return records
 
 
+@stream("Carfs.WalkShards", Permission.READ)
+async def walk_shards(services: Services, params: Page) -> Values:
+    """The same, record by record; if it breaks off, go on `After` the last key."""
+    keys = params.keys(services.dagstore.lives())
+
+    async def walk() -> AsyncGenerator[ShardRecord, None]:
+        for number, record in enumerate(_records(services, keys), 1):
+            if record is not None:
+                yield record
+            if number % TURN == 0:
+                await trio.lowlevel.checkpoint()
+
+    return aclosing(walk())
+
+
+@method("Carfs.CountShards", Permission.READ)
+async def count_shards(services: Services, params: Filter) -> Counts:
+    """How many shards fit a filter, by state and class of error."""
+    return counted(params.chosen(services.dagstore.lives()))
+
+
 @method("Carfs.ShardInfo", Permission.READ)
 async def shard_info(services: Services, params: KeyParams) -> ShardRecord:
+    """The record of a shard."""
     return services.dagstore.record(params.key)
+
+
+@method("Carfs.ShardHistory", Permission.READ)
+async def shard_history(services: Services, params: HistoryParams) -> list[HistoryLine]:
+    """What happened to a shard, the newest first."""
+    page = services.dagstore.history(params.key, before=params.before or None, limit=params.limit)
+    return [HistoryLine.of(number, line) for number, line in page]
+
+
+@method("Carfs.LookupCid", Permission.READ)
+async def lookup_cid(services: Services, params: LookupParams) -> list[LotusShard]:
+    """The shards that have the block of a CID; what `Filecoin.DagstoreLookupPieces` gives, for those who may read."""
+    return await found_shards(services, params)
+
+
+def _records(services: Services, keys: list[str]) -> Iterator[ShardRecord | None]:
+    """Of each key the record, None if it was destroyed in the meantime."""
+    for key in keys:
+        try:
+            yield services.dagstore.record(key)
+        except ShardError:
+            yield None

@@ -1,0 +1,129 @@
+"""`Carfs.…Shards`: what is done to many shards in one call, and what happens to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated, Literal
+
+import msgspec
+
+from agent.dagstore.actors import actor
+from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.registering import Registration
+from agent.dagstore.traces import Trace
+from agent.rpc.backend import not_set_up
+from agent.rpc.bulk import in_bulk
+from agent.rpc.filters import Filter
+from agent.rpc.peers import Permission
+from agent.rpc.registry import Params, Values, method, stream
+from agent.rpc.services import Services
+
+MAX_REGISTRATIONS = 10_000
+
+
+class NewShard(Params, frozen=True):
+    """One shard to take in."""
+
+    key: str
+    url: str = msgspec.field(name="URL")
+    lazy: bool = False
+    replicas: tuple[str, ...] = ()
+    existing_transient: str = ""
+
+
+class RegisterAllParams(Params, frozen=True):
+    """Up to 10,000 shards."""
+
+    shards: Annotated[tuple[NewShard, ...], msgspec.Meta(max_length=MAX_REGISTRATIONS)]
+
+
+class Registered(msgspec.Struct, frozen=True, rename="pascal"):
+    """What became of one of them."""
+
+    key: str
+    success: bool
+    error: str = ""
+    error_class: str = ""
+
+
+class RecoverAllParams(Filter, frozen=True, kw_only=True):
+    """Which of the Errored shards, and how many at once; 0: all."""
+
+    max_concurrency: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class VerifyParams(Params, frozen=True):
+    """`Depth`: each is more than the one before. `Sample`: entries of the index that are looked at, 0: all."""
+
+    keys: tuple[str, ...]
+    depth: Literal["structure", "index", "full"] = "full"
+    sample: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class TraceParams(Params, frozen=True):
+    """`FailuresOnly`: what has made shards Errored. `Recent`: begin with what is remembered from before."""
+
+    failures_only: bool = False
+    recent: bool = False
+
+
+@method("Carfs.RegisterShards", Permission.ADMIN)
+async def register_shards(services: Services, params: RegisterAllParams) -> list[Registered]:
+    """Takes many shards in, in few transactions; says of each, in order, whether it was. None is waited for."""
+    registrations = [
+        Registration(one.key, one.url, one.lazy, one.replicas, one.existing_transient)
+        for one in params.shards
+    ]
+    failures = await services.dagstore.register_all(registrations)
+    return [
+        Registered(one.key, True)
+        if failure is None
+        else Registered(one.key, False, failure.message, failure.error_class.value)
+        for one, failure in zip(params.shards, failures, strict=True)
+    ]
+
+
+@stream("Carfs.RecoverShards", Permission.WRITE)
+async def recover_shards(services: Services, params: RecoverAllParams) -> Values:
+    """Indexes all Errored shards again that fit a filter; told as by `Filecoin.DagstoreInitializeAll`."""
+    chosen = params.chosen(services.dagstore.lives())
+    errored = [key for key, life in chosen if life.state is ShardState.ERRORED]
+    return in_bulk(errored, services.dagstore.recover, limit=params.max_concurrency)
+
+
+@stream("Carfs.VerifyShards", Permission.WRITE)
+async def verify_shards(services: Services, params: VerifyParams) -> Values:
+    """Verifies shards one after the other, and says how far it is and what it finds."""
+    if services.verifier is None:
+        raise not_set_up("verification")
+    return aclosing(
+        services.verifier.verify(params.keys, depth=params.depth, sample=params.sample, by=actor())
+    )
+
+
+@stream("Carfs.WatchShards", Permission.READ)
+async def watch_shards(services: Services, params: TraceParams) -> Values:
+    """Each transition of a shard as it happens, for ever; who does not keep up loses the oldest (numbers rise by 1)."""
+
+    @asynccontextmanager
+    async def watched() -> AsyncIterator[AsyncIterator[Trace]]:
+        traces = services.dagstore.traces
+        reader = traces.subscribe()
+        try:
+
+            async def each() -> AsyncGenerator[Trace, None]:
+                if params.recent:
+                    for trace in traces.recent(failures_only=params.failures_only):
+                        yield trace
+                while events := await reader.wait_next():
+                    for trace in events:
+                        if trace.error_class or not params.failures_only:
+                            yield trace
+
+            async with aclosing(each()) as events:
+                yield events
+        finally:
+            traces.unsubscribe(reader)
+
+    return watched()
