@@ -22,7 +22,7 @@ from agent.dagstore import index_files, mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
 from agent.dagstore.events import Hub
-from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError, is_origin_failure
+from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
 from agent.dagstore.initialising import InitialiseEvent, initialise_each
 from agent.dagstore.inspection import Inspector
@@ -43,7 +43,8 @@ from agent.dagstore.lifecycle import (
     Returned,
     ShardState,
 )
-from agent.dagstore.origins import Origins
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.origins import Origins, is_of_origin
 from agent.dagstore.records import ShardRecord, ShardRow, Transition, record_of, source_url
 from agent.dagstore.registering import Registrar, Registration
 from agent.dagstore.retries import Retries
@@ -82,6 +83,7 @@ class Dagstore:
         hub: Hub,
         index_directory: Path,
         settings: DagstoreConfig,
+        environment: Environment,
         chance: Callable[[], float],
     ) -> None:
         self._nursery = nursery
@@ -89,7 +91,9 @@ class Dagstore:
         self._index_directory = index_directory
         self._settings = settings
         self._indexer = Indexer(workers, index_directory)
-        self._inspector = Inspector(index_directory, at_once=settings.max_concurrency_storage_calls)
+        self._inspector = Inspector(index_directory, environment)
+        # X-3: 0 is no limit, and not a limit that nobody passes.
+        self._storage_calls = trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf)
         self._origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
@@ -369,14 +373,15 @@ class Dagstore:
         assert row.index is not None
         url = source_url(row)
         try:
-            with self._origins.visited(url) as visit:
-                difference = await self._inspector.difference(url, row.index)
-                visit.came_out(None)
-                return difference
+            async with self._storage_calls:
+                with self._origins.visited(url) as visit:
+                    difference = await self._inspector.difference(url, row.index)
+                    visit.came_out(None)
+                    return difference
         except ShardError as error:
             if error.error_class is ErrorClass.BUSY:
                 raise
-            return Failure(error.error_class, str(error), is_origin_failure(error))
+            return Failure(error.error_class, str(error), is_of_origin(error))
 
     def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
         if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
@@ -430,12 +435,13 @@ async def open_dagstore(
     hub: Hub,
     index_directory: Path,
     settings: DagstoreConfig | None = None,
+    environment: Environment | None = None,
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Dagstore]:
     """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries."""
     async with trio.open_nursery() as nursery:
-        limits = settings or DagstoreConfig()
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory, limits, chance)
+        means = (settings or DagstoreConfig(), environment or Environment(), chance)
+        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
         await dagstore.start()
         yield dagstore
         dagstore.stop()

@@ -15,6 +15,11 @@ from agent.dagstore.failures import ErrorClass, Failure, ShardError, is_origin_f
 _ANSWERS = frozenset({ErrorClass.GONE, ErrorClass.DENIED, ErrorClass.CORRUPT, ErrorClass.INVALID})
 
 
+def is_of_origin(error: ShardError) -> bool:
+    """Whether the origin has failed and not this one object: it says so, or a server says that it is overloaded."""
+    return is_origin_failure(error) or isinstance(error, mounts.TryLater)
+
+
 class Visit:
     """One visit; tell it how it came out, unless it was cut short."""
 
@@ -50,7 +55,7 @@ class Origins:
             yield visit
         except ShardError as error:
             failure = error.failure
-            visit.came_out(Failure(failure.error_class, failure.message, is_origin_failure(error)))
+            visit.came_out(Failure(failure.error_class, failure.message, is_of_origin(error)))
             raise
         finally:
             if visit.has_answered:

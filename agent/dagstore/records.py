@@ -179,9 +179,10 @@ def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -
 def _text_path(url: str) -> str | None:
     """The local path behind a URL, where there is one and JSON can carry it."""
     try:
-        return _as_text(str(mounts.parse(url).path))
+        path = mounts.parse(url).path
     except ShardError:
         return None
+    return None if path is None else _as_text(str(path))
 
 
 def _as_text(path: str) -> str | None:

@@ -22,7 +22,7 @@ from carlib.errors import CarError
 def build_index(params: Params, progress: Progress) -> Params:
     """Indexes the file; raises ShardError, CarError, OSError."""
     mount, scratch, out = FileMount(Path(params["path"])), Path(params["scratch"]), Path(params["out"])
-    before = mount.probe()
+    before = mount.stat()
     scratch.mkdir(exist_ok=True)
     try:
         report = indexing.build(mount.path, scratch / out.name, progress=progress)
@@ -53,7 +53,7 @@ def build_index(params: Params, progress: Progress) -> Params:
 
 
 def _refuse_if_changed(mount: FileMount, before: Fingerprint) -> None:
-    changed = before.differs_from(mount.probe())
+    changed = before.differs_from(mount.stat())
     if changed:
         message = (
             f"{mount} was written to while it was indexed ({changed}); recover the shard when that is done"

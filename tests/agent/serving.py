@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
@@ -42,7 +43,8 @@ async def services_at(
 
 async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON
     """The outcome of a call by somebody who may do all."""
-    return await answer(services, ADMIN, Call(method, params, 1))
+    outcome = await answer(services, ADMIN, Call(method, params, 1))
+    return msgspec.json.decode(outcome) if isinstance(outcome, msgspec.Raw) else outcome
 
 
 class Served:

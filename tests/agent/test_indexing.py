@@ -45,9 +45,9 @@ def test_a_file_that_grows_while_it_is_indexed_gives_no_index(tmp_path: Path) ->
 
 def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Path) -> None:
     path = write_broken_car(tmp_path / "x.car")
-    original = FileMount.probe
+    original = FileMount.stat
 
-    def probe(mount: FileMount) -> Fingerprint:
+    def stat(mount: FileMount) -> Fingerprint:
         found = original(mount)
         path.write_bytes(path.read_bytes() + b"x")
         return found
@@ -56,7 +56,7 @@ def test_a_file_that_is_still_being_copied_is_busy_and_not_corrupt(tmp_path: Pat
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(ShardError, match="recover the shard") as raised,
     ):
-        patch.setattr(FileMount, "probe", probe)
+        patch.setattr(FileMount, "stat", stat)
         build_index(task(tmp_path, path), lambda _done, _total: None)
     assert raised.value.error_class is ErrorClass.BUSY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,30 +14,30 @@ from trio.testing import MockClock
 
 from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.inspection import THREADS, TIMEOUT_S, Inspector
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.inspection import Inspector
+from agent.dagstore.mounts import BytesMount, Fingerprint
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.mounts.threads import THREADS, TIMEOUT_S
 from agent.dagstore.records import IndexFacts
 
 FACTS = IndexFacts("none.idx", 1, Fingerprint(1, 1, 1, 1), 0x0401, 1, 0, 1, 1, ())
 
 
-@dataclass
-class DeadMount:
+@dataclass(frozen=True)
+class DeadMount(BytesMount):
     """Answers when the disk is back."""
 
-    url: str
-    back: threading.Event
-    path: Path | None = None
+    back: threading.Event = field(default_factory=threading.Event)
 
-    def probe(self) -> Fingerprint:
-        self.back.wait()
+    async def look(self, environment: Environment) -> Fingerprint:
+        await environment.threads.run("dead:/disk", self.back.wait)
         return FACTS.fingerprint
 
 
 @contextmanager
 def dead_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     back = threading.Event()
-    monkeypatch.setitem(mounts.SCHEMES, "dead", lambda url: DeadMount(url, back))
+    monkeypatch.setitem(mounts.SCHEMES, "dead", lambda _url: DeadMount(b"", back))
     try:
         yield back
     finally:

@@ -101,9 +101,20 @@ async def test_lotus_methods_have_lotus_shapes(tmp_path: Path, expect_warning: E
         assert await ask(services, "Filecoin.DagstoreInitializeShard", ["c"]) is None
         await services.leases.acquire(services.leases.open("me"), "b")
         a, b, c = await ask(services, "Filecoin.DagstoreListShards", [])
-        assert (b.key, b.state, b.error) == ("b", "ShardStateServing", "")
-        assert (a.state, c.state) == ("ShardStateErrored", "ShardStateAvailable")
-        assert a.error.endswith("No such file or directory")
+        assert b == {"Key": "b", "State": "ShardStateServing", "Error": ""}
+        assert (a["State"], c["State"]) == ("ShardStateErrored", "ShardStateAvailable")
+        assert a["Error"].endswith("No such file or directory")
+
+
+async def test_many_shards_are_taken_in_by_one_call_which_says_which_were_not(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        url = str(write_car(tmp_path / "x.car"))
+        shards = [{"Key": str(number), "URL": url, "Lazy": True} for number in range(300)]
+        answered = await ask(services, "Carfs.RegisterShards", {"Shards": [*shards, shards[0]]})
+        refused = [{"Key": "0", "Class": "exists", "Error": "a shard with the key '0' exists already"}]
+        assert msgspec.json.decode(msgspec.json.encode(answered)) == {"Registered": 300, "Refused": refused}
+        assert len(await ask(services, "Carfs.ListShards")) == 300
+        assert len(await ask(services, "Filecoin.DagstoreListShards")) == 300
 
 
 async def test_an_error_carries_its_class_and_key(tmp_path: Path) -> None:

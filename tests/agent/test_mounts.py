@@ -34,7 +34,7 @@ def test_odd_names_reach_their_file(name: bytes, tmp_path: Path) -> None:
     Path(os.fsdecode(path)).write_bytes(b"12345")
     for given_path in (os.fsdecode(path), os.fsdecode(name), FileMount.at(path).url):
         mount = mounts.resolve(given_path, directory=tmp_path)
-        assert mounts.parse(mount.url).probe().size == 5
+        assert FileMount.parse(mount.url).stat().size == 5
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_any_text_is_a_mount_or_a_refusal(text: str) -> None:
 
 def test_a_file_that_is_not_there_is_gone(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="No such file") as raised:
-        FileMount(tmp_path / "none").probe()
+        FileMount(tmp_path / "none").stat()
     assert raised.value.error_class is ErrorClass.GONE
 
 
@@ -98,15 +98,15 @@ def test_what_is_not_a_regular_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # opening it would wait for a writer
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
         with pytest.raises(ShardError, match="not a regular file") as raised:
-            FileMount(path).probe()
+            FileMount(path).stat()
         assert raised.value.error_class is ErrorClass.INVALID
 
 
 def test_a_fingerprint_tells_what_changed(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"1")
-    before = FileMount(path).probe()
-    assert before.differs_from(FileMount(path).probe()) == ""
+    before = FileMount(path).stat()
+    assert before.differs_from(FileMount(path).stat()) == ""
     os.utime(path, ns=(0, before.mtime_ns + 1))
-    changed = FileMount(path).probe()
+    changed = FileMount(path).stat()
     assert before.differs_from(changed) == f"mtime_ns {before.mtime_ns} -> {before.mtime_ns + 1}"

@@ -19,8 +19,6 @@ from agent.rpc.peers import Permission
 from agent.rpc.registry import Params, Values, method, stream
 from agent.rpc.services import Services
 
-MAX_REGISTRATIONS = 10_000
-
 
 class NewShard(Params, frozen=True):
     """One shard to take in."""
@@ -33,18 +31,24 @@ class NewShard(Params, frozen=True):
 
 
 class RegisterAllParams(Params, frozen=True):
-    """Up to 10,000 shards."""
+    """As many shards as the body of a request has room for."""
 
-    shards: Annotated[tuple[NewShard, ...], msgspec.Meta(max_length=MAX_REGISTRATIONS)]
+    shards: tuple[NewShard, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, rename="pascal"):
+    """A shard that was not taken in, and why."""
+
+    key: str
+    error_class: str = msgspec.field(name="Class")
+    error: str
 
 
 class Registered(msgspec.Struct, frozen=True, rename="pascal"):
-    """What became of one of them."""
+    """How many were, and which were not."""
 
-    key: str
-    success: bool
-    error: str = ""
-    error_class: str = ""
+    registered: int
+    refused: tuple[Refused, ...]
 
 
 class RecoverAllParams(Filter, frozen=True, kw_only=True):
@@ -69,19 +73,19 @@ class TraceParams(Params, frozen=True):
 
 
 @method("Carfs.RegisterShards", Permission.ADMIN)
-async def register_shards(services: Services, params: RegisterAllParams) -> list[Registered]:
-    """Takes many shards in, in few transactions; says of each, in order, whether it was. None is waited for."""
+async def register_shards(services: Services, params: RegisterAllParams) -> Registered:
+    """Takes many shards in, each by itself or not, in few transactions; answers when all that could be are on disk."""
     registrations = [
         Registration(one.key, one.url, one.lazy, one.replicas, one.existing_transient)
         for one in params.shards
     ]
     failures = await services.dagstore.register_all(registrations)
-    return [
-        Registered(one.key, True)
-        if failure is None
-        else Registered(one.key, False, failure.message, failure.error_class.value)
+    refused = tuple(
+        Refused(one.key, failure.error_class.value, failure.message)
         for one, failure in zip(params.shards, failures, strict=True)
-    ]
+        if failure is not None
+    )
+    return Registered(len(failures) - len(refused), refused)
 
 
 @stream("Carfs.RecoverShards", Permission.WRITE)

@@ -13,6 +13,7 @@ from agent.dagstore.initialising import InitialiseEvent
 from agent.dagstore.lifecycle import Life
 from agent.rpc.backend import not_set_up
 from agent.rpc.peers import Permission
+from agent.rpc.pieces import in_pieces
 from agent.rpc.registry import KeyParams, NoParams, Params, Values, method, stream
 from agent.rpc.services import Services
 from carlib.cid import Cid
@@ -70,9 +71,9 @@ class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 @method("Filecoin.DagstoreListShards", Permission.READ)
-async def list_shards(services: Services, params: NoParams) -> list[LotusShard]:
+async def list_shards(services: Services, params: NoParams) -> msgspec.Raw:
     """All shards, by key."""
-    return [_lotus(key, life) for key, life in services.dagstore.lives()]
+    return await in_pieces(_lotus(key, life) for key, life in services.dagstore.lives())
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 import msgspec
@@ -14,10 +14,9 @@ from agent.dagstore.records import ShardRecord, Transition
 from agent.rpc.filters import Counts, Filter, Page, counted
 from agent.rpc.methods.dagstore import LookupParams, LotusShard, found_shards
 from agent.rpc.peers import Permission
+from agent.rpc.pieces import TOGETHER, in_pieces
 from agent.rpc.registry import KeyParams, Params, Values, method, stream
 from agent.rpc.services import Services
-
-TURN = 256  # shards that are looked at before others get a turn
 
 
 class RegisterParams(Params, frozen=True):
@@ -77,15 +76,9 @@ async def destroy_shard(services: Services, params: KeyParams) -> None:
 
 
 @method("Carfs.ListShards", Permission.READ)
-async def list_shards(services: Services, params: Page) -> list[ShardRecord]:
+async def list_shards(services: Services, params: Page) -> msgspec.Raw:
     """The records of a page of shards, by key."""
-    records = []
-    for number, record in enumerate(_records(services, params.keys(services.dagstore.lives())), 1):
-        if record is not None:
-            records.append(record)
-        if number % TURN == 0:
-            await trio.lowlevel.checkpoint()
-    return records
+    return await in_pieces(_records(services, params.keys(services.dagstore.lives())))
 
 
 @stream("Carfs.WalkShards", Permission.READ)
@@ -95,9 +88,8 @@ async def walk_shards(services: Services, params: Page) -> Values:
 
     async def walk() -> AsyncGenerator[ShardRecord, None]:
         for number, record in enumerate(_records(services, keys), 1):
-            if record is not None:
-                yield record
-            if number % TURN == 0:
+            yield record
+            if number % TOGETHER == 0:
                 await trio.lowlevel.checkpoint()
 
     return aclosing(walk())
@@ -128,10 +120,7 @@ async def lookup_cid(services: Services, params: LookupParams) -> list[LotusShar
     return await found_shards(services, params)
 
 
-def _records(services: Services, keys: list[str]) -> Iterator[ShardRecord | None]:
-    """Of each key the record, None if it was destroyed in the meantime."""
+def _records(services: Services, keys: list[str]) -> Iterator[ShardRecord]:
     for key in keys:
-        try:
+        with suppress(ShardError):  # destroyed since we began
             yield services.dagstore.record(key)
-        except ShardError:
-            yield None

@@ -1,0 +1,26 @@
+"""`[mounts]` of the configuration: how patient and how trusting mounts are.
+
+A zero never means that nothing goes: it is refused, or means "no limit", as each line says.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+
+
+class MountsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[mounts]`."""
+
+    allow_private: bool = False  # addresses that are not on the public Internet: loopback, 10.0.0.0/8, …
+    connections: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 32  # to servers at once; 0: no limit
+    queue_timeout_s: Seconds = 60.0  # to wait for one of them
+    connect_timeout_s: Seconds = 10.0  # name, TCP and TLS
+    response_timeout_s: Seconds = 30.0  # from the request to the last header of the answer
+    stall_timeout_s: Seconds = 30.0  # without a byte, or below the rate on the next line
+    min_rate_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 1024  # a second; 0: any rate above none
+    max_redirects: Annotated[int, msgspec.Meta(ge=0, le=50)] = 5  # 0: none is followed
+    ca_file: str = ""  # certificates (PEM) that are trusted besides the system's
