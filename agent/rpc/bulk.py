@@ -19,7 +19,7 @@ AT_ONCE = 1024  # where no limit is set: each that waits costs some memory, and 
 
 
 class Step(msgspec.Struct, frozen=True, rename="pascal"):
-    """Lotus' DagstoreInitializeAllResult; `class` of the error is ours."""
+    """In the shape of Lotus' DagstoreInitializeAllEvent."""
 
     key: str
     event: str  # "start" or "end"
@@ -27,7 +27,6 @@ class Step(msgspec.Struct, frozen=True, rename="pascal"):
     error: str
     total: int
     current: int
-    error_class: str = ""
 
 
 @asynccontextmanager
@@ -48,13 +47,13 @@ async def in_bulk(
             for key in remaining:
                 begun += 1
                 await out.send(Step(key, "start", False, "", total, begun))
-                error, error_class = "", ""
+                error = ""
                 try:
                     await act(key)
                 except ShardError as problem:
-                    error, error_class = str(problem), problem.error_class.value
+                    error = str(problem)
                 done += 1
-                await out.send(Step(key, "end", not error, error, total, done, error_class))
+                await out.send(Step(key, "end", not error, error, total, done))
 
     async with trio.open_nursery() as nursery:
         async with sending:

@@ -70,6 +70,7 @@ class Method:
     params: type[msgspec.Struct]
     handler: Handler
     is_stream: bool = False
+    result: Any = None  # the type of what it gives, of a stream of each value; None: nothing, Any: whatever
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +84,24 @@ class Stream:
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, permission: Permission) -> Callable[[_Handler], _Handler]:
-    """Registers the function below under `name`; the type of its second parameter says what it takes."""
-    return _registered(name, permission, is_stream=False)
+def method(name: str, permission: Permission, *, gives: Any = None) -> Callable[[_Handler], _Handler]:
+    """Registers the function below under `name`; the type of its second parameter says what it takes, and that of its
+    result what it gives, unless `gives` does."""
+    return _registered(name, permission, gives, is_stream=False)
 
 
-def stream(name: str, permission: Permission) -> Callable[[_Handler], _Handler]:
-    """Likewise for a method that gives `Values`: a channel over a WebSocket, lines over HTTP."""
-    return _registered(name, permission, is_stream=True)
+def stream(name: str, permission: Permission, *, gives: Any) -> Callable[[_Handler], _Handler]:
+    """Likewise for a method that returns `Values` of the type `gives`: a channel over a WebSocket, lines over HTTP."""
+    return _registered(name, permission, gives, is_stream=True)
 
 
-def _registered(name: str, permission: Permission, *, is_stream: bool) -> Callable[[_Handler], _Handler]:
+def _registered(
+    name: str, permission: Permission, gives: Any, *, is_stream: bool
+) -> Callable[[_Handler], _Handler]:
     def register(handler: _Handler) -> _Handler:
-        params = typing.get_type_hints(handler)["params"]
-        METHODS[name] = Method(permission, params, handler, is_stream)
+        hints = typing.get_type_hints(handler)
+        result = hints["return"] if gives is None else gives
+        METHODS[name] = Method(permission, hints["params"], handler, is_stream, result)
         return handler
 
     return register

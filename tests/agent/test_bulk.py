@@ -40,7 +40,7 @@ async def test_each_shard_starts_and_ends_and_counts_are_of_what_is_done() -> No
         Step("a", "start", False, "", 4, 1),
         Step("a", "end", True, "", 4, 1),
         Step("b", "start", False, "", 4, 2),
-        Step("b", "end", False, "it is gone", 4, 2, "gone"),
+        Step("b", "end", False, "it is gone", 4, 2),
     ]
     assert [(step.key, step.current) for step in told if step.event == "end"] == list(
         zip(KEYS, [1, 2, 3, 4], strict=True)

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.rpc import jsonrpc, registry
 from agent.rpc.jsonrpc import Call, ErrorObject
 from agent.rpc.methods import METHODS, Services, answer
+from agent.rpc.methods.status import Workers
 from agent.rpc.peers import Caller, Permission
 from tests.agent.cars import write_car
 from tests.agent.serving import ask, services_at
@@ -21,6 +23,8 @@ from tests.conftest import ExpectWarning
 def test_the_registry_is_what_the_documentation_says() -> None:
     levels = {name: method.permission.name.lower() for name, method in METHODS.items()}
     assert levels == {
+        "rpc.discover": "read",
+        "Filecoin.Discover": "read",
         "Filecoin.Version": "read",
         "Filecoin.AuthNew": "admin",
         "Filecoin.AuthVerify": "read",
@@ -155,9 +159,9 @@ async def test_status_counts_shards_by_state(tmp_path: Path) -> None:
         await register(services.dagstore, "x", write_car(tmp_path / "x.car"))
         await register(services.dagstore, "y", tmp_path / "x.car", lazy=True)
         status = await ask(services, "Carfs.Status")
-        assert status["Shards"] == {"ShardStateNew": 1, "ShardStateAvailable": 1}
-        assert status["Workers"] == {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 1}
-        assert 10_000_000 < status["MemoryBytes"] < 1_000_000_000
+        assert status.shards == {"ShardStateNew": 1, "ShardStateAvailable": 1}
+        assert status.workers == Workers(busy=0, idle=0, waiting=0, limit=1)
+        assert 10_000_000 < status.memory_bytes < 1_000_000_000
 
 
 async def test_shutdown_stops_the_agent(tmp_path: Path) -> None:

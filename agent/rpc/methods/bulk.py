@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.registering import Registration
 from agent.dagstore.traces import Trace
 from agent.rpc.backend import not_set_up
-from agent.rpc.bulk import in_bulk
+from agent.rpc.bulk import Step, in_bulk
 from agent.rpc.filters import Filter
 from agent.rpc.peers import Permission
 from agent.rpc.registry import Params, Values, method, stream
@@ -88,7 +88,7 @@ async def register_shards(services: Services, params: RegisterAllParams) -> Regi
     return Registered(len(failures) - len(refused), refused)
 
 
-@stream("Carfs.RecoverShards", Permission.WRITE)
+@stream("Carfs.RecoverShards", Permission.WRITE, gives=Step)
 async def recover_shards(services: Services, params: RecoverAllParams) -> Values:
     """Indexes all Errored shards again that fit a filter; told as by `Filecoin.DagstoreInitializeAll`."""
     chosen = params.chosen(services.dagstore.lives())
@@ -96,7 +96,7 @@ async def recover_shards(services: Services, params: RecoverAllParams) -> Values
     return in_bulk(errored, services.dagstore.recover, limit=params.max_concurrency)
 
 
-@stream("Carfs.VerifyShards", Permission.WRITE)
+@stream("Carfs.VerifyShards", Permission.WRITE, gives=Any)
 async def verify_shards(services: Services, params: VerifyParams) -> Values:
     """Verifies shards one after the other, and says how far it is and what it finds."""
     if services.verifier is None:
@@ -106,7 +106,7 @@ async def verify_shards(services: Services, params: VerifyParams) -> Values:
     )
 
 
-@stream("Carfs.WatchShards", Permission.READ)
+@stream("Carfs.WatchShards", Permission.READ, gives=Trace)
 async def watch_shards(services: Services, params: TraceParams) -> Values:
     """Each transition of a shard as it happens, for ever; who does not keep up loses the oldest (numbers rise by 1)."""
 

@@ -70,7 +70,7 @@ class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
     freed_bytes: int
 
 
-@method("Filecoin.DagstoreListShards", Permission.READ)
+@method("Filecoin.DagstoreListShards", Permission.READ, gives=list[LotusShard])
 async def list_shards(services: Services, params: NoParams) -> msgspec.Raw:
     """All shards, by key."""
     return await in_pieces(_lotus(key, life) for key, life in services.dagstore.lives())
@@ -93,7 +93,7 @@ async def initialise_shard(services: Services, params: KeyParams) -> None:
     await services.dagstore.initialise(params.key)
 
 
-@stream("Filecoin.DagstoreInitializeAll", Permission.WRITE)
+@stream("Filecoin.DagstoreInitializeAll", Permission.WRITE, gives=InitialiseEvent)
 async def initialise_all(services: Services, params: InitialiseAllParams) -> Values:
     """Indexes all shards that are New; those that must be unsealed first only with `IncludeSealed`."""
 

@@ -75,13 +75,13 @@ async def destroy_shard(services: Services, params: KeyParams) -> None:
     await services.dagstore.destroy(params.key)
 
 
-@method("Carfs.ListShards", Permission.READ)
+@method("Carfs.ListShards", Permission.READ, gives=list[ShardRecord])
 async def list_shards(services: Services, params: Page) -> msgspec.Raw:
     """The records of a page of shards, by key."""
     return await in_pieces(_records(services, params.keys(services.dagstore.lives())))
 
 
-@stream("Carfs.WalkShards", Permission.READ)
+@stream("Carfs.WalkShards", Permission.READ, gives=ShardRecord)
 async def walk_shards(services: Services, params: Page) -> Values:
     """The same, record by record; if it breaks off, go on `After` the last key."""
     keys = params.keys(services.dagstore.lives())

@@ -7,8 +7,10 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
+
+from agent.dagstore.dagstore import Progress
 from agent.dagstore.lifecycle import ShardState
-from agent.rpc.jsonrpc import Json
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services
@@ -18,31 +20,71 @@ logger = logging.getLogger(__name__)
 MINER_API_VERSION = 1 << 16 | 5 << 8  # of Lotus' storage miner API, whose method names these are
 
 
+class Version(msgspec.Struct, frozen=True, rename="pascal"):
+    """Lotus' APIVersion."""
+
+    version: str
+    api_version: int = msgspec.field(name="APIVersion")
+    block_delay: int = 0
+
+
+class Workers(msgspec.Struct, frozen=True, rename="pascal"):
+    """The processes that do what is heavy."""
+
+    busy: int
+    idle: int
+    waiting: int  # tasks
+    limit: int
+
+
+class ClientLeases(msgspec.Struct, frozen=True, rename="pascal"):
+    """One that holds a session."""
+
+    client: str
+    leases: int
+
+
+class Status(msgspec.Struct, frozen=True, rename="pascal"):
+    """What the agent does now; sizes in bytes, times in seconds."""
+
+    version: str
+    pid: int
+    path: str
+    uptime_seconds: float
+    memory_bytes: int
+    shards: dict[str, int]
+    indexing: list[Progress]
+    workers: Workers
+    clients: list[ClientLeases]
+
+
 @method("Filecoin.Version", Permission.READ)
-async def version(services: Services, params: NoParams) -> Json:
-    return {"Version": f"carfs-{services.version}", "APIVersion": MINER_API_VERSION, "BlockDelay": 0}
+async def version(services: Services, params: NoParams) -> Version:
+    """The version of the agent, and of Lotus' interface that it has."""
+    return Version(f"carfs-{services.version}", MINER_API_VERSION)
 
 
 @method("Carfs.Status", Permission.READ)
-async def status(services: Services, params: NoParams) -> Json:
-    """What the agent does now; sizes in bytes, times in seconds."""
+async def status(services: Services, params: NoParams) -> Status:
+    """What the agent does now."""
     pool = services.pool.statistics()
     counts = services.dagstore.counts()
-    return {
-        "Version": services.version,
-        "Pid": os.getpid(),
-        "Path": str(services.directory),
-        "UptimeSeconds": round(time.monotonic() - services.started, 3),
-        "MemoryBytes": _resident_bytes(),
-        "Shards": {state.value: counts[state.value] for state in ShardState if state.value in counts},
-        "Indexing": services.dagstore.indexing(),
-        "Workers": {"Busy": pool.busy, "Idle": pool.idle, "Waiting": pool.waiting, "Limit": pool.limit},
-        "Clients": [{"Client": client, "Leases": leases} for client, leases in services.leases.held()],
-    }
+    return Status(
+        version=services.version,
+        pid=os.getpid(),
+        path=str(services.directory),
+        uptime_seconds=round(time.monotonic() - services.started, 3),
+        memory_bytes=_resident_bytes(),
+        shards={state.value: counts[state.value] for state in ShardState if state.value in counts},
+        indexing=services.dagstore.indexing(),
+        workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
+        clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
+    )
 
 
 @method("Carfs.Shutdown", Permission.ADMIN)
 async def shutdown(services: Services, params: NoParams) -> None:
+    """Stops the agent."""
     logger.info("asked to stop over RPC")
     services.stop.set()
 
