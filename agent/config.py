@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from agent.dagstore.mounts.config import MountsConfig
+from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 
@@ -65,6 +68,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rpc: RpcConfig = RpcConfig()
     workers: WorkersConfig = WorkersConfig()
     log: LogConfig = LogConfig()
+    dagstore: DagstoreConfig = DagstoreConfig()
+    mounts: MountsConfig = MountsConfig()
 
     def worker_count(self) -> int:
         return self.workers.count or len(os.sched_getaffinity(0))
@@ -97,37 +102,65 @@ def _from_file(path: Path, required: bool) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
-        return msgspec.convert(values, Config)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(_in_our_names(values), Config)
+    except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{path}: {_explained(str(error))}") from error
+
+
+def _in_our_names(values: dict[str, Any]) -> dict[str, Any]:  # Any: as TOML has it
+    """With Lotus' `[DAGStore]` as our `[dagstore]`; raises ValueError."""
+    if LOTUS_SECTION in values:
+        if "dagstore" in values:
+            raise ValueError(f"{LOTUS_SECTION}: it is given as dagstore, too")
+        values = {"dagstore" if name == LOTUS_SECTION else name: value for name, value in values.items()}
+    section = values.get("dagstore")
+    if isinstance(section, dict):
+        try:
+            values = values | {"dagstore": in_our_names(section)}
+        except ValueError as error:
+            raise ValueError(f"dagstore.{error}") from error
+    return values
 
 
 def _with_environment(config: Config, environ: Mapping[str, str]) -> Config:
     for section in config.__struct_fields__:
         prefix = f"CARFS_{section.upper()}_"
-        values: Any = getattr(config, section)  # one of the Structs above
-        for name in sorted(environ):
-            if name.startswith(prefix):
-                values = _replaced(values, name, name.removeprefix(prefix).lower(), environ[name])
-        config = msgspec.structs.replace(config, **{section: values})
+        variables = dict(LOTUS_VARIABLES) if section == "dagstore" else {}
+        variables |= {
+            name: name.removeprefix(prefix).lower() for name in sorted(environ) if name.startswith(prefix)
+        }
+        given = {name: key for name, key in variables.items() if name in environ}
+        if given:
+            values = _replaced(getattr(config, section), given, environ)
+            config = msgspec.structs.replace(config, **{section: values})
     return config
 
 
-def _replaced(values: Any, variable: str, key: str, text: str) -> Any:  # a section, before and after
-    types = {field.name: field.type for field in msgspec.structs.fields(values)}
-    if key not in types:
-        known = ", ".join(types)
-        raise ConfigError(f"the environment variable {variable}: there is no key {key!r}; there is {known}")
-    try:
+def _replaced(
+    section: Any, given: Mapping[str, str], environ: Mapping[str, str]
+) -> Any:  # one of the Structs above
+    """The section with what the variables say; `given` has the key of each, those that win last."""
+    types = {field.name: field.type for field in msgspec.structs.fields(section)}
+    values = msgspec.to_builtins(section)
+    for variable, key in given.items():
+        if key not in types:
+            known = ", ".join(types)
+            raise ConfigError(
+                f"the environment variable {variable}: there is no key {key!r}; there is {known}"
+            )
+        text = environ[variable]
         value: Any = text  # what TOML would have given
         if types[key] == tuple[str, ...]:
             value = [part.strip() for part in text.split(",") if part.strip()]
-        value = msgspec.convert(value, types[key], strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"the environment variable {variable}={text!r}: {_explained(str(error))}"
-        ) from error
-    return msgspec.structs.replace(values, **{key: value})
+        try:
+            values[key] = msgspec.convert(value, types[key], strict=False)
+        except msgspec.ValidationError as error:
+            message = f"the environment variable {variable}={text!r}: {_explained(str(error))}"
+            raise ConfigError(message) from error
+    try:
+        return msgspec.convert(values, type(section))
+    except msgspec.ValidationError as error:  # they do not go together
+        raise ConfigError(f"the environment variables {', '.join(given)}: {error}") from error
 
 
 def _explained(message: str) -> str:

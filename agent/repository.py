@@ -37,6 +37,7 @@ class Repository:
     """The paths below one `$CARFS_PATH`."""
 
     path: Path
+    dagstore: str = "dagstore"  # where index/ and transients/ are, from `path`
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Repository:
@@ -70,17 +71,24 @@ class Repository:
 
     @property
     def indices(self) -> Path:
-        return self.path / "dagstore" / "index"
+        return self.path / self.dagstore / "index"
 
     @property
     def transients(self) -> Path:
-        return self.path / "dagstore" / "transients"
+        return self.path / self.dagstore / "transients"
 
-    def create(self) -> None:
-        """Makes what is missing of the layout; a new top is for its owner only. Raises OSError."""
+    def create_top(self) -> None:
+        """Makes `path`, if it is missing, for its owner only; raises OSError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
+
+    def create(self) -> None:
+        """Makes what is missing of the layout; raises OSError."""
+        self.create_top()
+        try:
             for directory in (self.indices, self.transients):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:

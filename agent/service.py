@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +26,7 @@ from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import open_environment
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.access import Rules
 from agent.rpc.application import application
@@ -44,9 +46,11 @@ def main(config_file: Path | None = None, environ: Mapping[str, str] = os.enviro
     """Runs the agent until it is told to stop; gives the exit code. Raises one of `CannotStart`."""
     _open_standard_descriptors()
     repository = Repository.from_environment(environ)
-    repository.create()
+    repository.create_top()
     path = config_file if config_file is not None else repository.config
     config = configuration.load(path, required=config_file is not None, environ=environ)
+    repository = replace(repository, dagstore=config.dagstore.root_dir)
+    repository.create()
     logs.set_up(config.log.level)
     try:
         trio.run(run, repository, config)
@@ -71,12 +75,20 @@ async def run(
             nursery.start_soon(_dump_on_signal, dump_signals, sys.stderr)
             stack.callback(nursery.cancel_scope.cancel)
             stack.enter_context(locked(repository))
-            store = stack.enter_context(closing(Catalogue.open(repository.catalogue)))
+            store = stack.enter_context(_catalogue(repository, config))
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
+            environment = await stack.enter_async_context(open_environment(config.mounts))
             dagstore = await stack.enter_async_context(
-                open_dagstore(store=store, workers=pool, hub=hub, index_directory=repository.indices)
+                open_dagstore(
+                    store=store,
+                    workers=pool,
+                    hub=hub,
+                    index_directory=repository.indices,
+                    settings=config.dagstore,
+                    environment=environment,
+                )
             )
             services = Services(
                 dagstore,
@@ -109,6 +121,10 @@ async def run(
             hub.close()
             stop_serving.set()
     logger.info("stopped")
+
+
+def _catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
+    return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:

@@ -16,7 +16,7 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Interval = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
-# Lotus' name: ours. Its environment overrides are in `VARIABLES`.
+LOTUS_SECTION = "DAGStore"
 LOTUS_NAMES = {
     "RootDir": "root_dir",
     "MaxConcurrentIndex": "max_concurrent_index",
@@ -25,7 +25,7 @@ LOTUS_NAMES = {
     "MaxConcurrencyStorageCalls": "max_concurrency_storage_calls",
     "GCInterval": "gc_interval_s",
 }
-VARIABLES = {
+LOTUS_VARIABLES = {
     "LOTUS_DAGSTORE_COPY_CONCURRENCY": "max_concurrent_ready_fetches",
     "LOTUS_DAGSTORE_MOUNT_CONCURRENCY": "max_concurrency_storage_calls",
 }
@@ -55,14 +55,16 @@ class DagstoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     breaker_pause_s: Interval = 10.0  # for how long at first; twice that each time, up to 5 minutes
     history_kept: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64  # transitions of each shard
     trace_buffer: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1024  # events a slow reader may lag
-    transients_quota_bytes: Bytes = 0  # of local copies of remote data; 0: as much as the disk holds
-    transients_high_watermark: Share = 0.9  # of the quota, from which on the least recently used go …
-    transients_low_watermark: Share = 0.7  # … until this much is left
-    scrub_interval_s: Interval = 30 * 86400.0  # in which all data is verified once; 0: only when asked
+    transients_max_bytes: Bytes = 0  # of local copies of remote data; 0: as much as the disk holds
+    transients_high: Share = 0.9  # of these, from which on the least recently used go …
+    transients_low: Share = 0.7  # … until so much is left
 
     def __post_init__(self) -> None:
-        if self.transients_low_watermark > self.transients_high_watermark:
-            raise ValueError("transients_low_watermark is above transients_high_watermark")
+        """Raises ValueError."""
+        if self.transients_low >= self.transients_high:
+            raise ValueError(
+                f"transients_low is {self.transients_low}: it must be below transients_high, {self.transients_high}"
+            )
 
 
 def in_our_names(section: dict[str, object]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 from pathlib import Path
 
@@ -10,15 +11,13 @@ import msgspec
 import pytest
 
 from agent.config import Config, ConfigError, LogConfig, RpcConfig, WorkersConfig, load
+from agent.dagstore.mounts.config import MountsConfig
+from agent.dagstore.settings import LOTUS_NAMES, DagstoreConfig, duration_s
 
 
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _toml(value: object) -> str:
-    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
@@ -44,9 +43,28 @@ def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) 
         ),
         WorkersConfig(count=3, idle_timeout_s=1.5),
         LogConfig(level="debug"),
+        DagstoreConfig(
+            root_dir="/srv/dagstore",
+            max_concurrent_index=1,
+            max_concurrent_ready_fetches=2,
+            max_concurrent_unseals=3,
+            max_concurrency_storage_calls=4,
+            gc_interval_s=5.5,
+            recover_on_start="now",
+            retry_attempts=6,
+            retry_max_s=7.5,
+            breaker_failures=8,
+            breaker_pause_s=9.5,
+            history_kept=10,
+            trace_buffer=11,
+            transients_max_bytes=12,
+            transients_high=0.5,
+            transients_low=0.25,
+        ),
+        MountsConfig(allow_private=True, connections=13, ca_file="/etc/ca.pem"),
     )
     text = "\n".join(
-        f"[{section}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in values.items())
+        f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
         for section, values in msgspec.to_builtins(expected).items()
     )
     assert load(written(tmp_path / "c", text), required=True, environ={}) == expected
@@ -74,6 +92,18 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[log]\nlevel = 'loud'", "c.toml: log.level: Invalid enum value 'loud'"),
         ("[rpc]\nsocket_mode = 'rw'", "c.toml: rpc.socket_mode: Expected `str` matching regex"),
         ("[rpc", "c.toml: not TOML"),
+        (
+            "[dagstore]\nmax_concurrent_index = -1",
+            "c.toml: dagstore.max_concurrent_index: Expected `int` >= 0",
+        ),
+        (
+            "[dagstore]\nrecover_on_start = 'soon'",
+            "c.toml: dagstore.recover_on_start: Invalid enum value 'soon'",
+        ),
+        ("[dagstore]\nGCInterval = '1 minute'", "c.toml: dagstore.GCInterval: '1 minute' is not a duration"),
+        ("[dagstore]\nRootDir = 'a'\nroot_dir = 'b'", "c.toml: dagstore.root_dir is given twice"),
+        ("[DAGStore]\n[dagstore]", "c.toml: DAGStore: it is given as dagstore, too"),
+        ("[dagstore]\ntransients_low = 0.95", "c.toml: dagstore: transients_low is 0.95: it must be below"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -99,6 +129,63 @@ def test_what_is_wrong_in_the_environment_is_named(
     with pytest.raises(ConfigError) as raised:
         load(tmp_path / "none", required=False, environ={name: value})
     assert message in str(raised.value)
+
+
+def test_lotus_section_can_be_pasted_as_it_is(tmp_path: Path) -> None:
+    text = """
+    [DAGStore]
+    RootDir = "/srv/dagstore"
+    MaxConcurrentIndex = 6
+    MaxConcurrentReadyFetches = 7
+    MaxConcurrentUnseals = 8
+    MaxConcurrencyStorageCalls = 9
+    GCInterval = "1m30s"
+    """
+    config = load(written(tmp_path / "c", text), required=True, environ={})
+    assert config.dagstore == DagstoreConfig(
+        root_dir="/srv/dagstore",
+        max_concurrent_index=6,
+        max_concurrent_ready_fetches=7,
+        max_concurrent_unseals=8,
+        max_concurrency_storage_calls=9,
+        gc_interval_s=90,
+    )
+
+
+def test_the_defaults_are_lotus_own() -> None:
+    ours = DagstoreConfig()
+    values = [getattr(ours, LOTUS_NAMES[name]) for name in LOTUS_NAMES]
+    assert values == ["dagstore", 5, 0, 5, 100, 60]
+
+
+def test_lotus_variables_are_heeded_unless_ours_are_there(tmp_path: Path) -> None:
+    lotus = {"LOTUS_DAGSTORE_COPY_CONCURRENCY": "3", "LOTUS_DAGSTORE_MOUNT_CONCURRENCY": "4"}
+    config = load(tmp_path / "none", required=False, environ=lotus)
+    assert config.dagstore == DagstoreConfig(max_concurrent_ready_fetches=3, max_concurrency_storage_calls=4)
+    both = lotus | {"CARFS_DAGSTORE_MAX_CONCURRENT_READY_FETCHES": "5"}
+    config = load(tmp_path / "none", required=False, environ=both)
+    assert config.dagstore.max_concurrent_ready_fetches == 5
+    with pytest.raises(ConfigError, match="LOTUS_DAGSTORE_COPY_CONCURRENCY='many'"):
+        load(tmp_path / "none", required=False, environ={"LOTUS_DAGSTORE_COPY_CONCURRENCY": "many"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1m", 60), ("1h2m3.5s", 3723.5), ("250ms", 0.25), ("0", 0), ("1m0s", 60)]
+)
+def test_go_durations_are_understood(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "m", "1 m", "1m x", "-1m"])
+def test_other_durations_are_not(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        duration_s(text)
+
+
+def test_variables_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    environ = {"CARFS_DAGSTORE_TRANSIENTS_LOW": "0.99"}
+    with pytest.raises(ConfigError, match=r"CARFS_DAGSTORE_TRANSIENTS_LOW: .*must be below"):
+        load(tmp_path / "none", required=False, environ=environ)
 
 
 def test_no_count_means_one_worker_for_each_cpu_that_is_ours() -> None:
