@@ -18,6 +18,8 @@ COMMANDS: CommandTable = {
     "agent": ("agent.cli.daemon:agent", "Run the agent in the foreground."),
     "status": ("agent.cli.status:status", "What the agent does now: shards by state, mounts, memory."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
+    "auth": ("agent.cli.auth:auth", "Tokens for clients over TCP: create, verify, revoke."),
+    "rpc": ("agent.cli.rpc:rpc", "The agent's interface: its schema, any call."),
     "car": ("agent.cli.car:car", "CAR files: list, read, inspect, verify, index, create, extract."),
 }
 

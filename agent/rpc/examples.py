@@ -99,7 +99,8 @@ EXAMPLES: dict[str, Example] = {
     "Carfs.Status": Example(
         {},
         {
-            "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
+            "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "Addresses": ["127.0.0.1:3453"], "Errors": {"gone": 1},
+            "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
             "Shards": {"ShardStateNew": 1, "ShardStateAvailable": 1, "ShardStateErrored": 1}, "Indexing": [],
             "Workers": {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 4}, "Clients": [],
         },

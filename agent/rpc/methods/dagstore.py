@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -12,6 +13,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.initialising import InitialiseEvent
 from agent.dagstore.lifecycle import Life
 from agent.rpc.backend import not_set_up
+from agent.rpc.filters import Page
 from agent.rpc.peers import Permission
 from agent.rpc.pieces import in_pieces
 from agent.rpc.registry import KeyParams, NoParams, Params, Values, method, stream
@@ -71,9 +73,10 @@ class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 @method("Filecoin.DagstoreListShards", Permission.READ, gives=list[LotusShard])
-async def list_shards(services: Services, params: NoParams) -> msgspec.Raw:
-    """All shards, by key."""
-    return await in_pieces(_lotus(key, life) for key, life in services.dagstore.lives())
+async def list_shards(services: Services, params: Page) -> msgspec.Raw:
+    """All shards, by key; with a filter, which Lotus does not have, those that fit."""
+    chosen = islice(params.chosen(services.dagstore.lives()), params.limit or None)
+    return await in_pieces(_lotus(key, life) for key, life in chosen)
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)
@@ -141,13 +144,13 @@ async def gc(services: Services, params: NoParams) -> list[LotusGcResult]:
 
 async def found_shards(services: Services, params: LookupParams) -> list[LotusShard]:
     """What `DagstoreLookupPieces` and `Carfs.LookupCid` give."""
-    if services.cids is None:
-        raise not_set_up("inverted index")
     text = params.cid if isinstance(params.cid, str) else params.cid.cid
     try:
         multihash = Cid.parse(text).multihash
     except CarError as error:
         raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
+    if services.cids is None:
+        raise not_set_up("inverted index")
     keys = await services.cids.find(multihash)
     lives = ((key, services.dagstore.life(key)) for key in sorted(keys))
     return [_lotus(key, life) for key, life in lives if life is not None]

@@ -11,6 +11,7 @@ import msgspec
 
 from agent.dagstore.dagstore import Progress
 from agent.dagstore.lifecycle import ShardState
+from agent.rpc.filters import counted
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services
@@ -52,7 +53,9 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     path: str
     uptime_seconds: float
     memory_bytes: int
+    addresses: tuple[str, ...]  # of TCP
     shards: dict[str, int]
+    errors: dict[str, int]  # shards whose data or index is not well, by class
     indexing: list[Progress]
     workers: Workers
     clients: list[ClientLeases]
@@ -68,14 +71,17 @@ async def version(services: Services, params: NoParams) -> Version:
 async def status(services: Services, params: NoParams) -> Status:
     """What the agent does now."""
     pool = services.pool.statistics()
-    counts = services.dagstore.counts()
+    counts = counted(services.dagstore.lives())
+    states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
     return Status(
         version=services.version,
         pid=os.getpid(),
         path=str(services.directory),
         uptime_seconds=round(time.monotonic() - services.started, 3),
         memory_bytes=_resident_bytes(),
-        shards={state.value: counts[state.value] for state in ShardState if state.value in counts},
+        addresses=tuple(services.addresses),
+        shards=states,
+        errors=counts.error_classes,
         indexing=services.dagstore.indexing(),
         workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
@@ -87,6 +93,10 @@ async def shutdown(services: Services, params: NoParams) -> None:
     """Stops the agent."""
     logger.info("asked to stop over RPC")
     services.stop.set()
+
+
+def _name(state: ShardState) -> str:
+    return state.value
 
 
 def _resident_bytes() -> int:
