@@ -31,6 +31,7 @@ class Peers:
     ipfs_car: Path | None
     ratarmount: Path | None
     kubo: Path | None
+    lotus_client: Path | None
 
 
 def found(folder: Path) -> Peers:
@@ -82,6 +83,13 @@ def _install_ipfs_car(program: Path) -> None:
     )
 
 
+def _install_lotus_client(program: Path) -> None:
+    """Lotus' JavaScript client, in the versions of its lock file; nothing of it is a program, so its folder counts."""
+    prefix = program.parents[2]
+    shutil.copytree(Path(__file__).with_name("lotusclient"), prefix, dirs_exist_ok=True)
+    _run(["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"], prefix)
+
+
 def _install_ratarmount(program: Path) -> None:
     environment = program.parents[1]
     _run([sys.executable, "-m", "venv", str(environment)], Path())
@@ -107,12 +115,14 @@ PROGRAMS = {
     "ipfs_car": "npm/node_modules/.bin/ipfs-car",
     "ratarmount": "ratarmount/bin/ratarmount",
     "kubo": "kubo/ipfs",
+    "lotus_client": "lotusclient/node_modules/@filecoin-shipyard/lotus-client-rpc",
 }
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "go_car": ("go", _build_go_car),
     "ipfs_car": ("npm", _install_ipfs_car),
     "ratarmount": (sys.executable, _install_ratarmount),
     "kubo": ("go", _build_kubo),
+    "lotus_client": ("npm", _install_lotus_client),
 }
 """What a program needs to be installed, and what installs it."""
 
