@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -35,11 +36,18 @@ class Store(Protocol):
     def row(self, key: str) -> ShardRow | None:
         """One shard."""
 
+    def rows_after(self, key: str, limit: int) -> list[ShardRow]:
+        """Up to `limit` shards whose keys come after `key`, sorted by key."""
+
     def put(self, row: ShardRow, transition: Transition) -> None:
         """Inserts or replaces the shard and adds a line to its history, in one transaction."""
 
     def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
         """Likewise for several shards: all or none."""
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        """Likewise for shards that are not there yet; the one call that may be made in a thread, beside all others,
+        which wait for it if they write."""
 
     def delete(self, key: str) -> None:
         """Removes the shard and its history; nothing happens if there is none."""
@@ -101,8 +109,12 @@ _to_json = msgspec.json.Encoder().encode
 class Catalogue:
     """`Store` over one SQLite file, used by one process at a time (the lock is the repository's)."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str, history_kept: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, beside: sqlite3.Connection, name: str, history_kept: int
+    ) -> None:
         self._connection = connection
+        self._beside = beside  # for what is written in a thread
+        self._writing = threading.Lock()  # as SQLite's own, but whoever waits for it is woken at once
         self._name = name  # for messages
         self._history_kept = history_kept
 
@@ -112,19 +124,18 @@ class Catalogue:
 
         Of each shard `history_kept` transitions are kept.
         """
-        with _errors_named(str(path)):
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                _check(connection)  # first, since what follows writes
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                    connection.execute(f"PRAGMA {pragma}")
-                _migrate(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, str(path), history_kept)
+        with _errors_named(str(path)), ExitStack() as stack:
+            connection = stack.enter_context(closing(_connected(path)))
+            _check(connection)  # first, since what follows writes
+            _prepare(connection)
+            _migrate(connection)
+            beside = stack.enter_context(closing(_connected(path)))
+            _prepare(beside)
+            stack.pop_all()
+        return cls(connection, beside, str(path), history_kept)
 
     def close(self) -> None:
+        self._beside.close()
         self._connection.close()
 
     def shards(self) -> list[ShardRow]:
@@ -155,6 +166,11 @@ class Catalogue:
             found = self._connection.execute("SELECT * FROM shards WHERE key = ?", (key,)).fetchone()
             return None if found is None else _read_row(found)
 
+    def rows_after(self, key: str, limit: int) -> list[ShardRow]:
+        with _errors_named(self._name):
+            query = "SELECT * FROM shards WHERE key > ? ORDER BY key LIMIT ?"
+            return [_read_row(columns) for columns in self._connection.execute(query, (key, limit))]
+
     def put(self, row: ShardRow, transition: Transition) -> None:
         self.put_all([(row, transition)])
 
@@ -164,6 +180,13 @@ class Catalogue:
                 connection.execute(_UPSERT, _columns(row))
                 connection.execute(_ADD_TRANSITION, {"key": row.key, "line": _to_json(transition)})
                 connection.execute(_DROP_OLD_TRANSITIONS, {"key": row.key, "kept": self._history_kept})
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        rows = [_columns(row) for row, _ in changes]
+        lines = [(row.key, _to_json(transition)) for row, transition in changes]
+        with self._transaction(self._beside) as connection:
+            connection.executemany(_INSERT, rows)
+            connection.executemany("INSERT INTO transitions (key, number, line) VALUES (?, 1, ?)", lines)
 
     def delete(self, key: str) -> None:
         with self._transaction() as connection:
@@ -183,15 +206,16 @@ class Catalogue:
             return [(number, _transition_from_json(line)) for number, line in lines]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _errors_named(self._name):
-            self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
+        used = connection or self._connection
+        with _errors_named(self._name), self._writing:
+            used.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield used
+                used.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if used.in_transaction:
+                    used.execute("ROLLBACK")
                 raise
 
 
@@ -200,10 +224,12 @@ _SELECT_HISTORY = """
     SELECT number, line FROM transitions WHERE key = :key AND (:before IS NULL OR number < :before)
     ORDER BY number DESC LIMIT :limit
 """
-_UPSERT = """
+_INSERT = """
     INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts, replicas,
         existing_transient, attempts, quarantined)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPSERT = f"""{_INSERT}
     ON CONFLICT (key) DO UPDATE SET url = excluded.url, state = excluded.state, lazy = excluded.lazy,
         registered = excluded.registered, generation = excluded.generation, error = excluded.error,
         error_class = excluded.error_class, index_facts = excluded.index_facts, replicas = excluded.replicas,
@@ -259,6 +285,15 @@ def _row(columns: tuple[object, ...]) -> ShardRow:
         attempts=int(str(attempts)),
         quarantined=str(quarantined),
     )
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _check(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ def of_agent(shards: Shards, catalogue: Catalogue) -> Folder:
     """`shards/` and `.carfs/`."""
     status = RenderedFile(catalogue.status, lambda: shards.mtime_ns)
     control = StaticFolder(lambda: {b"status.json": status}, lasting=False, mtime_ns=lambda: shards.mtime_ns)
-    shown = StaticFolder(shards.folders, lasting=False, mtime_ns=lambda: shards.mtime_ns)
+    shown = StaticFolder(shards.folders, lasting=False, mtime_ns=lambda: shards.mtime_ns, only_folders=True)
     top: dict[bytes, Node] = {SHARDS: shown, CONTROL: control}
     return StaticFolder(lambda: top, lasting=False, mtime_ns=lambda: shards.mtime_ns)
 
@@ -29,7 +29,7 @@ def of_files(shards: Shards) -> Folder:
     """One CAR with one root that is there: that root; one CAR otherwise: its shard directory; several: one each."""
     found = shards.all()
     if len(found) > 1:
-        return StaticFolder(shards.folders, lasting=True, mtime_ns=lambda: shards.mtime_ns)
+        return StaticFolder(shards.folders, lasting=True, mtime_ns=lambda: shards.mtime_ns, only_folders=True)
     shard = found[0]
     everything = ShardFolder(shard)
     with shard.use() as opened:

@@ -107,20 +107,32 @@ class Link(Node, Protocol):
 
 
 class StaticFolder:
-    """A directory of ours whose entries come from memory, asked anew each time (`entries` gives name → node)."""
+    """A directory of ours whose entries come from memory, asked anew each time (`entries` gives name → node).
+
+    `only_folders`: all entries are, so that nobody need count them one by one.
+    """
 
     lane = None
     version = b""
 
     def __init__(
-        self, entries: Callable[[], Mapping[bytes, Node]], *, lasting: bool, mtime_ns: Callable[[], int]
+        self,
+        entries: Callable[[], Mapping[bytes, Node]],
+        *,
+        lasting: bool,
+        mtime_ns: Callable[[], int],
+        only_folders: bool = False,
     ) -> None:
         self._entries = entries
+        self._only_folders = only_folders
         self._mtime_ns = mtime_ns
         self.lasting = self.settled = lasting
 
     def attributes(self) -> Attributes:
-        inside = sum(node.attributes().is_folder for node in self._entries().values())
+        entries = self._entries()
+        if self._only_folders:
+            return of_folder(self._mtime_ns(), len(entries))
+        inside = sum(node.attributes().is_folder for node in entries.values())
         return of_folder(self._mtime_ns(), inside)
 
     def facts(self) -> Mapping[str, str]:

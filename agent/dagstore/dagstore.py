@@ -30,22 +30,19 @@ from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
     Acquire,
-    Changed,
     Destroy,
-    Failed,
-    FailedAgain,
     Initialise,
     Life,
     Recover,
     Release,
     Reported,
     Restarted,
-    Returned,
     ShardState,
 )
+from agent.dagstore.looking import Looks
 from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.origins import Origins, is_of_origin
-from agent.dagstore.records import ShardRecord, ShardRow, Transition, record_of, source_url
+from agent.dagstore.origins import Origins
+from agent.dagstore.records import ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
@@ -56,12 +53,8 @@ from agent.dagstore.traces import Traces
 
 logger = logging.getLogger(__name__)
 
-LOOKS_AT_ONCE = 8  # at the start, when every shard is looked at
 RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
 PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
-
-# By itself: a disk is mounted, a mode changed.
-_MAY_COME_BACK = frozenset({ErrorClass.GONE, ErrorClass.DENIED})
 
 
 class Progress(msgspec.Struct, frozen=True, rename="pascal"):
@@ -91,9 +84,6 @@ class Dagstore:
         self._index_directory = index_directory
         self._settings = settings
         self._indexer = Indexer(workers, index_directory)
-        self._inspector = Inspector(index_directory, environment)
-        # X-3: 0 is no limit, and not a limit that nobody passes.
-        self._storage_calls = trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf)
         self._origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
         self._shards: dict[str, Shard] = {}
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
@@ -102,6 +92,11 @@ class Dagstore:
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
             index_limit=settings.max_concurrent_index, unseal_limit=settings.max_concurrent_unseals,
+        )  # fmt: skip
+        self._looks = Looks(
+            self._steps, store, self._shards, Inspector(index_directory, environment), self._origins,
+            # X-3: 0 is no limit, and not a limit that nobody passes.
+            trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf),
         )  # fmt: skip
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self._stopping = False
@@ -173,7 +168,7 @@ class Dagstore:
         The data is looked at first: what changed since it was indexed is not served with the old index.
         """
         shard = self._shard(key)
-        await self._look_at(shard)
+        await self._looks.at(shard)
         if self._shard(key) is not shard:
             raise unknown(key)
         if shard.life.state is ShardState.ERRORED and self._retrying.may_try(shard):
@@ -303,7 +298,7 @@ class Dagstore:
                 await trio.lowlevel.checkpoint()
             if self._settings.recover_on_start == "now":
                 await self._recover_all()
-            await self._look_at_all()
+            await self._looks.at_all()
 
     def _restart(self, shards: Iterable[Shard]) -> int:
         """Begins again what was cut short; gives how many there were."""
@@ -323,92 +318,8 @@ class Dagstore:
             if number % RESTARTED_TOGETHER == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _look_at_all(self) -> None:
-        """Looks once at each shard."""
-        limiter = trio.CapacityLimiter(LOOKS_AT_ONCE)
-
-        async def look(shard: Shard) -> None:
-            try:
-                await self._look_at(shard)
-            except ShardError as error:
-                logger.warning("shard %s could not be looked at: %s", shard.key, error)
-            finally:
-                limiter.release_on_behalf_of(shard)
-
-        async with trio.open_nursery() as nursery:
-            for shard in list(self._shards.values()):
-                await limiter.acquire_on_behalf_of(shard)
-                nursery.start_soon(look, shard)
-
-    # Data that changed, went or came back
-
-    async def _look_at(self, shard: Shard) -> None:
-        """Looks at the data and the index of a shard that has one, and moves it on if they are not what they were.
-
-        Raises ShardError(busy) if we could not look, which says nothing about the shard.
-        """
-        life = shard.life
-        if not (life.state in INDEXED_STATES or _may_come_back(life)):
-            return
-        row = shard.row
-        if row.index is None:
-            return
-        found = await self._difference(row)
-        now = shard.life
-        if now.generation != life.generation:
-            return  # somebody else has moved it on in the meantime
-        if isinstance(found, Failure):
-            if now.state in INDEXED_STATES:
-                self._not_there(shard, row, found)
-        elif now.state in INDEXED_STATES and found:
-            self._steps.settle(shard, Changed(found))
-        elif _may_come_back(now) and not found:
-            self._steps.settle(shard, Returned(now.generation))
-
-    async def _difference(self, row: ShardRow) -> str | Failure:
-        """What is not as it was when it was indexed: empty if all is, a Failure if the data cannot be looked at.
-
-        Raises ShardError(busy) if we could not look.
-        """
-        assert row.index is not None
-        url = source_url(row)
-        try:
-            async with self._storage_calls:
-                with self._origins.visited(url) as visit:
-                    difference = await self._inspector.difference(url, row.index)
-                    visit.came_out(None)
-                    return difference
-        except ShardError as error:
-            if error.error_class is ErrorClass.BUSY:
-                raise
-            return Failure(error.error_class, str(error), is_of_origin(error))
-
-    def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
-        if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
-            reason = f"the local copy is gone, {row.url} takes its place: {failure.message}"
-            self._steps.settle(shard, Changed(reason), existing_transient="")
-        else:
-            self._steps.settle(shard, Failed(shard.life.generation, failure))
-
     async def _try_again(self, shard: Shard, number: int, of: int) -> None:
-        """One of the retries that were scheduled: a look, where that may do, else a new index."""
-        with acting(f"agent: retry {number} of {of}"):
-            life = shard.life
-            found: str | Failure | None = None
-            try:
-                row = shard.row
-                if row.index is not None and _may_come_back(life):
-                    found = await self._difference(row)
-            except ShardError:  # we could not look: it is as bad as before
-                found = life.failure
-            if shard.life is not life or self._shards.get(shard.key) is not shard:
-                return
-            if found == "":
-                self._steps.settle(shard, Returned(life.generation))
-            elif isinstance(found, Failure):
-                self._steps.settle(shard, FailedAgain(found))
-            else:
-                self._steps.settle(shard, Recover(None, found or f"retry {number} of {of}"))
+        await self._looks.again(shard, number, of)
 
     # Common to several of the above
 
@@ -446,10 +357,6 @@ async def open_dagstore(
         yield dagstore
         dagstore.stop()
         nursery.cancel_scope.cancel()
-
-
-def _may_come_back(life: Life) -> bool:
-    return life.failure is not None and life.failure.error_class in _MAY_COME_BACK
 
 
 def _unexpected(operation: str, shard: Shard, expected: ShardState) -> ShardError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from agent.dagstore import mounts
+from agent.dagstore.failures import ShardError
+from agent.dagstore.mounts import FileMount
 from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.records import IndexFacts
+from agent.dagstore.records import IndexFacts, ShardRow, source_url
 
 
 class Inspector:
@@ -30,3 +35,32 @@ class Inspector:
         except OSError:
             return "its index file is missing"
         return "" if found.st_size == facts.size else "its index file has another size"
+
+    async def odd(self, rows: Sequence[ShardRow]) -> list[str]:
+        """The keys of those that deserve a closer look: the data or the index is not as it was, or was not there.
+
+        In passing: only what lies on this machine, one thread an origin; of what does not answer nothing is said.
+        """
+        odd: list[str] = []
+        by_origin: dict[str, list[tuple[ShardRow, FileMount]]] = {}
+        for row in rows:
+            mount = mounts.parse(source_url(row))
+            if row.error_class is not None:
+                odd.append(row.key)
+            elif row.index is not None and isinstance(mount, FileMount):
+                by_origin.setdefault(mount.origin, []).append((row, mount))
+        for origin, some in by_origin.items():
+            with suppress(ShardError):
+                odd += await self._environment.threads.run(origin, partial(self._odd, some))
+        return odd
+
+    def _odd(self, some: Sequence[tuple[ShardRow, FileMount]]) -> list[str]:
+        return [row.key for row, mount in some if self._is_odd(row, mount)]
+
+    def _is_odd(self, row: ShardRow, mount: FileMount) -> bool:
+        assert row.index is not None
+        try:
+            size = (self._index_directory / row.index.name).stat().st_size
+            return size != row.index.size or bool(row.index.fingerprint.differs_from(mount.stat()))
+        except (OSError, ShardError):
+            return True

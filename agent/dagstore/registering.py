@@ -13,16 +13,17 @@ from pathlib import Path
 
 import trio
 
+from agent.catalogue import Store
 from agent.dagstore import mounts
 from agent.dagstore.actors import actor
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Initialise, Life, Register, ShardState, Waiter, Withdraw
 from agent.dagstore.mounts import FileMount
 from agent.dagstore.records import ShardRow, check_key, now_text
-from agent.dagstore.shards import Rows, Shard
+from agent.dagstore.shards import Shard
 from agent.dagstore.steps import Move, Steps
 
-IN_ONE_TRANSACTION = 128  # keeps the loop from other work for some 10 ms
+IN_ONE_TRANSACTION = 256  # planning and telling these keeps the loop from other work for some 10 ms
 MAX_REPLICAS = 16
 
 
@@ -70,10 +71,10 @@ class Pending:
 class Registrar:
     """Adds to `shards` what it has written."""
 
-    def __init__(self, nursery: trio.Nursery, steps: Steps, rows: Rows, shards: dict[str, Shard]) -> None:
+    def __init__(self, nursery: trio.Nursery, steps: Steps, store: Store, shards: dict[str, Shard]) -> None:
         self._nursery = nursery
         self._steps = steps
-        self._rows = rows
+        self._store = store
         self._shards = shards
         self._queue: deque[Pending] = deque()
         self._keys: set[str] = set()  # of those in the queue
@@ -117,7 +118,7 @@ class Registrar:
         row = registration.row()
         if key in self._shards or key in self._keys:
             raise ShardError(ErrorClass.EXISTS, f"a shard with the key {key!r} exists already", key=key)
-        shard = Shard(key, Life(), self._rows)
+        shard = Shard(key, Life(), self._store)
         pending = Pending(row, shard, None if add_waiter is None else add_waiter(), actor())
         if not self._queue:
             self._nursery.start_soon(self._write)
@@ -137,10 +138,9 @@ class Registrar:
             await trio.lowlevel.checkpoint()  # for all of this turn
             while self._queue:
                 together = list(itertools.islice(self._queue, IN_ONE_TRANSACTION))
-                self._write_all(together)
+                await self._write_all(together)
                 for _ in together:
                     self._done()
-                await trio.lowlevel.checkpoint()
         finally:
             while self._queue:  # the dagstore ends
                 self._queue[0].failure = STOPPING
@@ -151,21 +151,23 @@ class Registrar:
         self._keys.discard(pending.row.key)
         pending.written.set()
 
-    def _write_all(self, together: Sequence[Pending]) -> None:
-        """In one transaction; if that cannot be, each by itself, so that each gets its own answer."""
-        moves = [_move(pending) for pending in together]
-        for pending in together:
-            self._shards[pending.row.key] = pending.shard
+    async def _write_all(self, together: Sequence[Pending]) -> None:
+        """In one transaction; if that cannot be, each by itself, so that each gets its own answer. In a thread, since
+        nobody else can know of these shards before they are written."""
+        planned = self._steps.plan([_move(pending) for pending in together])
+        puts = [one.put for one in planned if one.put is not None]
         try:
-            self._steps.apply_all(moves)
+            await trio.to_thread.run_sync(self._store.put_new, puts)
         except ShardError as error:
-            for pending in together:
-                del self._shards[pending.row.key]
             if len(together) == 1:
                 together[0].failure = error.failure
                 return
             for pending in together:
-                self._write_all([pending])
+                await self._write_all([pending])
+            return
+        for pending in together:
+            self._shards[pending.row.key] = pending.shard
+        self._steps.carry_out(planned)
 
 
 def _move(pending: Pending) -> Move:

@@ -5,8 +5,9 @@ What changes with every step is here; all else is in the catalogue, whence it co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.indexer import Indexing
@@ -21,9 +22,9 @@ class Rows(Protocol):
         """One shard; raises ShardError."""
 
 
-@dataclass(eq=False, slots=True)
-class Shard:
-    """One shard."""
+class Shard(msgspec.Struct, eq=False, gc=False):
+    """One shard. It is in no cycle of references, so Python's collector need not look at it: at a hundred thousand, it
+    would keep the loop from other work for 30 ms each time."""
 
     key: str
     life: Life

@@ -73,7 +73,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
+class Planned:
     """What becomes of a Move."""
 
     shard: Shard
@@ -161,8 +161,16 @@ class Steps:
 
     def apply_all(self, moves: Sequence[Move]) -> None:
         """Likewise for events for as many different shards, in one transaction: all or none."""
-        planned = [self._plan(move) for move in moves]
+        planned = self.plan(moves)
         self._make_durable(planned)
+        self.carry_out(planned)
+
+    def plan(self, moves: Sequence[Move]) -> list[Planned]:
+        """What would become of them; raises IllegalEvent. Nothing has changed yet."""
+        return [self._plan(move) for move in moves]
+
+    def carry_out(self, planned: Sequence[Planned]) -> None:
+        """What was planned, and is on disk now, comes true; no step of these shards may have come between."""
         for one in planned:
             if one.old_index is not None:
                 self._nursery.start_soon(self._indexer.discard, one.old_index)
@@ -178,7 +186,7 @@ class Steps:
             if (shard.life.state, Failed) in TRANSITIONS:
                 self._move(shard, *step(shard.life, Failed(shard.life.generation, error.failure)))
 
-    def _plan(self, move: Move) -> _Planned:
+    def _plan(self, move: Move) -> Planned:
         life, effects = step(move.shard.life, move.event)
         put, old_index = None, None
         for effect in effects:
@@ -193,9 +201,9 @@ class Steps:
                     put = (changed, line)
                     if row.index is not None and changed.index != row.index:
                         old_index = row.index.name
-        return _Planned(move.shard, life, effects, put, old_index)
+        return Planned(move.shard, life, effects, put, old_index)
 
-    def _make_durable(self, planned: Sequence[_Planned]) -> None:
+    def _make_durable(self, planned: Sequence[Planned]) -> None:
         puts = [one.put for one in planned if one.put is not None]
         if len(puts) == 1:
             self._store.put(*puts[0])

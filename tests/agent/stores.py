@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from agent.dagstore.dagstore import Dagstore, open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.indexer import Workers
+from agent.dagstore.records import ShardRow, Transition
 from agent.dagstore.settings import DagstoreConfig
 from agent.workers import WorkerFailed, tasks
 from carlib.errors import CarError
@@ -50,6 +52,40 @@ class LocalWorkers:
             raise WorkerFailed(error.error_class, str(error)) from error
         except OSError as error:
             raise WorkerFailed(class_of_os_error(error), str(error)) from error
+
+
+class StoreAround:
+    """A catalogue with something around each of its writes."""
+
+    def __init__(self, store: Catalogue) -> None:
+        self._store = store
+        self.shards, self.lives, self.row, self.rows_after = (
+            store.shards,
+            store.lives,
+            store.row,
+            store.rows_after,
+        )
+        self.index_names, self.history, self.history_page = (
+            store.index_names,
+            store.history,
+            store.history_page,
+        )
+
+    def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
+        """Calls `write`, which adds these lines to the histories of shards; none: it removes one."""
+        write()
+
+    def put(self, row: ShardRow, transition: Transition) -> None:
+        self.around(partial(self._store.put, row, transition), [transition])
+
+    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        self.around(partial(self._store.put_all, changes), [line for _, line in changes])
+
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+        self.around(partial(self._store.put_new, changes), [line for _, line in changes])
+
+    def delete(self, key: str) -> None:
+        self.around(partial(self._store.delete, key), [])
 
 
 @asynccontextmanager

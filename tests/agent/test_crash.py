@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ import trio
 
 from agent.catalogue import Catalogue
 from agent.client import AgentUnreachable
-from agent.dagstore.records import ShardRow, Transition
+from agent.dagstore.records import Transition
 from carlib import indexing
 from tests.agent.cars import write_car
 from tests.agent.processes import AgentProcess, until
-from tests.agent.stores import dagstore_at, register
+from tests.agent.stores import StoreAround, dagstore_at, register
 from tests.conftest import ExpectWarning
 
 ROUNDS = 6
@@ -70,27 +69,15 @@ class PowerCut(BaseException):
     """The process is no more."""
 
 
-class FailingStore:
+class FailingStore(StoreAround):
     """A catalogue after whose nth write, or before it, the power goes."""
 
     def __init__(self, store: Catalogue, writes: int, *, before: bool) -> None:
-        self._store = store
+        super().__init__(store)
         self._left = writes
         self._before = before
-        self.shards, self.lives, self.row = store.shards, store.lives, store.row
-        self.index_names, self.history = store.index_names, store.history
-        self.history_page = store.history_page
 
-    def put(self, row: ShardRow, transition: Transition) -> None:
-        self._write(partial(self._store.put, row, transition))
-
-    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
-        self._write(partial(self._store.put_all, changes))
-
-    def delete(self, key: str) -> None:
-        self._write(partial(self._store.delete, key))
-
-    def _write(self, write: Callable[[], None]) -> None:
+    def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
         self._left -= 1
         if self._left > 0 or (self._left == 0 and not self._before):
             write()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from agent.catalogue import Catalogue
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.records import MAX_KEY_BYTES, ShardRecord, ShardRow, Transition
+from agent.dagstore.records import MAX_KEY_BYTES, ShardRecord, Transition
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.agent.cars import CID, DATA, write_broken_car, write_car
-from tests.agent.stores import LocalWorkers, dagstore_at, register
+from tests.agent.stores import LocalWorkers, StoreAround, dagstore_at, register
 from tests.conftest import ExpectWarning
 
 AVAILABLE, SERVING, ERRORED = "ShardStateAvailable", "ShardStateServing", "ShardStateErrored"
@@ -467,25 +467,18 @@ async def test_an_index_that_is_missing_or_cut_is_made_again(
             assert_serves(await dagstore.acquire("x"))
 
 
-class FullDisk:
+class FullDisk(StoreAround):
     """A catalogue that has no room for the next write of an event."""
 
     def __init__(self, store: Catalogue, event: str) -> None:
-        self._store = store
+        super().__init__(store)
         self.event = event
-        self.shards, self.delete, self.history = store.shards, store.delete, store.history
-        self.lives, self.row, self.index_names = store.lives, store.row, store.index_names
-        self.history_page = store.history_page
 
-    def put(self, row: ShardRow, transition: Transition) -> None:
-        if transition.event == self.event:
+    def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
+        if any(line.event == self.event for line in lines):
             self.event = ""
             raise ShardError(ErrorClass.NO_SPACE, "disk full")
-        self._store.put(row, transition)
-
-    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
-        for row, transition in changes:
-            self.put(row, transition)
+        write()
 
 
 async def test_a_registration_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ class CountingStore(Catalogue):
     transactions = 0
     full_for = ""
 
-    def put_all(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
+    def put_new(self, changes: Sequence[tuple[ShardRow, Transition]]) -> None:
         self.transactions += 1
         if any(row.key == self.full_for for row, _ in changes):
             raise ShardError(ErrorClass.NO_SPACE, "disk full")
-        super().put_all(changes)
+        super().put_new(changes)
 
 
 def lazy(count: int, path: Path) -> list[Registration]:

@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, library, memory, mounts, peers
+from tests.bench import commp, dagstore, library, memory, mounts, peers
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "mounts", "memory")
+PARTS = ("library", "pieces", "dagstore", "mounts", "memory")
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
         library.measure(data, others)
     if "pieces" in parts:
         commp.measure(16 if given.quick else 1024, others)
+    if "dagstore" in parts:
+        dagstore.measure(data)
     if why := why_no_fuse():
         print(f"\nNo figures of mounts: {why}")
         return
