@@ -21,6 +21,7 @@ from agent.catalogue import Store
 from agent.dagstore import index_files, mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
+from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
@@ -100,6 +101,7 @@ class Dagstore:
         )  # fmt: skip
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self._stopping = False
+        self.collector: Collector | None = None  # set by whoever has one, before it is needed
 
     # What callers ask for
 
@@ -146,8 +148,8 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        told = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
-        async with aclosing(told) as events:
+        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
+        async with aclosing(all_of_them) as events:
             async for event in events:
                 yield event
 
@@ -256,6 +258,10 @@ class Dagstore:
         waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
         return begun + [Progress(shard.key, 0, 0) for shard in waiting]
 
+    async def gc(self) -> Sequence[Collected]:
+        """Removes all that can be fetched again and that nobody uses (`idle`); what became of each."""
+        return () if self.collector is None else await self.collector.gc()
+
     def idle(self, key: str) -> bool:
         """Whether nobody uses the shard or waits for it, so that what can be fetched or made again may go."""
         shard = self._shards.get(key)
@@ -289,6 +295,8 @@ class Dagstore:
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
+        if self._settings.gc_interval_s:
+            self._nursery.start_soon(self._tidy_often)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:
@@ -299,6 +307,18 @@ class Dagstore:
             if self._settings.recover_on_start == "now":
                 await self._recover_all()
             await self._looks.at_all()
+
+    async def _tidy_often(self) -> None:
+        """X-5: what is within its limits stays, and what came of it is said."""
+        while True:
+            await trio.sleep(self._settings.gc_interval_s)
+            if self.collector is not None:
+                try:
+                    freed = await self.collector.tidy()
+                except ShardError as error:
+                    logger.warning("removing what is over the limits failed: %s", error)
+                else:
+                    logger.log(logging.INFO if freed else logging.DEBUG, "removed %d bytes", freed)
 
     def _restart(self, shards: Iterable[Shard]) -> int:
         """Begins again what was cut short; gives how many there were."""

@@ -13,6 +13,7 @@ import trio
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import IndexFacts
 from agent.workers import WorkerFailed
 
@@ -58,7 +59,9 @@ class Indexer:
         with indexing.scope:
             try:
                 return await self._made(key, url, indexing)
-            except (ShardError, WorkerFailed) as error:
+            except ShardError as error:
+                return Failure(error.error_class, str(error), is_of_origin(error))
+            except WorkerFailed as error:
                 return Failure(error.error_class, str(error))
             except Exception as error:
                 logger.exception("shard %s: indexing failed", key)

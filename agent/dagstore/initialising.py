@@ -21,7 +21,7 @@ class InitialiseEvent(msgspec.Struct, frozen=True, rename="pascal"):
     success: bool
     error: str
     total: int  # shards that are to be initialised
-    current: int  # which of them this is, from 1
+    current: int  # at a start how many have been begun, at an end how many are done
 
 
 async def initialise_each(
@@ -54,8 +54,16 @@ async def _run(
     scope: trio.CancelScope,
 ) -> None:
     limiter = trio.CapacityLimiter(at_once or math.inf)
+    done = 0
+
+    async def tell(event: InitialiseEvent) -> None:
+        try:
+            await sending.send(event)
+        except trio.BrokenResourceError:  # nobody reads any more
+            scope.cancel()
 
     async def one(number: int, key: str) -> None:
+        nonlocal done
         error = ""
         try:
             await initialise(key)
@@ -63,11 +71,12 @@ async def _run(
             error = str(failed)
         finally:
             limiter.release_on_behalf_of(number)
-        await sending.send(InitialiseEvent(key, "end", not error, error, len(keys), number))
+        done += 1
+        await tell(InitialiseEvent(key, "end", not error, error, len(keys), done))
 
     with scope:
         async with sending, trio.open_nursery() as nursery:
             for number, key in enumerate(keys, 1):
                 await limiter.acquire_on_behalf_of(number)
-                await sending.send(InitialiseEvent(key, "start", False, "", len(keys), number))
+                await tell(InitialiseEvent(key, "start", False, "", len(keys), number))
                 nursery.start_soon(one, number, key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import islice
 from typing import Annotated
@@ -99,19 +98,7 @@ async def initialise_shard(services: Services, params: KeyParams) -> None:
 @stream("Filecoin.DagstoreInitializeAll", Permission.WRITE, gives=InitialiseEvent)
 async def initialise_all(services: Services, params: InitialiseAllParams) -> Values:
     """Indexes all shards that are New; those that must be unsealed first only with `IncludeSealed`."""
-
-    async def events() -> AsyncGenerator[InitialiseEvent, None]:
-        """R-2: of an end, `Current` is how many are done; of a start, how many were begun, in order of their keys."""
-        done = 0
-        everything = services.dagstore.initialise_all(params.max_concurrency, params.include_sealed)
-        async with aclosing(everything) as told:
-            async for event in told:
-                if event.event == "end":
-                    done += 1
-                    event = msgspec.structs.replace(event, current=done)
-                yield event
-
-    return aclosing(events())
+    return aclosing(services.dagstore.initialise_all(params.max_concurrency, params.include_sealed))
 
 
 @method("Filecoin.DagstoreRecoverShard", Permission.WRITE)
