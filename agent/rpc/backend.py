@@ -13,29 +13,6 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 
 
-class Collected(Protocol):
-    """What became of one shard's transient."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def success(self) -> bool: ...
-
-    @property
-    def error(self) -> str: ...
-
-    @property
-    def freed_bytes(self) -> int: ...
-
-
-class Collector(Protocol):
-    """Transients that can go."""
-
-    async def gc(self) -> Sequence[Collected]:
-        """Removes what nobody uses; of a shard that had nothing to remove nothing is said (D-10)."""
-
-
 class CidIndex(Protocol):
     """The inverted index."""
 

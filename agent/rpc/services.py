@@ -9,7 +9,7 @@ import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
-from agent.rpc.backend import CidIndex, Collector, Verifier
+from agent.rpc.backend import CidIndex, Verifier
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
 
@@ -27,6 +27,5 @@ class Services:
     started: float  # time.monotonic()
     tokens: Tokens
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
-    collector: Collector | None = None
     cids: CidIndex | None = None
     verifier: Verifier | None = None

@@ -228,8 +228,7 @@ def test_any_method_can_be_called_and_the_schema_printed(carfs: Shell) -> None:
 
 
 def test_gc_with_nothing_to_collect_says_so(carfs: Shell) -> None:
-    code, out, err = carfs("dagstore", "gc")
-    assert (code, out) == (0, "no shards collected\n") or "has no local copies" in err
+    assert carfs("dagstore", "gc") == (0, "no shards collected\n", "")
 
 
 def test_a_client_asks_for_streams_only_where_there_are_some(agent: AgentProcess) -> None:

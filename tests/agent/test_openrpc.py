@@ -91,11 +91,11 @@ async def test_an_example_does_what_it_shows(
         await _prepare(services, tmp_path)
         full = replace(
             services,
-            collector=Copies({"remote": 1}),
             cids=Cids(CID.multihash, ("photos",)),
             verifier=Doctor(),
             addresses=["127.0.0.1:3453"],
         )
+        services.dagstore.collector = Copies({"remote": 1})
         found = await _ask(full, name, _adapted(EXAMPLES[name].params, services, tmp_path))
     expected = EXAMPLES[name].result
     if name == "Carfs.VerifyShards":

@@ -122,9 +122,7 @@ async def lookup_pieces(services: Services, params: LookupParams) -> list[LotusS
 @method("Filecoin.DagstoreGC", Permission.ADMIN)
 async def gc(services: Services, params: NoParams) -> list[LotusGcResult]:
     """Removes local copies of remote data that nobody uses; of shards that have none nothing is said (D-10)."""
-    if services.collector is None:
-        raise not_set_up("local copies to collect")
-    collected = await services.collector.gc()
+    collected = await services.dagstore.gc()
     results = [LotusGcResult(one.key, one.success, one.error, one.freed_bytes) for one in collected]
     return sorted(results, key=lambda result: result.key)
 
