@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import translate
 from itertools import islice
 from typing import Annotated
@@ -20,6 +21,7 @@ from agent.dagstore.lifecycle import Life, ShardState
 from agent.rpc.registry import Params
 
 MAX_PAGE = 10_000
+LifeOf = Callable[[str], Life | None]
 _STATES = {state.value.removeprefix("ShardState").lower(): state for state in ShardState}
 
 
@@ -32,23 +34,22 @@ class Filter(Params, frozen=True, kw_only=True):
     glob: str = ""
     after: str = ""
 
-    def chosen(self, lives: list[tuple[str, Life]]) -> Iterator[tuple[str, Life]]:
-        """Those of the shards, which come sorted by key, that fit; raises ShardError(invalid) at once."""
+    def chosen(self, keys: Sequence[str], life_of: LifeOf) -> Iterator[tuple[str, Life]]:
+        """Those of the shards that fit, looked at as they are asked for; `keys` are sorted. Raises ShardError(invalid)
+        at once."""
         states = frozenset(map(_state, self.states))
         pattern = re.compile(translate(self.glob)) if self.glob else None
-        begin = max(
-            bisect_left(lives, self.prefix, key=_key),
-            bisect_right(lives, self.after, key=_key) if self.after else 0,
-        )
+        begin = max(bisect_left(keys, self.prefix), bisect_right(keys, self.after) if self.after else 0)
         return (
             (key, life)
-            for key, life in _prefixed(lives, begin, self.prefix)
-            if (not states or life.state in states)
+            for key in _prefixed(keys, begin, self.prefix)
+            if (pattern is None or pattern.match(key))
+            and (life := life_of(key)) is not None
+            and (not states or life.state in states)
             and (
                 not self.error_classes
                 or (life.failure is not None and life.failure.error_class in self.error_classes)
             )
-            and (pattern is None or pattern.match(key))
         )
 
 
@@ -57,9 +58,9 @@ class Page(Filter, frozen=True, kw_only=True):
 
     limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_PAGE)] = 0
 
-    def keys(self, lives: list[tuple[str, Life]]) -> list[str]:
-        """The keys of the page; raises ShardError(invalid)."""
-        return [key for key, _ in islice(self.chosen(lives), self.limit or None)]
+    def page(self, keys: Sequence[str], life_of: LifeOf) -> Iterator[tuple[str, Life]]:
+        """What `chosen` gives, up to the limit."""
+        return islice(self.chosen(keys, life_of), self.limit or None)
 
 
 class Counts(msgspec.Struct, frozen=True, rename="pascal"):
@@ -71,30 +72,32 @@ class Counts(msgspec.Struct, frozen=True, rename="pascal"):
     error_classes: dict[str, int]
 
 
-def counted(chosen: Iterable[tuple[str, Life]]) -> Counts:
-    """Counts what `Filter.chosen` gives."""
-    total = refs = 0
-    states: dict[str, int] = {}
-    classes: dict[str, int] = {}
-    for _, life in chosen:
-        total += 1
-        refs += life.refs
-        states[life.state.value] = states.get(life.state.value, 0) + 1
+class Tally:
+    """Counts as it is given shards."""
+
+    def __init__(self) -> None:
+        self._refs = 0
+        self._states: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
+
+    def add(self, life: Life) -> None:
+        self._refs += life.refs
+        self._states[life.state.value] += 1
         if life.failure is not None:
-            name = life.failure.error_class.value
-            classes[name] = classes.get(name, 0) + 1
-    return Counts(total, refs, dict(sorted(states.items())), dict(sorted(classes.items())))
+            self._classes[life.failure.error_class.value] += 1
+
+    def counts(self) -> Counts:
+        total = self._states.total()
+        return Counts(
+            total, self._refs, dict(sorted(self._states.items())), dict(sorted(self._classes.items()))
+        )
 
 
-def _prefixed(lives: list[tuple[str, Life]], begin: int, prefix: str) -> Iterator[tuple[str, Life]]:
-    for place in range(begin, len(lives)):
-        if not lives[place][0].startswith(prefix):
+def _prefixed(keys: Sequence[str], begin: int, prefix: str) -> Iterator[str]:
+    for place in range(begin, len(keys)):
+        if not keys[place].startswith(prefix):
             return
-        yield lives[place]
-
-
-def _key(entry: tuple[str, Life]) -> str:
-    return entry[0]
+        yield keys[place]
 
 
 def _state(name: str) -> ShardState:

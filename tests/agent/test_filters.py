@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
-from agent.rpc.filters import MAX_PAGE, Counts, Filter, Page, counted
+from agent.rpc.filters import MAX_PAGE, Counts, Filter, Page, Tally
 
 GONE = Life(ShardState.ERRORED, failure=Failure(ErrorClass.GONE, "gone"))
 BUSY = Life(ShardState.ERRORED, failure=Failure(ErrorClass.BUSY, "busy"))
 NEW = Life(ShardState.NEW)
 SERVING = Life(ShardState.SERVING, refs=3)
-LIVES = [("a", NEW), ("b/1", GONE), ("b/2", BUSY), ("b/3", SERVING), ("c[", NEW), ("ü", SERVING)]
+LIVES = {"a": NEW, "b/1": GONE, "b/2": BUSY, "b/3": SERVING, "c[": NEW, "ü": SERVING}
 
 
 def keys(**more: object) -> list[str]:
-    return msgspec.convert(more, Page).keys(LIVES)
+    return [key for key, _ in msgspec.convert(more, Page).page(sorted(LIVES), LIVES.get)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_state_that_there_is_not_is_named(state: str) -> None:
     with pytest.raises(
         ShardError, match=f"no such state: '{state}'; there is New, Initializing, Available, Serving"
     ):
-        Filter(states=(state,)).chosen([])
+        Filter(states=(state,)).chosen([], LIVES.get)
 
 
 def test_a_page_is_bounded() -> None:
@@ -62,20 +62,33 @@ def test_a_page_is_bounded() -> None:
         keys(Limit=MAX_PAGE + 1)
 
 
-def test_counts_are_of_what_fits() -> None:
-    assert counted(Filter().chosen(LIVES)) == Counts(
+def test_counts_are_of_what_is_given() -> None:
+    tally = Tally()
+    assert tally.counts() == Counts(0, 0, {}, {})
+    for life in LIVES.values():
+        tally.add(life)
+    assert tally.counts() == Counts(
         6,
         6,
         {"ShardStateErrored": 2, "ShardStateNew": 2, "ShardStateServing": 2},
         {"busy": 1, "gone": 1},
     )
-    assert counted(Filter(prefix="a").chosen(LIVES)) == Counts(1, 0, {"ShardStateNew": 1}, {})
+
+
+def test_a_shard_that_is_destroyed_meanwhile_is_left_out() -> None:
+    lives = dict(LIVES)
+    chosen = Filter().chosen(sorted(lives), lives.get)
+    next(chosen)
+    del lives["b/1"]
+    assert next(chosen)[0] == "b/2"
 
 
 @given(st.sets(st.text(min_size=1, max_size=3), max_size=20), st.integers(1, 4), st.text(max_size=1))
 def test_pages_one_after_the_other_are_the_whole(names: set[str], limit: int, prefix: str) -> None:
-    lives = [(name, NEW) for name in sorted(names)]
+    lives = dict.fromkeys(names, NEW)
     found: list[str] = []
-    while page := Page(limit=limit, prefix=prefix, after=found[-1] if found else "").keys(lives):
-        found += page
+    while page := list(
+        Page(limit=limit, prefix=prefix, after=found[-1] if found else "").page(sorted(names), lives.get)
+    ):
+        found += [key for key, _ in page]
     assert found == sorted(name for name in names if name.startswith(prefix))

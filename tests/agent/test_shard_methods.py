@@ -83,6 +83,18 @@ async def test_a_walk_gives_the_same_as_a_list(tmp_path: Path) -> None:
         )
 
 
+async def test_registering_again_changes_nothing_as_in_lotus_unless_the_data_is_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with services_at(tmp_path) as services:
+        here, there = str(write_car(tmp_path / "x.car")), str(write_car(tmp_path / "y.car"))
+        for _ in range(2):
+            options = {"URL": here, "Lazy": True}
+            assert await ask(services, "Filecoin.DagstoreRegisterShard", ["a", options]) is None
+        refused = await ask(services, "Filecoin.DagstoreRegisterShard", ["a", {"URL": there}])
+        assert (refused.code, refused.data) == (1, {"class": "exists", "key": "a"})
+
+
 async def test_history_says_what_when_why_and_who_page_by_page(tmp_path: Path) -> None:
     async with services_at(tmp_path) as services:
         params = {"Key": "a", "URL": str(write_car(tmp_path / "x.car")), "Wait": True}

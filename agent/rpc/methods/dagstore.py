@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from itertools import islice
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 import msgspec
 
+from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.initialising import InitialiseEvent
 from agent.dagstore.lifecycle import Life
@@ -74,19 +74,19 @@ class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
 @method("Filecoin.DagstoreListShards", Permission.READ, gives=list[LotusShard])
 async def list_shards(services: Services, params: Page) -> msgspec.Raw:
     """All shards, by key; with a filter, which Lotus does not have, those that fit."""
-    chosen = islice(params.chosen(services.dagstore.lives()), params.limit or None)
-    return await in_pieces(_lotus(key, life) for key, life in chosen)
+    page = params.page(services.dagstore.list_keys(), services.dagstore.life)
+    return await in_pieces(_lotus(key, life) for key, life in page)
 
 
 @method("Filecoin.DagstoreRegisterShard", Permission.ADMIN)
 async def register_shard(services: Services, params: LotusRegisterParams) -> None:
-    """Takes a shard in; it is indexed afterwards. One that is there already stays as it is."""
-    if params.options is not None:
-        await services.dagstore.register(params.key, params.options.url, lazy=params.options.lazy)
-        return
-    if services.dagstore.life(params.key) is not None:
-        return
-    await services.dagstore.register(params.key, f"lotus://{params.key}")
+    """Takes a shard in; it is indexed afterwards. One that is there already, with the same data, stays as it is."""
+    options = params.options or RegisterOptions(f"lotus://{params.key}")
+    try:
+        await services.dagstore.register(params.key, options.url, lazy=options.lazy)
+    except ShardError as error:
+        if error.error_class is not ErrorClass.EXISTS or not _is_at(services, params.key, options.url):
+            raise
 
 
 @method("Filecoin.DagstoreInitializeShard", Permission.WRITE)
@@ -139,6 +139,13 @@ async def found_shards(services: Services, params: LookupParams) -> list[LotusSh
     keys = await services.cids.find(multihash)
     lives = ((key, services.dagstore.life(key)) for key in sorted(keys))
     return [_lotus(key, life) for key, life in lives if life is not None]
+
+
+def _is_at(services: Services, key: str, url: str) -> bool:
+    """Whether the data of a shard that was registered before is at `url`."""
+    with suppress(ShardError):
+        return services.dagstore.record(key).url == mounts.resolve(url).url
+    return False
 
 
 def _lotus(key: str, life: Life) -> LotusShard:

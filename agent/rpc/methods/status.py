@@ -11,7 +11,8 @@ import msgspec
 
 from agent.dagstore.dagstore import Progress
 from agent.dagstore.lifecycle import ShardState
-from agent.rpc.filters import counted
+from agent.rpc.filters import Filter
+from agent.rpc.methods.shards import counted
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services
@@ -71,7 +72,7 @@ async def version(services: Services, params: NoParams) -> Version:
 async def status(services: Services, params: NoParams) -> Status:
     """What the agent does now."""
     pool = services.pool.statistics()
-    counts = counted(services.dagstore.lives())
+    counts = await counted(services, Filter())
     states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
     return Status(
         version=services.version,
