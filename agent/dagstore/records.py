@@ -127,6 +127,12 @@ def life_from(state: str, generation: int, error: str, error_class: str | None, 
     return Life(ShardState(state), generation, failure=failure, attempts=attempts)
 
 
+def shared(life: Life) -> Life:
+    """An equal life that other shards have, too, if this is one of a shard that is healthy and not used."""
+    alike = _healthy(life.state, life.generation, life.attempts)
+    return alike if alike == life else life
+
+
 @lru_cache(maxsize=1024)
 def _healthy(state: ShardState, generation: int, attempts: int) -> Life:
     return Life(state, generation, attempts=attempts)

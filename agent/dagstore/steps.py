@@ -49,7 +49,7 @@ from agent.dagstore.lifecycle import (
 )
 from agent.dagstore.origins import Origins
 from agent.dagstore.queue import IndexQueue
-from agent.dagstore.records import IndexFacts, ShardRow, Transition, now_text, source_url
+from agent.dagstore.records import IndexFacts, ShardRow, Transition, now_text, shared, source_url
 from agent.dagstore.shards import Shard
 from agent.dagstore.traces import Traces
 from agent.dagstore.waiters import Waiters
@@ -221,7 +221,7 @@ class Steps:
     def _move(
         self, shard: Shard, life: Life, effects: tuple[Effect, ...], line: Transition | None = None
     ) -> None:
-        shard.life = life
+        shard.life = shared(life)
         if line is not None:
             failure = life.failure
             self._traces.tell(shard.key, line, failure.error_class.value if failure is not None else "")

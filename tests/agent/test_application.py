@@ -34,7 +34,7 @@ async def test_a_client_that_dies_in_the_middle_of_its_request_is_not_worth_a_li
         await wait_all_tasks_blocked(0.01)  # a traceback in the log would fail the test
 
 
-async def test_a_call_whose_client_is_gone_holds_nothing_when_its_index_is_done(tmp_path: Path) -> None:
+async def test_d14_a_call_whose_client_is_gone_holds_nothing_when_its_index_is_done(tmp_path: Path) -> None:
     """D-14: whoever waited in vain is not given a lease that nobody will give back."""
     workers = LocalWorkers()
     workers.hold()

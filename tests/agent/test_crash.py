@@ -37,7 +37,7 @@ def register_until_it_dies(agent: AgentProcess, path: Path, name: str, acknowled
 
 
 @pytest.mark.slow
-def test_no_acknowledged_shard_is_lost_and_each_becomes_available_however_often_it_is_killed(
+def test_d11_no_acknowledged_shard_is_lost_and_each_becomes_available_however_often_it_is_killed(
     tmp_path: Path,
 ) -> None:
     """I-1, D-1, D-11: kill -9 at random moments while shards are registered and indexed."""

@@ -16,6 +16,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import MAX_KEY_BYTES, ShardRecord, Transition
+from agent.dagstore.registering import Registration
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.agent.cars import CID, DATA, write_broken_car, write_car
 from tests.agent.stores import LocalWorkers, StoreAround, dagstore_at, register
@@ -95,7 +96,7 @@ async def test_what_cannot_be_a_key_is_refused(tmp_path: Path, key: str) -> None
 
 
 @pytest.mark.parametrize("key", ["a/../../b", "..", "/etc/passwd", "A", "a", "x" * MAX_KEY_BYTES, "é\n\0"])
-async def test_any_other_key_will_do(tmp_path: Path, key: str) -> None:
+async def test_m6_any_other_key_will_do(tmp_path: Path, key: str) -> None:
     """M-6: a `/` in a key made indexing fail."""
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore, key, write_car(tmp_path / "x.car"))
@@ -103,7 +104,7 @@ async def test_any_other_key_will_do(tmp_path: Path, key: str) -> None:
     assert len(indices(tmp_path)) == 1
 
 
-async def test_a_missing_file_is_gone_and_a_damaged_one_corrupt(
+async def test_d12_a_missing_file_is_gone_and_a_damaged_one_corrupt(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
     """D-12: errors were kept as text only."""
@@ -189,7 +190,7 @@ async def test_references_are_counted_and_end_with_the_process(tmp_path: Path) -
         assert (dagstore.record("x").state, dagstore.record("x").refs) == (AVAILABLE, 0)
 
 
-async def test_a_cancelled_acquire_gives_back_what_it_took(tmp_path: Path) -> None:
+async def test_x1_a_cancelled_acquire_gives_back_what_it_took(tmp_path: Path) -> None:
     """D-5, X-1: a cancelled acquire left its reader open and its reference counted."""
     workers = LocalWorkers()
     workers.hold()
@@ -203,7 +204,7 @@ async def test_a_cancelled_acquire_gives_back_what_it_took(tmp_path: Path) -> No
         assert (await dagstore.acquire("x")).refs == 1
 
 
-async def test_the_cancel_of_the_first_who_came_harms_nobody_else(tmp_path: Path) -> None:
+async def test_m2_the_cancel_of_the_first_who_came_harms_nobody_else(tmp_path: Path) -> None:
     """M-2: the first caller's cancel failed all others."""
     workers = LocalWorkers()
     workers.hold()
@@ -267,6 +268,77 @@ async def test_stopping_answers_all_who_wait(tmp_path: Path) -> None:
     assert workers.cancelled == 1
 
 
+def descriptors() -> set[str]:
+    """What this process has open, by what it leads to; threads' and trio's own come and go."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.add(f"{entry.name} {entry.readlink()}")
+        except OSError:  # closed since
+            continue
+    return {one for one in found if "/proc/" not in one}
+
+
+async def test_d5_acquires_that_are_cancelled_at_any_moment_leave_nothing_open(tmp_path: Path) -> None:
+    """D-5: twenty cancelled acquires left twenty readers open."""
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, "x", write_car(tmp_path / "x.car"))
+        await dagstore.acquire("x")
+        before = descriptors()
+        for checkpoints in range(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dagstore.acquire, "x")
+                for _ in range(checkpoints):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert descriptors() == before
+
+
+async def test_d9_stopping_ends_the_index_of_a_lazy_shard_too(tmp_path: Path) -> None:
+    """D-9: it was made in the background, and closing the store neither ended nor awaited it."""
+    workers = LocalWorkers()
+    workers.hold()
+    async with trio.open_nursery() as nursery:
+        async with dagstore_at(tmp_path, workers=workers) as dagstore:
+            await register(dagstore, "x", write_car(tmp_path / "x.car"), lazy=True)
+
+            async def acquire() -> None:
+                assert await failure_of(dagstore, "x") is ErrorClass.BUSY
+
+            nursery.start_soon(acquire)
+            await wait_all_tasks_blocked()
+        assert (len(workers.begun), workers.cancelled) == (1, 1)
+    assert [name for name in indices(tmp_path) if name.endswith(".idx")] == []
+
+
+async def test_d10_of_shards_that_have_nothing_to_remove_nothing_is_said(tmp_path: Path) -> None:
+    """D-10: each shard that is used in place was reported as collected."""
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, "x", write_car(tmp_path / "x.car"))
+        assert list(await dagstore.gc()) == []
+
+
+async def test_d11_listing_a_thousand_shards_leaves_others_their_turn(tmp_path: Path) -> None:
+    """D-11: everything was in memory and copied at once; here rows are read when they are needed."""
+    async with dagstore_at(tmp_path) as dagstore:
+        path = str(tmp_path / "x.car")
+        await dagstore.register_all([Registration(f"{number:04}", path, lazy=True) for number in range(1000)])
+        assert not hasattr(dagstore._shards["0000"], "__dict__")
+        assert dagstore.lives()[500][1] is dagstore.lives()[501][1]
+        assert dagstore.record("0999").url == f"file://{path}"
+
+
+async def test_x4_what_could_not_be_registered_is_said_and_can_be_registered_again(tmp_path: Path) -> None:
+    """X-4: a migration was marked as complete though some of it had failed, and could not be run again."""
+    path = str(tmp_path / "x.car")
+    shards = [Registration("a", path, lazy=True), Registration("b", "odd://x", lazy=True)]
+    async with dagstore_at(tmp_path) as dagstore:
+        first = await dagstore.register_all(shards)
+        assert [one and one.error_class.value for one in first] == [None, "invalid"]
+        second = await dagstore.register_all([shards[0], Registration("b", path, lazy=True)])
+        assert [one and one.error_class.value for one in second] == ["exists", None]
+
+
 # Destroying
 
 
@@ -281,7 +353,7 @@ async def test_destroying_removes_record_and_index_and_leaves_the_data(tmp_path:
         await register(dagstore, "x", path)
 
 
-async def test_destroying_what_is_leased_is_refused_and_keeps_its_record(tmp_path: Path) -> None:
+async def test_d3_destroying_what_is_leased_is_refused_and_keeps_its_record(tmp_path: Path) -> None:
     """D-3: a refused destroy deleted the persisted record."""
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore, "x", write_car(tmp_path / "x.car"))
@@ -293,7 +365,7 @@ async def test_destroying_what_is_leased_is_refused_and_keeps_its_record(tmp_pat
         assert dagstore.record("x").state == AVAILABLE
 
 
-async def test_destroying_while_indexing_cancels_the_work_and_nothing_comes_back(tmp_path: Path) -> None:
+async def test_d4_destroying_while_indexing_cancels_the_work_and_nothing_comes_back(tmp_path: Path) -> None:
     """D-4: the work went on, and its end brought the shard back; parked acquirers waited for ever."""
     workers = LocalWorkers()
     workers.hold()
@@ -335,7 +407,7 @@ async def test_a_key_can_be_used_again_while_the_old_work_still_ends(tmp_path: P
         assert dagstore.record("x").blocks == 5
 
 
-async def test_looking_at_all_shards_while_they_are_destroyed_hangs_nobody(tmp_path: Path) -> None:
+async def test_d6_looking_at_all_shards_while_they_are_destroyed_hangs_nobody(tmp_path: Path) -> None:
     """D-6: AllShardsInfo against DestroyShard froze the store within a few rounds."""
     async with dagstore_at(tmp_path) as dagstore:
         for number in range(20):
@@ -450,7 +522,7 @@ async def test_a_file_that_changes_under_its_readers_is_indexed_again_and_they_k
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"short")])
 @pytest.mark.parametrize("restart", [True, False])
-async def test_an_index_that_is_missing_or_cut_is_made_again(
+async def test_i1_an_index_that_is_missing_or_cut_is_made_again(
     tmp_path: Path, damage: object, restart: bool, expect_warning: ExpectWarning
 ) -> None:
     """I-1: whatever lay under the index's name was taken for the index."""
@@ -491,7 +563,7 @@ async def test_a_registration_that_does_not_fit_on_the_disk_leaves_nothing(tmp_p
             await register(dagstore, "x", tmp_path / "x.car")
 
 
-async def test_an_outcome_that_does_not_fit_on_the_disk_is_an_error_that_can_be_recovered(
+async def test_d11_an_outcome_that_does_not_fit_on_the_disk_is_an_error_that_can_be_recovered(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
     """D-11: a failure to persist was logged, and memory went on as if nothing had happened."""
@@ -511,7 +583,7 @@ async def test_an_outcome_that_does_not_fit_on_the_disk_is_an_error_that_can_be_
 # Restarting
 
 
-async def test_what_was_being_indexed_is_indexed_after_a_restart(tmp_path: Path) -> None:
+async def test_d1_what_was_being_indexed_is_indexed_after_a_restart(tmp_path: Path) -> None:
     """D-1 for Initializing."""
     workers = LocalWorkers()
     workers.hold()
@@ -523,7 +595,7 @@ async def test_what_was_being_indexed_is_indexed_after_a_restart(tmp_path: Path)
         assert_serves(record)
 
 
-async def test_what_was_recovering_recovers_after_a_restart(
+async def test_d1_what_was_recovering_recovers_after_a_restart(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
     """D-1: Recovering at shutdown was never resumed; acquirers parked for ever."""
@@ -544,7 +616,7 @@ async def test_what_was_recovering_recovers_after_a_restart(
         assert_serves(await dagstore.acquire("x"))
 
 
-async def test_odd_paths_survive_a_restart(tmp_path: Path) -> None:
+async def test_m5_odd_paths_survive_a_restart(tmp_path: Path) -> None:
     """M-5: the shard was silently gone."""
     names = ["a b", "50%", "#?", os.fsdecode(b"\xff"), "é"]
     async with dagstore_at(tmp_path) as dagstore:

@@ -39,7 +39,7 @@ async def test_a_subscriber_waits_for_news() -> None:
     assert seen == [["a"]]
 
 
-async def test_a_subscriber_that_falls_behind_is_cut_and_the_others_go_on() -> None:
+async def test_d7_a_subscriber_that_falls_behind_is_cut_and_the_others_go_on() -> None:
     """D-7: one unread channel stopped all deliveries."""
     hub = Hub(buffer=3)
     cuts: list[str] = []

@@ -110,7 +110,7 @@ async def test_whoever_stops_listening_stops_what_has_not_begun(tmp_path: Path) 
 async def test_d7_a_stream_that_nobody_reads_holds_up_nothing_else(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
     async with dagstore_at(tmp_path) as dagstore:
-        for number in range(200):
+        for number in range(50):
             await register(dagstore, str(number), path, lazy=True)
         stream = dagstore.initialise_all()
         await anext(stream)

@@ -14,7 +14,7 @@ from tests.agent.cars import write_car
 from tests.agent.stores import LocalWorkers, dagstore_at, register
 
 
-async def test_a_session_holds_a_shard_or_does_not(tmp_path: Path) -> None:
+async def test_d8_a_session_holds_a_shard_or_does_not(tmp_path: Path) -> None:
     """D-8: closing twice released twice and stole somebody else's reference."""
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore, "x", write_car(tmp_path / "x.car"))

@@ -289,7 +289,7 @@ def test_a_stream_that_is_closed_ends_its_session(tmp_path: Path) -> None:
             agent.client.call("Carfs.AcquireShard", lease)
 
 
-def test_a_reader_that_does_not_read_is_cut_and_delays_nobody(tmp_path: Path) -> None:
+def test_d7_a_reader_that_does_not_read_is_cut_and_delays_nobody(tmp_path: Path) -> None:
     """D-7: one unread channel stopped the store."""
     with AgentProcess(tmp_path / "a", environ={"CARFS_RPC_EVENT_BUFFER": "8"}) as agent:
         write_car(tmp_path / "x.car")
