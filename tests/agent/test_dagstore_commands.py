@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.dagstore import indexing
+from agent.cli.main import main
 from agent.client import AgentError, AgentUnreachable, Client
 from tests.agent.cars import write_broken_car, write_car
 from tests.agent.processes import AgentProcess, Shell
@@ -234,3 +236,20 @@ def test_gc_with_nothing_to_collect_says_so(carfs: Shell) -> None:
 def test_a_client_asks_for_streams_only_where_there_are_some(agent: AgentProcess) -> None:
     with pytest.raises(AgentError, match=r"Filecoin\.Version gives no stream"):
         list(Client(agent.path / "agent.sock").stream("Filecoin.Version"))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_r1_the_flag_of_the_command_is_what_the_agent_is_asked(
+    sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lotus reads a flag of another name, so that sealed shards are never included."""
+    asked: list[object] = []
+
+    def stream(method: str, params: object) -> Iterator[object]:
+        asked.append((method, params))
+        return iter(())
+
+    monkeypatch.setattr(indexing, "stream", stream)
+    flags = ["--include-sealed"] if sealed else []
+    assert main(["dagstore", "initialize-all", "--concurrency", "0", *flags]) == 0
+    assert asked == [("Filecoin.DagstoreInitializeAll", {"MaxConcurrency": 0, "IncludeSealed": sealed})]
