@@ -80,7 +80,7 @@ async def run(
             hub = Hub(buffer=config.rpc.event_buffer)
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
-            environment = await stack.enter_async_context(open_environment(config.mounts))
+            environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
             dagstore = await stack.enter_async_context(
                 open_dagstore(
                     store=store,

@@ -17,8 +17,8 @@ NAMES = st.binary(min_size=1, max_size=200).filter(lambda name: b"\0" not in nam
 
 
 @given(NAMES)
-def test_any_path_survives_being_stored_as_a_url(name: bytes) -> None:
-    """M-5: `file://%2Ftmp%2Fx` was stored and could not be read back; the shard was gone after a restart."""
+def test_m5_any_path_survives_being_stored_as_a_url(name: bytes) -> None:
+    """`file://%2Ftmp%2Fx` was stored and could not be read back; the shard was gone after a restart."""
     mount = FileMount.at(b"/" + name)
     assert mount.url.isascii()
     assert mounts.parse(mount.url) == mount
@@ -29,7 +29,7 @@ def test_any_path_survives_being_stored_as_a_url(name: bytes) -> None:
     "name",
     [b"a b", b"50%", b"%41", b"#1", b"what?", b"\xff\xfe", "é".encode(), b"a\nb", b"x;y=&", b"~", b"a:b"],
 )
-def test_odd_names_reach_their_file(name: bytes, tmp_path: Path) -> None:
+def test_m6_odd_names_reach_their_file(name: bytes, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/" + name
     Path(os.fsdecode(path)).write_bytes(b"12345")
     for given_path in (os.fsdecode(path), os.fsdecode(name), FileMount.at(path).url):

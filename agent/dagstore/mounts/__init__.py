@@ -15,7 +15,9 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.dagstore.mounts.file import FileMount
 from agent.dagstore.mounts.http import HttpMount
+from agent.dagstore.mounts.lotus import LotusMount
 from agent.dagstore.mounts.mount import DataChanged, Fingerprint, Mount, Probe, TryLater
+from agent.dagstore.mounts.s3 import S3Mount
 from agent.dagstore.mounts.urls import shown
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "FileMount",
     "Fingerprint",
     "HttpMount",
+    "LotusMount",
     "Mount",
     "Probe",
+    "S3Mount",
     "TryLater",
     "is_sealed",
     "parse",
@@ -43,6 +47,8 @@ SCHEMES: dict[str, Callable[[str], Mount]] = {
     "file": FileMount.parse,
     "http": HttpMount.parse,
     "https": HttpMount.parse,
+    "lotus": LotusMount.parse,
+    "s3": S3Mount.parse,
 }
 OPAQUE = frozenset({"bytes"})  # nothing after the colon looks like a path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
 import httpcore2
@@ -19,6 +19,12 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.mount import TryLater
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last four bytes
+# Which Python's ipaddress has as global, at least some versions of it.
+_ALSO_PRIVATE: Final = (
+    IPv4Network("192.0.0.0/24"),  # IETF assignments; Oracle's clouds have their metadata service at .192
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4
+    IPv4Network("168.63.129.16/32"),  # the service of Azure that hands out certificates
+)
 _UNKNOWN_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -30,7 +36,12 @@ def is_public(address: str) -> bool:
     found = ip_address(address)
     if isinstance(found, IPv6Address):
         inside = _wrapped(found)
-        return is_public(str(inside)) if inside is not None else found.is_global and not found.is_multicast
+        if inside is not None:
+            return is_public(str(inside))
+        if found.is_site_local or found.is_reserved:  # Python has them as global: fec0::1, ::127.0.0.1
+            return False
+    elif any(found in network for network in _ALSO_PRIVATE):
+        return False
     return found.is_global and not found.is_multicast
 
 
@@ -50,8 +61,16 @@ async def resolve(host: str, port: int) -> list[str]:
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to what a name stands for, if that may be."""
 
-    def __init__(self, *, allow_private: bool, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        trusted: frozenset[tuple[str, int]] = frozenset(),
+        resolve: Resolve = resolve,
+    ) -> None:
+        """`trusted` are hosts and ports that may be private in any case."""
         self._allow_private = allow_private
+        self._trusted = trusted
         self._resolve = resolve
         self._inner = httpcore2.TrioBackend()
 
@@ -87,11 +106,13 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                 found = await self._resolve(host, port)
             except socket.gaierror as error:
                 if error.errno in _UNKNOWN_NAME:
-                    raise ShardError(ErrorClass.GONE, f"there is no host {host!r}") from error
+                    message = f"there is no host {host!r}"
+                    raise ShardError(ErrorClass.GONE, message, origin_failed=True) from error
                 raise TryLater(f"the name {host!r} cannot be resolved now: {error.strerror}") from error
         if scope.cancelled_caught or not found:
             raise TryLater(f"the name {host!r} could not be resolved in time")
-        permitted = [address for address in found if self._allow_private or is_public(address)]
+        any_address = self._allow_private or (host, port) in self._trusted
+        permitted = [address for address in found if any_address or is_public(address)]
         if not permitted:
             hint = "set mounts.allow_private to let mounts read from such hosts"
             raise ShardError(ErrorClass.DENIED, f"{host!r} is a private address ({found[0]}); {hint}")

@@ -40,6 +40,8 @@ _CLASSES: Final = {
     451: ErrorClass.DENIED,
 }
 
+_OVERLOADED: Final = frozenset({408, 429, 502, 503, 504})  # said of the server, not of this object
+
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
@@ -68,12 +70,15 @@ class Body:
     whole: bool  # nothing comes behind it, or the server is wrong
 
 
-def look_result(status: int, headers: Mapping[str, str], name: str, now: float) -> Fingerprint:
-    """What the answer to `Range: bytes=0-0` says of the data; raises ShardError."""
+def look_result(
+    status: int, headers: Mapping[str, str], name: str, now: float, code: str = ""
+) -> Fingerprint:
+    """What the answer to `Range: bytes=0-0` says of the data; raises ShardError. `code` is what the server called its
+    error, if it did."""
     found = ContentRange.parse(headers.get("content-range", ""))
     if status == 416 and (found is None or found.total == 0):
         return fingerprint(headers, 0)  # there is no first byte
-    _refuse_errors(status, headers, name, now)
+    _refuse_errors(status, headers, name, now, code)
     if status == 206:
         size = found.total if found is not None and (found.first, found.last) == (0, 0) else None
         if size is None:
@@ -94,11 +99,12 @@ def body_of(
     offset: int,
     length: int,
     expected: Fingerprint,
+    code: str = "",
 ) -> Body:
     """Where in the body the range is; raises DataChanged if it is not of `expected`, ShardError where it is not."""
     if status in (412, 416):
         raise DataChanged(name, f"the server says so (HTTP {status})")
-    _refuse_errors(status, headers, name, now)
+    _refuse_errors(status, headers, name, now, code)
     if status == 206:
         return _partial(headers, name, offset, length, expected)
     size = _content_length(headers)
@@ -154,7 +160,7 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     return None if math.isnan(then) else min(max(then - now, 0.0), MAX_RETRY_AFTER_S)
 
 
-def _refuse_errors(status: int, headers: Mapping[str, str], name: str, now: float) -> None:
+def _refuse_errors(status: int, headers: Mapping[str, str], name: str, now: float, code: str) -> None:
     """Raises ShardError unless it is 200 or 206, as the bytes are (RFC 9110, 15)."""
     if status in (200, 206):
         encoding = headers.get("content-encoding", "identity").lower()
@@ -164,10 +170,11 @@ def _refuse_errors(status: int, headers: Mapping[str, str], name: str, now: floa
         return
     error_class = _CLASSES.get(status, ErrorClass.BUSY if status >= 500 else ErrorClass.INVALID)
     region = headers.get("x-amz-bucket-region")
-    hint = f" (its bucket is in the region {region!r})" if region else ""
-    message = f"{name}: the server answered HTTP {status}{hint}"
-    if error_class is ErrorClass.BUSY:
-        raise TryLater(message, after_s=retry_after_s(headers, now))
+    hint = f"; its bucket is in the region {region!r}" if region and region.isprintable() else ""
+    message = f"{name}: the server answered HTTP {status}{f' ({code})' if code else ''}{hint}"
+    after_s = retry_after_s(headers, now)
+    if error_class is ErrorClass.BUSY and (status in _OVERLOADED or after_s is not None):
+        raise TryLater(message, after_s=after_s)
     raise ShardError(error_class, message)
 
 

@@ -23,4 +23,10 @@ class MountsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stall_timeout_s: Seconds = 30.0  # without a byte, or below the rate on the next line
     min_rate_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 1024  # a second; 0: any rate above none
     max_redirects: Annotated[int, msgspec.Meta(ge=0, le=50)] = 5  # 0: none is followed
+    piece_directory: str = "pieces"  # from $CARFS_PATH: where `lotus:` finds pieces, see pieces.py
+    s3_endpoint: str = ""  # http(s)://host:port of the S3 store; "": $AWS_ENDPOINT_URL, else Amazon's
+    s3_region: str = ""  # "": $AWS_REGION, $AWS_DEFAULT_REGION, else us-east-1
+    s3_anonymous: bool = (
+        False  # send no credentials; they come from $AWS_ACCESS_KEY_ID, … and from no file here
+    )
     ca_file: str = ""  # certificates (PEM) that are trusted besides the system's

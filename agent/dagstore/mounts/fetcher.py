@@ -7,6 +7,7 @@ not let us choose the address to connect to (see `addresses.py`).
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
@@ -22,6 +23,9 @@ from agent.dagstore.mounts.addresses import GuardedBackend, Resolve, resolve
 from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.mounts.mount import TryLater
 from agent.dagstore.mounts.urls import HttpUrl
+
+# At DEBUG it writes down what servers answer, and so where they redirect to, signatures included.
+logging.getLogger("httpcore2").setLevel(logging.INFO)
 
 KEEP_ALIVE_S: Final = 20.0  # servers close idle connections after 5 to 75 s, mostly
 _HEADERS: Final = {"user-agent": f"carfs/{version('carfs')}", "accept": "*/*", "accept-encoding": "identity"}
@@ -51,15 +55,23 @@ class PooledFetcher:
     """A `Fetcher` with a bounded pool of connections; close it when done."""
 
     def __init__(
-        self, config: MountsConfig, *, tls: ssl.SSLContext | None = None, resolve: Resolve = resolve
+        self,
+        config: MountsConfig,
+        *,
+        tls: ssl.SSLContext | None = None,
+        trusted: frozenset[tuple[str, int]] = frozenset(),
+        resolve: Resolve = resolve,
     ) -> None:
+        """`trusted` are hosts and ports that may be private, whatever the configuration says."""
         self._config = config
         self._slots = trio.CapacityLimiter(config.connections or float("inf"))
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls,
             max_connections=config.connections or None,
             keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=GuardedBackend(allow_private=config.allow_private, resolve=resolve),
+            network_backend=GuardedBackend(
+                allow_private=config.allow_private, trusted=trusted, resolve=resolve
+            ),
         )
 
     async def aclose(self) -> None:
@@ -88,29 +100,46 @@ class PooledFetcher:
         with trio.move_on_after(self._config.queue_timeout_s) as scope:
             await self._slots.acquire_on_behalf_of(owner)
         if scope.cancelled_caught:
+            # Not `TryLater`: it is no fault of the server.
             message = f"{url.shown}: no connection became free in {self._config.queue_timeout_s:g} s"
-            raise TryLater(f"{message} (mounts.connections is {self._config.connections})")
+            hint = f"mounts.connections is {self._config.connections}"
+            raise ShardError(ErrorClass.BUSY, f"{message} ({hint})")
         try:
             yield
         finally:
             self._slots.release_on_behalf_of(owner)
 
     async def _response(self, url: HttpUrl, headers: Mapping[str, str]) -> httpcore2.Response:
+        # As a whole, since a server may send its headers byte by byte.
+        patience_s = self._config.connect_timeout_s + self._config.response_timeout_s
+        with _errors_named(url), trio.move_on_after(patience_s) as scope:
+            while True:
+                connected: list[str] = []
+                try:
+                    return await self._pool.handle_async_request(self._request(url, headers, connected))
+                except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
+                    # A server may close an idle connection in the moment in which it is used again.
+                    if connected:
+                        raise
+        assert scope.cancelled_caught
+        raise TryLater(f"{url.shown} did not answer in {patience_s:g} s")
+
+    def _request(self, url: HttpUrl, headers: Mapping[str, str], connected: list[str]) -> httpcore2.Request:
+        """`connected` gets an item if a connection is opened for the request."""
+
+        async def trace(event: str, _: object) -> None:
+            if event == "connection.connect_tcp.started":
+                connected.append(event)
+
         fields = {"host": url.authority, **_HEADERS, **headers}
-        request = httpcore2.Request(
+        return httpcore2.Request(
             "GET",
             httpcore2.URL(
                 scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
             ),
             headers=[(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
-            extensions={"timeout": {"connect": self._config.connect_timeout_s}},
+            extensions={"timeout": {"connect": self._config.connect_timeout_s}, "trace": trace},
         )
-        # As a whole, since a server may send its headers byte by byte.
-        patience_s = self._config.connect_timeout_s + self._config.response_timeout_s
-        with _errors_named(url), trio.move_on_after(patience_s) as scope:
-            return await self._pool.handle_async_request(request)
-        assert scope.cancelled_caught
-        raise TryLater(f"{url.shown} did not answer in {patience_s:g} s")
 
     async def _body(self, response: httpcore2.Response, url: HttpUrl) -> AsyncGenerator[bytes, None]:
         """The pieces, as long as they come at a reasonable rate; the time that the reader takes does not count."""
@@ -147,7 +176,8 @@ def _errors_named(url: HttpUrl) -> Iterator[None]:
     except TryLater as error:  # of the address, which does not know for which URL it was asked
         raise TryLater(f"{url.shown}: {error}") from error
     except ShardError as error:
-        raise ShardError(error.error_class, f"{url.shown}: {error}") from error
+        failed = error.failure.origin_failed
+        raise ShardError(error.error_class, f"{url.shown}: {error}", origin_failed=failed) from error
     except httpcore2.TimeoutException as error:
         raise TryLater(f"{url.shown} did not answer in time") from error
     except httpcore2.NetworkError as error:

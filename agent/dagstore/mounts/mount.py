@@ -68,7 +68,8 @@ class DataChanged(ShardError):
 
 
 class TryLater(ShardError):
-    """BUSY, from a server that may have said when to come back."""
+    """BUSY, from a server that cannot be reached, or that is overloaded and may have said when to come back: a fault of
+    all that comes from there, not of one object."""
 
     def __init__(self, message: str, *, after_s: float | None = None) -> None:
         super().__init__(ErrorClass.BUSY, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SMALL_BODY_BYTES: Final = 64 << 10  # read to its end, which keeps the connection
 
+_ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+
 Condition = Literal["If-Range", "If-Match"]
 """Which header says that the data must be the same; S3 knows only If-Match."""
 
@@ -36,7 +39,8 @@ class Web:
         """Size and validators, from a request for the first byte, since HEAD is often refused, or answered by
         something else than what answers GET. Raises ShardError."""
         async with self._answer(url, {"range": "bytes=0-0"}, name) as answer:
-            found = answers.look_result(answer.status, answer.headers, name, self.wall_clock())
+            code = await _error_code(answer)
+            found = answers.look_result(answer.status, answer.headers, name, self.wall_clock(), code)
             await _drain(answer)
             return found
 
@@ -56,8 +60,8 @@ class Web:
         if validator and (condition == "If-Range" or expected.etag):
             headers[condition.lower()] = validator
         async with self._answer(url, headers, name) as answer:
-            now = self.wall_clock()
-            body = answers.body_of(answer.status, answer.headers, name, now, offset, length, expected)
+            code, now = await _error_code(answer), self.wall_clock()
+            body = answers.body_of(answer.status, answer.headers, name, now, offset, length, expected, code)
             async with aclosing(_taken(answer.body, body, name)) as pieces:
                 yield pieces
 
@@ -91,6 +95,19 @@ def _authorization(url: HttpUrl) -> dict[str, str]:
     if not url.user:
         return {}
     return {"authorization": f"Basic {b64encode(unquote_to_bytes(url.user)).decode()}"}
+
+
+async def _error_code(answer: Answer) -> str:
+    """What S3 calls the error, which says more than its status."""
+    size = answer.headers.get("content-length", "")
+    if answer.status < 400 or not size.isdigit() or int(size) > SMALL_BODY_BYTES:
+        return ""
+    text = b""
+    with suppress(ShardError):
+        async for piece in answer.body:
+            text += piece
+    match = _ERROR_CODE.search(text)
+    return match[1].decode() if match is not None else ""
 
 
 async def _drain(answer: Answer) -> None:

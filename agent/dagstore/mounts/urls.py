@@ -14,7 +14,7 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _SECRET = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/?#]*@)?(?P<rest>[^?#]*)(?P<query>[?#].*)?", re.S
 )
-_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE = _PATH_SAFE + "?[]"
@@ -111,7 +111,7 @@ def _target(parts: SplitResult) -> str:
 
 
 def _quoted(text: str, safe: str) -> str:
-    return quote(_LONE_PERCENT.sub("%25", text), safe=safe)
+    return quote(LONE_PERCENT.sub("%25", text), safe=safe)
 
 
 def _invalid(text: str, why: str) -> ShardError:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from obstore.store import S3Store
+
+from tests.agent.processes import until
 from tests.fixtures import REPOSITORY
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config  # not there at run time
 
 
 @dataclass(frozen=True)
@@ -50,3 +58,44 @@ def web_server(folder: Path, *, certificate: Path | None = None) -> Iterator[Web
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@dataclass(frozen=True)
+class S3:
+    """A moto server that runs, with one bucket."""
+
+    endpoint: str
+    bucket: str
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def store(self) -> S3Store:
+        """To put objects there."""
+        config: S3Config = {"endpoint": self.endpoint, "region": "us-east-1"}
+        keys: S3Config = {"access_key_id": "test", "secret_access_key": "test"}
+        return S3Store(self.bucket, config=config | keys, client_options={"allow_http": True})
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3]:
+    """moto's server with an empty bucket."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).with_name("moto_server")
+    with (folder / "moto.log").open("w") as log:
+        process = subprocess.Popen(
+            [program, "-H", "127.0.0.1", "-p", str(port)],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until(lambda: "Running on" in (folder / "moto.log").read_text())
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("PUT", "/test-bucket")
+        assert connection.getresponse().status == 200
+        connection.close()
+        yield S3(f"http://127.0.0.1:{port}", "test-bucket")
+    finally:
+        process.kill()
+        process.wait()

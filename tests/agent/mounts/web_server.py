@@ -11,9 +11,11 @@
 | `etag=weak`, `etag=none`, `etag=flip` | a weak validator, none at all, another one each time |
 | `dates` | no ETag, but Last-Modified, the file's own |
 | `trickle` | one byte of the body, and then another every 20 ms |
+| `pause=N` | nothing more comes after N bytes of the body |
 | `slowheaders` | likewise with the head |
 | `hang` | never answers |
 | `status=N`, `retry=TEXT` | that status, with a Retry-After |
+| `tired` | answers one request on each connection, and closes it when it has read a second |
 | `first=N` | the status N once for each path, then all is well |
 | `loop`, `to=URL`, `hops=N` | redirects to itself; there; N times to itself, then all is well |
 | `length=N` | a Content-Length that is N too big |
@@ -41,7 +43,9 @@ PIECE = 64 << 10
 class Handler(socketserver.StreamRequestHandler):
     """One connection."""
 
+    disable_nagle_algorithm = True  # else each small answer waits 40 ms
     server: Server
+    answered = 0
 
     def handle(self) -> None:
         try:
@@ -70,6 +74,9 @@ class Handler(socketserver.StreamRequestHandler):
     def respond(
         self, path: Path, query: dict[str, str], fields: dict[str, str], note: dict[str, Any]
     ) -> bool:
+        self.answered += 1
+        if "tired" in query and self.answered > 1:
+            return False
         if "hang" in query:
             self.rfile.read(1)
             return False
@@ -115,13 +122,16 @@ class Handler(socketserver.StreamRequestHandler):
                 headers.append("Content-Encoding: gzip")
             self.head(status, headers, query)
             cut = int(query.get("cut", length))
+            pause = int(query.get("pause", 1 << 62))
             left = min(length, cut)
             while left:
-                data = file.read(1 if "trickle" in query else min(PIECE, left))
+                data = file.read(1 if "trickle" in query else min(PIECE, left, max(1, pause - note["sent"])))
                 if "trickle" in query:
                     time.sleep(0.02)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if "chunked" in query else data)
                 left -= len(data)
+                if note["sent"] + len(data) >= pause:
+                    self.rfile.read(1)
                 note["sent"] += len(data)
             if "chunked" in query:
                 self.wfile.write(b"0\r\n\r\n")
