@@ -74,6 +74,10 @@ class Repository:
         return self.path / self.dagstore / "index"
 
     @property
+    def inverted(self) -> Path:
+        return self.path / self.dagstore / "inverted"
+
+    @property
     def transients(self) -> Path:
         return self.path / self.dagstore / "transients"
 
@@ -89,7 +93,7 @@ class Repository:
         """Makes what is missing of the layout; raises OSError."""
         self.create_top()
         try:
-            for directory in (self.indices, self.transients):
+            for directory in (self.indices, self.inverted, self.transients):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

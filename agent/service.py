@@ -81,6 +81,8 @@ async def run(
             workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
             pool = await stack.enter_async_context(workers)
             environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
+            # Of its own, so that a new shard is found at once although others are being indexed for hours.
+            inverting = open_pool(limit=1, idle_timeout_s=config.workers.idle_timeout_s)
             dagstore = await stack.enter_async_context(
                 open_dagstore(
                     store=store,
@@ -89,6 +91,8 @@ async def run(
                     index_directory=repository.indices,
                     settings=config.dagstore,
                     environment=environment,
+                    inverted_directory=repository.inverted,
+                    inverting=await stack.enter_async_context(inverting),
                 )
             )
             services = Services(

@@ -23,7 +23,7 @@ import trio
 
 from agent.client import AgentError, AgentUnreachable, Client
 from fusefs.catalogue import Change, ShardRecord
-from fusefs.errors import AgentAway, ShardBroken, StaleNode
+from fusefs.errors import AgentAway, Overdue, ShardBroken, StaleNode
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,14 @@ class AgentCatalogue:
         with self._lock:
             self._leased.add(key)
         return record
+
+    def find(self, cid: str) -> list[str]:
+        try:
+            return [str(found["Key"]) for found in self._client.call("Carfs.LookupCid", {"Cid": cid})]
+        except AgentUnreachable as error:
+            raise AgentAway(f"who has {cid} is for the agent to say: {error}") from None
+        except AgentError as error:
+            raise Overdue(f"looking for {cid}: {error}") from None
 
     def release(self, key: str) -> None:
         with self._lock:

@@ -107,6 +107,10 @@ class Catalogue(Protocol):
         the same: its files are there, and the lease follows when the agent does.
         """
 
+    def find(self, cid: str) -> list[str]:
+        """The keys of the shards that hold the block; blocks (called in threads).  Raises AgentAway, or Overdue where
+        nobody can tell yet."""
+
     def release(self, key: str) -> None:
         """Gives one lease back; blocks, never raises."""
 

@@ -26,9 +26,8 @@ from carlib.errors import CarError, Malformed
 from carlib.limits import MIB
 from carlib.unixfs import Leaf, leaf_payload
 from fusefs.errors import Overdue
+from fusefs.origin import Opened, Origin
 from fusefs.resident import MOST_BYTES, NotResident
-from fusefs.shard import Shard
-from fusefs.stores import OpenShard
 from fusefs.tree import Buffer
 from fusefs.waits import Job
 
@@ -53,7 +52,7 @@ class LeafSource(Protocol):
     only_leaf: Leaf | None
     """The leaf of a file that is one raw block."""
 
-    def leaves(self, opened: OpenShard, start: int, stop: int) -> Iterator[Leaf]:
+    def leaves(self, opened: Opened, start: int, stop: int) -> Iterator[Leaf]:
         """The leaves that hold the bytes from `start` to `stop`, in order; may block."""
 
 
@@ -66,7 +65,7 @@ class WholeBlock:
         self.only_leaf: Leaf | None = leaf
         self._leaf = leaf
 
-    def leaves(self, opened: OpenShard, start: int, stop: int) -> Iterator[Leaf]:
+    def leaves(self, opened: Opened, start: int, stop: int) -> Iterator[Leaf]:
         yield self._leaf
 
 
@@ -79,7 +78,7 @@ class FileLeaves:
         self._cid = cid
         self._file: unixfs.File | None = None
 
-    def leaves(self, opened: OpenShard, start: int, stop: int) -> Iterator[Leaf]:
+    def leaves(self, opened: Opened, start: int, stop: int) -> Iterator[Leaf]:
         if self._file is None:
             self._file = unixfs.File.open(opened.blocks, self._cid)
         return self._file.leaves(start, stop)
@@ -129,10 +128,10 @@ class DagContent:
 
     cacheable = True
 
-    def __init__(self, shard: Shard, source: LeafSource) -> None:
+    def __init__(self, shard: Origin, source: LeafSource) -> None:
         self._shard = shard
         self._source = source
-        self._opened: OpenShard | None = shard.stores.hold_nowait(shard)
+        self._opened: Opened | None = shard.hold_nowait()
         self._closed = False
         self._planning = trio.Lock()
         self._plan: list[Piece] = []
@@ -147,7 +146,7 @@ class DagContent:
             self._forget(piece)
         opened, self._opened = self._opened, None
         if opened is not None:
-            self._shard.stores.drop(opened)
+            self._shard.drop(opened)
 
     def read_nowait(self, offset: int, size: int) -> Buffer | None:
         stop = min(offset + size, self._source.size)
@@ -229,7 +228,7 @@ class DagContent:
                 self._forget(piece)  # so that it is tried again; a wait that is overdue leaves it under way
                 raise
         if self._opened is None and not self._closed:
-            self._opened = self._shard.stores.hold_nowait(self._shard)
+            self._opened = self._shard.hold_nowait()
         if len(wanted) == 1:
             return self._from_piece(*wanted[0], offset, stop)
         return b"".join(
@@ -331,7 +330,7 @@ class DagContent:
         for leaf, shift in verified:
             self._known.add(leaf, shift)
         if self._opened is None and not self._closed:
-            self._opened = self._shard.stores.hold_nowait(self._shard)
+            self._opened = self._shard.hold_nowait()
         return data
 
     def _parts(self, offset: int, stop: int) -> tuple[Buffer, list[tuple[Leaf, int]]]:

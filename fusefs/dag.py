@@ -16,9 +16,8 @@ from carlib.errors import CarError, Malformed
 from fusefs.attributes import FILE, Attributes, of_unixfs
 from fusefs.content import DagContent, FileLeaves, LeafSource, WholeBlock
 from fusefs.nearby import Nearby
+from fusefs.origin import Opened, Origin
 from fusefs.resident import NotResident
-from fusefs.shard import Shard
-from fusefs.stores import OpenShard
 from fusefs.tree import Content, Entry, Known, Node
 from fusefs.waits import Lane
 
@@ -34,7 +33,7 @@ class DagNode:
     lasting = True
     version = b""
 
-    def __init__(self, shard: Shard, cid: Cid, attributes: Attributes, name: bytes | None = None) -> None:
+    def __init__(self, shard: Origin, cid: Cid, attributes: Attributes, name: bytes | None = None) -> None:
         self.shard = shard
         self.cid = cid
         self.name = name
@@ -48,9 +47,8 @@ class DagNode:
             "cid": str(self.cid),
             "codec": codec_name(self.cid.codec),
             "size": str(self._attributes.size),
-            "state": self.shard.record.state,
-            "mount": self.shard.record.url,
             "verified": "on-read",
+            **self.shard.facts(),
         }
         if self.name is not None:
             facts["name"] = self.name.decode(errors="surrogateescape")
@@ -73,7 +71,7 @@ class DagFolder(DagNode):
             return None if entry is None else node_at(self.shard, opened.blocks, entry.cid, entry.name, name)
 
     def child_nowait(self, name: bytes) -> Node | None:
-        opened = self.shard.stores.hold_nowait(self.shard)
+        opened = self.shard.hold_nowait()
         if opened is None:
             raise NotResident
         try:
@@ -87,13 +85,13 @@ class DagFolder(DagNode):
         except CarError:
             raise NotResident from None  # the real store says what is wrong
         finally:
-            self.shard.stores.drop(opened)
+            self.shard.drop(opened)
 
     def children(self, known: Known) -> Iterator[Entry]:
         shard = self.shard
         with shard.use() as opened:
             failures: list[CarError] = []
-            nearby = Nearby(opened.blocks)
+            nearby = opened.nearby()
             for entry in opened.folder(self.cid).entries(failures.append):
                 shown = names.shown(entry.name)
                 node = known(shown)
@@ -125,7 +123,7 @@ class DagFile(DagNode):
 
     def __init__(
         self,
-        shard: Shard,
+        shard: Origin,
         cid: Cid,
         attributes: Attributes,
         name: bytes | None = None,
@@ -149,7 +147,7 @@ class DagLink(DagNode):
     __slots__ = ("_target",)
 
     def __init__(
-        self, shard: Shard, cid: Cid, attributes: Attributes, name: bytes | None, target: bytes
+        self, shard: Origin, cid: Cid, attributes: Attributes, name: bytes | None, target: bytes
     ) -> None:
         super().__init__(shard, cid, attributes, name)
         self._target = target
@@ -164,7 +162,7 @@ class DagLink(DagNode):
 
 
 def node_at(
-    shard: Shard, blocks: Blocks, cid: Cid, stored: bytes, shown: bytes, nearby: Nearby | None = None
+    shard: Origin, blocks: Blocks, cid: Cid, stored: bytes, shown: bytes, nearby: Nearby | None = None
 ) -> Node:
     """The node for `cid`; reads one block if it is dag-pb, else asks for its size.  Raises CarError, OSError."""
     name = None if stored == shown else stored
@@ -180,7 +178,7 @@ def node_at(
     return DagFile(shard, cid, attributes, name, whole=found.kind is unixfs.Kind.OTHER)
 
 
-def block_at(shard: Shard, opened: OpenShard, cid: Cid) -> DagFile:
+def block_at(shard: Origin, opened: Opened, cid: Cid) -> DagFile:
     """The block of `cid` as a file of its bytes, whatever they mean."""
     size = opened.blocks.size(cid)
     return DagFile(shard, cid, Attributes(FILE, size, shard.mtime_ns), whole=True)

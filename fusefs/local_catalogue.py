@@ -53,6 +53,9 @@ class LocalCatalogue:
     def acquire(self, key: str) -> ShardRecord:
         return self._records[key]
 
+    def find(self, cid: str) -> list[str]:
+        return []  # what is mounted without an agent shows no `ipfs/`
+
     def release(self, key: str) -> None:
         pass
 

@@ -287,14 +287,17 @@ class Tree(pyfuse3.Operations):
 
     # What changes
 
-    def invalidate(self, parents: Sequence[bytes], name: bytes, version: bytes) -> None:
-        """Tells the kernel that the node at `parents`/`name` is no longer what it was; a thread of pyfuse3 sends it."""
+    def invalidate(self, parents: Sequence[bytes], name: bytes, version: bytes, *, gone: bool = True) -> None:
+        """Tells the kernel that the node at `parents`/`name` is no longer what it was; a thread of pyfuse3 sends it.
+
+        Not `gone`: the name alone must be asked for anew, and whoever is inside of the node may stay there.
+        """
         folder = ROOT
         for parent in parents:
             folder = number_of(folder, parent, b"")
         if folder in self._inodes:
             number = number_of(folder, name, version)
-            deleted = number if number in self._inodes else 0
+            deleted = number if gone and number in self._inodes else 0
             pyfuse3.invalidate_entry_async(folder, name, deleted=deleted, ignore_enoent=True)
 
     async def _refuse(self, *_: object) -> NoReturn:

@@ -13,8 +13,11 @@ import trio
 
 from fusefs import memory, mounting, operations, top
 from fusefs.catalogue import Catalogue, Change
+from fusefs.everything import Everything
 from fusefs.shards import Shards
 from fusefs.stores import Opener, OpenShard, Stores
+from fusefs.views import ipfs
+from fusefs.views.ipfs import IpfsFolder
 from fusefs.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class Mount:
         self._stores = Stores(catalogue, opener=opener)
         self._shards: Shards | None = None
         self._tree: operations.Tree | None = None
+        self._ipfs: IpfsFolder | None = None
 
     async def run(self, ready: Callable[[], None], *, of_agent: bool) -> None:
         """Mounts, calls `ready` once the mount answers, and serves until it is unmounted or a signal comes.
@@ -58,10 +62,13 @@ class Mount:
             await nursery.start(self._catalogue.run, self._changed)
             shards = self._shards = Shards(self._catalogue, self._stores, self._waits)
             if of_agent:
-                root = top.of_agent(shards, self._catalogue)
+                found = self._ipfs = IpfsFolder(Everything(shards, self._catalogue, self._waits))
+                root = top.of_agent(shards, self._catalogue, found)
             else:
                 root = await trio.to_thread.run_sync(top.of_files, shards)
             tree = self._tree = operations.Tree(root, self._waits)
+            if self._ipfs is not None:
+                self._ipfs.forget = lambda name: tree.invalidate((ipfs.NAME,), name, b"", gone=False)
             tree.usage = shards.usage
             try:
                 operations.mount(tree, self._mountpoint, self._options)
@@ -113,3 +120,5 @@ class Mount:
         gone = self._shards.apply(change, time.time_ns())
         if gone is not None:
             self._tree.invalidate((top.SHARDS,), *gone)
+            if self._ipfs is not None:
+                self._ipfs.forget_all()

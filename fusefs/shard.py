@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from carlib.cid import Cid
 from fusefs.catalogue import ShardRecord
+from fusefs.origin import Opened
 from fusefs.stores import OpenShard, Stores
 from fusefs.waits import Waits
 
@@ -38,6 +40,16 @@ class Shard:
     @property
     def mtime_ns(self) -> int:
         return self.record.mtime_ns
+
+    def facts(self) -> Mapping[str, str]:
+        return {"state": self.record.state, "mount": self.record.url}
+
+    def hold_nowait(self) -> OpenShard | None:
+        return self.stores.hold_nowait(self)
+
+    def drop(self, opened: Opened) -> None:
+        assert isinstance(opened, OpenShard)
+        self.stores.drop(opened)
 
     def use(self) -> AbstractContextManager[OpenShard]:
         """The shard's files while a block runs; may block."""

@@ -15,7 +15,7 @@ from fusefs.waits import Waits
 
 
 class Shards:
-    """Shard directories by name; used from the event loop only."""
+    """Shard directories by name; used from the event loop only, but for `get`."""
 
     def __init__(self, catalogue: Catalogue, stores: Stores, waits: Waits) -> None:
         self._stores = stores
@@ -29,6 +29,11 @@ class Shards:
     def folders(self) -> Mapping[bytes, Node]:
         """Name → directory, sorted; keys that are no file names are escaped."""
         return _Sorted(self._folders, self._names)
+
+    def get(self, key: str) -> Shard | None:
+        """The shard with this key, if it is here; from any thread."""
+        folder = self._folders.get(names.shown(key.encode()))
+        return folder.shard if folder is not None and folder.shard.key == key else None
 
     def all(self) -> list[Shard]:
         return [folder.shard for folder in self._folders.values()]

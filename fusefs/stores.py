@@ -22,6 +22,7 @@ from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from fusefs.catalogue import Catalogue, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
+from fusefs.nearby import Nearby
 from fusefs.resident import resident_blocks
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class OpenShard:
             while len(self._folders) > _FOLDERS_KEPT:
                 self._folders.popitem(last=False)
         return opened
+
+    def nearby(self) -> Nearby:
+        """Sizes of the raw leaves of one listing."""
+        return Nearby(self.blocks)
 
     def folder_nowait(self, cid: Cid) -> unixfs.Directory | None:
         """The same if it is in memory."""

@@ -11,17 +11,19 @@ from fusefs.dag import node_at
 from fusefs.shards import Shards
 from fusefs.tree import Folder, HiddenBeside, Node, RenderedFile, StaticFolder
 from fusefs.views.folder import ShardFolder
+from fusefs.views.ipfs import NAME as IPFS
+from fusefs.views.ipfs import IpfsFolder
 
 SHARDS = b"shards"
 CONTROL = b".carfs"
 
 
-def of_agent(shards: Shards, catalogue: Catalogue) -> Folder:
-    """`shards/` and `.carfs/`."""
+def of_agent(shards: Shards, catalogue: Catalogue, ipfs: IpfsFolder) -> Folder:
+    """`shards/`, `ipfs/` and `.carfs/`."""
     status = RenderedFile(catalogue.status, lambda: shards.mtime_ns)
     control = StaticFolder(lambda: {b"status.json": status}, lasting=False, mtime_ns=lambda: shards.mtime_ns)
     shown = StaticFolder(shards.folders, lasting=False, mtime_ns=lambda: shards.mtime_ns, only_folders=True)
-    top: dict[bytes, Node] = {SHARDS: shown, CONTROL: control}
+    top: dict[bytes, Node] = {SHARDS: shown, IPFS: ipfs, CONTROL: control}
     return StaticFolder(lambda: top, lasting=False, mtime_ns=lambda: shards.mtime_ns)
 
 

@@ -8,6 +8,7 @@
     │   ├── data.car
     │   ├── data.v2.car
     │   └── shard.json
+    ├── ipfs/<cid>       any block of any shard
     └── .carfs/status.json
 
 A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or

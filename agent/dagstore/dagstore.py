@@ -27,10 +27,12 @@ from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
 from agent.dagstore.initialising import InitialiseEvent, initialise_each
 from agent.dagstore.inspection import Inspector
+from agent.dagstore.inverted import InvertedIndex, ShardIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
     Acquire,
+    Changed,
     Destroy,
     Initialise,
     Life,
@@ -43,7 +45,7 @@ from agent.dagstore.lifecycle import (
 from agent.dagstore.looking import Looks
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins
-from agent.dagstore.records import ShardRecord, Transition, record_of
+from agent.dagstore.records import IndexFacts, ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
@@ -51,9 +53,13 @@ from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
+from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
 
+INDICES_AT_ONCE = (
+    256  # rows that are read from the catalogue for the inverted index before others have a turn
+)
 RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
 PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
 
@@ -79,6 +85,8 @@ class Dagstore:
         settings: DagstoreConfig,
         environment: Environment,
         chance: Callable[[], float],
+        inverted_directory: Path,
+        inverting: Workers,
     ) -> None:
         self._nursery = nursery
         self._store = store
@@ -90,8 +98,10 @@ class Dagstore:
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
         self.traces = Traces(buffer=settings.trace_buffer)
+        self.inverted = InvertedIndex(inverted_directory, inverting, self._indices, self._index_damaged)
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
+            self._index_changed,
             index_limit=settings.max_concurrent_index, unseal_limit=settings.max_concurrent_unseals,
         )  # fmt: skip
         self._looks = Looks(
@@ -214,6 +224,15 @@ class Dagstore:
         if shard.indexing is not None:
             await shard.indexing.ended.wait()  # not long: its process was killed
 
+    async def lookup(self, cid: Cid) -> list[str]:
+        """The keys of the shards that hold the block, in no order; of shards that were indexed a moment ago only if
+        no other has it.
+
+        Raises ShardError(busy) if none is known and the inverted index is not complete.
+        """
+        self._refuse_if_stopping()
+        return [] if cid.is_identity else await self.inverted.find(cid.multihash)
+
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""
         shard = self._shards.get(key)
@@ -230,7 +249,7 @@ class Dagstore:
             raise unknown(key)
         return self._store.history_page(key, before=before, limit=limit)
 
-    def life(self, key: str) -> Life | None:
+    def find_life(self, key: str) -> Life | None:
         """Where a shard is in its life; None if there is none of that key."""
         shard = self._shards.get(key)
         return None if shard is None else shard.life
@@ -242,6 +261,10 @@ class Dagstore:
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
         return [(key, self._shards[key].life) for key in sorted(self._shards)]
+
+    def lives_of(self, keys: Iterable[str]) -> list[tuple[str, Life]]:
+        """Those of `keys` that there are (still), and where each is in its life."""
+        return [(key, self._shards[key].life) for key in keys if key in self._shards]
 
     def counts(self) -> dict[str, int]:
         """How many shards are in which state; states without shards are left out."""
@@ -297,6 +320,7 @@ class Dagstore:
         self._nursery.start_soon(self._retrying.run)
         if self._settings.gc_interval_s:
             self._nursery.start_soon(self._tidy_often)
+        self._nursery.start_soon(self.inverted.run)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:
@@ -341,6 +365,33 @@ class Dagstore:
     async def _try_again(self, shard: Shard, number: int, of: int) -> None:
         await self._looks.again(shard, number, of)
 
+    # The inverted index, which is derived from the indices of all shards
+
+    async def _indices(self) -> AsyncIterator[ShardIndex]:
+        after = ""
+        while rows := self._store.rows_after(after, INDICES_AT_ONCE):
+            after = rows[-1].key
+            for row in rows:
+                shard = self._shards.get(row.key)
+                if row.index is not None and shard is not None:
+                    yield self._index_of(shard.key, row.index)
+            await trio.lowlevel.checkpoint()
+
+    def _index_of(self, key: str, facts: IndexFacts) -> ShardIndex:
+        generation, path = index_files.generation_of(facts.name), self._index_directory / facts.name
+        return ShardIndex(key, generation, facts.checksum, path, facts.blocks)
+
+    def _index_changed(self, key: str, facts: IndexFacts | None) -> None:
+        if facts is None:
+            self.inverted.remove(key)
+        else:
+            self.inverted.add(self._index_of(key, facts))
+
+    def _index_damaged(self, key: str, why: str) -> None:
+        shard = self._shards.get(key)
+        if shard is not None and shard.life.state in INDEXED_STATES:
+            self._steps.settle(shard, Changed(why))
+
     # Common to several of the above
 
     def _shard(self, key: str) -> Shard:
@@ -368,11 +419,17 @@ async def open_dagstore(
     settings: DagstoreConfig | None = None,
     environment: Environment | None = None,
     chance: Callable[[], float] = random.random,
+    inverted_directory: Path | None = None,
+    inverting: Workers | None = None,
 ) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries."""
+    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries.
+
+    `inverting` works for the inverted index: others than `workers`, since these may all be busy for hours.
+    """
     async with trio.open_nursery() as nursery:
         means = (settings or DagstoreConfig(), environment or Environment(), chance)
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means)
+        inverted = (inverted_directory or index_directory.parent / "inverted", inverting or workers)
+        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means, *inverted)
         await dagstore.start()
         yield dagstore
         dagstore.stop()

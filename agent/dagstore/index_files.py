@@ -16,7 +16,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+FORMAT = 1  # of what `IndexFacts` says and how the file is made; indices of another one are made anew
+
 _BUILDING = "building"
+_PIECE_BYTES = 1 << 20
 _OUR_NAME = re.compile(r"[a-z2-7]{52}\.[0-9]{1,20}\.idx")
 
 
@@ -26,6 +29,11 @@ def file_name(key: str, generation: int, registered: str = "") -> str:
     a reader or a record, nor taken away while that of a shard that was destroyed before still goes."""
     digest = hashlib.sha256(f"{key}\0{registered}".encode() if registered else key.encode()).digest()
     return f"{base64.b32encode(digest).decode().rstrip('=').lower()}.{generation}.idx"
+
+
+def generation_of(name: str) -> int:
+    """The generation in a name that `file_name` gave."""
+    return int(name.split(".")[1])
 
 
 def scratch(directory: Path, name: str) -> Path:
@@ -60,11 +68,33 @@ def sweep(directory: Path, wanted: Collection[str]) -> int:
     return leftovers + len(orphans)
 
 
-def discard(directory: Path, name: str) -> None:
-    """Removes one index that nobody wants (any more), and what was there of it; what cannot be removed is left for
-    the next `sweep`."""
+def discard(directory: Path, name: str) -> bool:
+    """Removes one index that nobody wants (any more), and what was there of it; gives whether it is gone. What cannot
+    be removed is left for the next `sweep`."""
     shutil.rmtree(scratch(directory, name), ignore_errors=True)
     try:
         (directory / name).unlink(missing_ok=True)
     except OSError as error:
         logger.warning("cannot remove the old index %s: %s", directory / name, error.strerror)
+        return False
+    return True
+
+
+def checksum(path: Path) -> str:
+    """What `IndexFacts.checksum` is of that file: the first 128 bits of its SHA-256, in hex (2 GB/s). Raises
+    OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()[:32]
+
+
+def damage(path: Path, due: str) -> str:
+    """How an index file is not the one of that checksum, for people; empty if it is. Reads all of it; raises
+    OSError."""
+    try:
+        found = checksum(path)
+    except FileNotFoundError:
+        return "its index file is missing"
+    return "" if found == due else f"its index file is damaged: checksum {found}, not {due}"

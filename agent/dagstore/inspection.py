@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from agent.dagstore import mounts
+from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts import FileMount
 from agent.dagstore.mounts.environment import Environment
@@ -34,7 +34,9 @@ class Inspector:
             found = (self._index_directory / facts.name).stat()
         except OSError:
             return "its index file is missing"
-        return "" if found.st_size == facts.size else "its index file has another size"
+        if found.st_size != facts.size:
+            return "its index file has another size"
+        return "" if facts.format == index_files.FORMAT else "its index is of an older version"
 
     async def odd(self, rows: Sequence[ShardRow]) -> list[str]:
         """The keys of those that deserve a closer look: the data or the index is not as it was, or was not there.
@@ -60,6 +62,8 @@ class Inspector:
     def _is_odd(self, row: ShardRow, mount: FileMount) -> bool:
         assert row.index is not None
         try:
+            if row.index.format != index_files.FORMAT:
+                return True
             size = (self._index_directory / row.index.name).stat().st_size
             return size != row.index.size or bool(row.index.fingerprint.differs_from(mount.stat()))
         except (OSError, ShardError):

@@ -45,6 +45,8 @@ class IndexFacts(msgspec.Struct, frozen=True, gc=False):
     data_size: int
     blocks: int
     roots: tuple[str, ...]
+    checksum: str = ""  # of the index file, as `index_files.checksum` gives it
+    format: int = 0  # `index_files.FORMAT` when it was made; another one is made anew
 
 
 class ShardRow(msgspec.Struct, frozen=True, gc=False):

@@ -81,6 +81,7 @@ class Planned:
     effects: tuple[Effect, ...]
     put: tuple[ShardRow, Transition] | None
     old_index: str | None  # file that nobody needs any more
+    new_index: IndexFacts | None  # the index that it has afterwards, if that is another than before
 
 
 class Steps:
@@ -96,11 +97,14 @@ class Steps:
         shards: dict[str, Shard],
         origins: Origins,
         on_failure: Callable[[Shard, int, Failure], None],
+        index_changed: Callable[[str, IndexFacts | None], None],
         *,
         index_limit: int,
         unseal_limit: int,
     ) -> None:
+        """`index_changed` is told the key of each shard that has another index than before, or none any more."""
         self.waiters = Waiters()
+        self._index_changed = index_changed
         self._nursery = nursery
         self._store = store
         self._hub = hub
@@ -174,6 +178,8 @@ class Steps:
         for one in planned:
             if one.old_index is not None:
                 self._nursery.start_soon(self._indexer.discard, one.old_index)
+            if one.old_index is not None or one.new_index is not None:
+                self._index_changed(one.shard.key, one.new_index)
             if one.effects or one.life != one.shard.life:
                 self._move(one.shard, one.life, one.effects, None if one.put is None else one.put[1])
 
@@ -188,7 +194,7 @@ class Steps:
 
     def _plan(self, move: Move) -> Planned:
         life, effects = step(move.shard.life, move.event)
-        put, old_index = None, None
+        put, old_index, new_index = None, None, None
         for effect in effects:
             match effect:
                 case Persist(before, after, event, reason):
@@ -199,9 +205,10 @@ class Steps:
                         now_text(), before.value, after.value, event, reason, move.by or actor()
                     )
                     put = (changed, line)
-                    if row.index is not None and changed.index != row.index:
-                        old_index = row.index.name
-        return Planned(move.shard, life, effects, put, old_index)
+                    if changed.index != row.index:
+                        old_index = None if row.index is None else row.index.name
+                        new_index = changed.index
+        return Planned(move.shard, life, effects, put, old_index, new_index)
 
     def _make_durable(self, planned: Sequence[Planned]) -> None:
         puts = [one.put for one in planned if one.put is not None]
@@ -241,6 +248,7 @@ class Steps:
             case Forget():
                 logger.debug("shard %s: destroyed", shard.key)
                 del self._shards[shard.key]
+                self._index_changed(shard.key, None)
             case Grant(waiter):
                 self.waiters.grant(waiter)
             case Answer(waiter, failure):

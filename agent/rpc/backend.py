@@ -13,13 +13,6 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 
 
-class CidIndex(Protocol):
-    """The inverted index."""
-
-    async def find(self, multihash: bytes) -> list[str]:
-        """The keys of the shards that have the block; raises ShardError(busy) while that is not known."""
-
-
 class Verifier(Protocol):
     """Scrubbing by hand."""
 

@@ -44,6 +44,11 @@ _TRACE = {
     "By": "agent",
 }  # fmt: skip
 
+_STATISTICS = {
+    "Generation": 1, "Shards": 1, "Pending": 0, "Segments": 1, "Entries": 3, "DeadEntries": 0, "SizeBytes": 4096,
+    "Problem": "",
+}  # fmt: skip
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -56,7 +61,7 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.DagstoreInitializeAll": Example({"MaxConcurrency": 5, "IncludeSealed": False}, _STEP),
     "Filecoin.DagstoreRecoverShard": Example({"Key": "lost"}, None),
     "Filecoin.DagstoreDestroyShard": Example({"Key": "later"}, None),
-    "Filecoin.DagstoreLookupPieces": Example({"CID": {"/": _CID}}, [_LOTUS_SHARD]),
+    "Filecoin.DagstoreLookupPieces": Example({"Cid": {"/": _CID}}, [_LOTUS_SHARD]),
     "Filecoin.DagstoreGC": Example(
         {}, [{"Key": "remote", "Success": True, "Error": "", "FreedBytes": 1048576}]
     ),
@@ -88,8 +93,10 @@ EXAMPLES: dict[str, Example] = {
     ),
     "Carfs.ShardInfo": Example({"Key": "photos"}, _RECORD),
     "Carfs.ShardHistory": Example({"Key": "photos", "Limit": 1}, [{"Number": 2, **_BECAME_AVAILABLE}]),
-    "Carfs.LookupCid": Example({"CID": _CID}, [_LOTUS_SHARD]),
+    "Carfs.LookupCid": Example({"Cid": _CID}, [_LOTUS_SHARD]),
     "Carfs.WatchShards": Example({"FailuresOnly": True, "Recent": True}, _TRACE),
+    "Carfs.CheckInvertedIndex": Example({}, []),
+    "Carfs.RebuildInvertedIndex": Example({}, _STATISTICS),
     "Carfs.AcquireShard": Example(
         {"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Key": "photos"}, {**_RECORD, "State": "ShardStateServing", "Refs": 1}
     ),
@@ -102,6 +109,7 @@ EXAMPLES: dict[str, Example] = {
             "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "Addresses": ["127.0.0.1:3453"], "Errors": {"gone": 1},
             "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
             "Shards": {"ShardStateNew": 1, "ShardStateAvailable": 1, "ShardStateErrored": 1}, "Indexing": [],
+            "InvertedIndex": _STATISTICS,
             "Workers": {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 4}, "Clients": [],
         },
     ),

@@ -9,7 +9,7 @@ import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
-from agent.rpc.backend import CidIndex, Verifier
+from agent.rpc.backend import Verifier
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
 
@@ -27,5 +27,4 @@ class Services:
     started: float  # time.monotonic()
     tokens: Tokens
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
-    cids: CidIndex | None = None
     verifier: Verifier | None = None

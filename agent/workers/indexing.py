@@ -10,6 +10,7 @@ import errno
 import shutil
 from pathlib import Path
 
+from agent.dagstore import index_files
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.records import MAX_ROOTS_KEPT
@@ -36,6 +37,7 @@ def build_index(params: Params, progress: Progress) -> Params:
             error.filename = str(out.parent if error.errno in (errno.ENOSPC, errno.EDQUOT) else mount.path)
         raise
     _refuse_if_changed(mount, before)
+    checksum = index_files.checksum(scratch / out.name)
     (scratch / out.name).rename(out)
     durable.sync_folder(out.parent)
     shutil.rmtree(scratch)
@@ -49,6 +51,8 @@ def build_index(params: Params, progress: Progress) -> Params:
         "data_size": report.data_size,
         "blocks": report.block_count,
         "roots": [str(root) for root in report.roots[:MAX_ROOTS_KEPT]],
+        "checksum": checksum,
+        "format": index_files.FORMAT,
     }
 
 

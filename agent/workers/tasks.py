@@ -18,6 +18,8 @@ Task = Callable[[Params, Progress], Params]
 
 KINDS: dict[str, str] = {
     "index": "agent.workers.indexing:build_index",
+    "invert": "agent.workers.inverting:invert",
+    "check-inverted": "agent.workers.inverting:check_inverted",
 }
 
 

@@ -39,7 +39,7 @@ class LocalWorkers:
     async def run(
         self, kind: str, params: dict[str, Any], progress: Callable[[int, int], None] | None = None
     ) -> dict[str, Any]:
-        self.begun.append(params["path"])
+        self.begun.append(params.get("path", kind))
         try:
             await self.gate.wait()
             return tasks.load(kind)(params, progress or (lambda _done, _total: None))
@@ -109,6 +109,7 @@ async def dagstore_at(
             index_directory=indices,
             settings=settings,
             chance=lambda: 0.5,
+            inverting=LocalWorkers(),
         ) as dagstore:
             yield dagstore
 

@@ -48,6 +48,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.ShardHistory": "read",
         "Carfs.LookupCid": "read",
         "Carfs.WatchShards": "read",
+        "Carfs.CheckInvertedIndex": "admin",
+        "Carfs.RebuildInvertedIndex": "admin",
         "Carfs.AcquireShard": "read",
         "Carfs.ReleaseShard": "read",
         "Carfs.Addresses": "read",

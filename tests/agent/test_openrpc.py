@@ -20,7 +20,7 @@ from agent.rpc.registry import Stream
 from tests.agent.cars import CID, write_car
 from tests.agent.serving import ADMIN, services_at
 from tests.agent.stores import register
-from tests.agent.test_shard_methods import Cids, Copies, Doctor
+from tests.agent.test_shard_methods import Copies, Doctor
 from tests.conftest import ExpectWarning
 
 Json = Any  # any value that JSON can carry
@@ -91,7 +91,6 @@ async def test_an_example_does_what_it_shows(
         await _prepare(services, tmp_path)
         full = replace(
             services,
-            cids=Cids(CID.multihash, ("photos",)),
             verifier=Doctor(),
             addresses=["127.0.0.1:3453"],
         )
@@ -121,8 +120,8 @@ def _adapted(params: Json, services: Services, path: Path) -> Json:
         values["Session"] = services.leases.open("a mount")
     if "Token" in values:
         values["Token"] = services.tokens.issue(["read"])
-    if "CID" in values:
-        values["CID"] = {"/": str(CID)} if isinstance(values["CID"], dict) else str(CID)
+    if "Cid" in values:
+        values["Cid"] = {"/": str(CID)} if isinstance(values["Cid"], dict) else str(CID)
     return values
 
 

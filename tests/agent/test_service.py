@@ -202,7 +202,7 @@ def test_an_idle_agent_is_small(tmp_path: Path) -> None:
 def test_idle_workers_go_after_the_configured_time(tmp_path: Path) -> None:
     with AgentProcess(tmp_path / "a", environ={"CARFS_WORKERS_IDLE_TIMEOUT_S": "0.2"}) as agent:
         agent.register("x", write_car(tmp_path / "x.car"))
-        assert len(agent.workers()) == 1
+        assert agent.workers()
         until(lambda: agent.workers() == [])
 
 

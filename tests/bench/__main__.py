@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, library, memory, mounts, peers
+from tests.bench import commp, dagstore, inverted, library, memory, mounts, peers
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "mounts", "memory")
+PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "memory")
 
 
 def main() -> None:
@@ -21,6 +21,11 @@ def main() -> None:
         "--quick", action="store_true", help="little data: shows that it runs, measures nothing"
     )
     arguments.add_argument("--only", choices=PARTS, help="one part alone")
+    arguments.add_argument(
+        "--huge",
+        action="store_true",
+        help="the inverted index with 100 million multihashes too (12 GB of disk)",
+    )
     given = arguments.parse_args()
     folder = Path(".bench").resolve()
     data = Data(folder / ("quick" if given.quick else "data"), QUICK if given.quick else Sizes())
@@ -35,6 +40,8 @@ def main() -> None:
         commp.measure(16 if given.quick else 1024, others)
     if "dagstore" in parts:
         dagstore.measure(data)
+    if "inverted" in parts:
+        inverted.measure(data, others, huge=given.huge)
     if why := why_no_fuse():
         print(f"\nNo figures of mounts: {why}")
         return

@@ -71,7 +71,7 @@ def list_shards(
 @json_option
 def lookup_pieces(cid: str, color: bool, as_json: bool) -> None:
     """List the shards that have the block of CID; nothing is printed where there is none."""
-    found = call("Carfs.LookupCid", {"CID": cid})
+    found = call("Carfs.LookupCid", {"Cid": cid})
     if as_json:
         emit_json(found)
     else:

@@ -91,7 +91,7 @@ async def register_shards(services: Services, params: RegisterAllParams) -> Regi
 @stream("Carfs.RecoverShards", Permission.WRITE, gives=Step)
 async def recover_shards(services: Services, params: RecoverAllParams) -> Values:
     """Indexes all Errored shards again that fit a filter; told as by `Filecoin.DagstoreInitializeAll`."""
-    chosen = params.chosen(services.dagstore.list_keys(), services.dagstore.life)
+    chosen = params.chosen(services.dagstore.list_keys(), services.dagstore.find_life)
     errored = [key for key, life in chosen if life.state is ShardState.ERRORED]
     return in_bulk(errored, services.dagstore.recover, limit=params.max_concurrency)
 

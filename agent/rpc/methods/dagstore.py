@@ -11,7 +11,6 @@ from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.initialising import InitialiseEvent
 from agent.dagstore.lifecycle import Life
-from agent.rpc.backend import not_set_up
 from agent.rpc.filters import Page
 from agent.rpc.peers import Permission
 from agent.rpc.pieces import in_pieces
@@ -51,7 +50,7 @@ class CidLink(msgspec.Struct, frozen=True):
 class LookupParams(Params, frozen=True):
     """A CID in any base and version, as text or in Lotus' form."""
 
-    cid: str | CidLink = msgspec.field(name="CID")
+    cid: str | CidLink
 
 
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
@@ -74,7 +73,7 @@ class LotusGcResult(msgspec.Struct, frozen=True, rename="pascal"):
 @method("Filecoin.DagstoreListShards", Permission.READ, gives=list[LotusShard])
 async def list_shards(services: Services, params: Page) -> msgspec.Raw:
     """All shards, by key; with a filter, which Lotus does not have, those that fit."""
-    page = params.page(services.dagstore.list_keys(), services.dagstore.life)
+    page = params.page(services.dagstore.list_keys(), services.dagstore.find_life)
     return await in_pieces(_lotus(key, life) for key, life in page)
 
 
@@ -131,14 +130,11 @@ async def found_shards(services: Services, params: LookupParams) -> list[LotusSh
     """What `DagstoreLookupPieces` and `Carfs.LookupCid` give."""
     text = params.cid if isinstance(params.cid, str) else params.cid.cid
     try:
-        multihash = Cid.parse(text).multihash
+        cid = Cid.parse(text)
     except CarError as error:
         raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
-    if services.cids is None:
-        raise not_set_up("inverted index")
-    keys = await services.cids.find(multihash)
-    lives = ((key, services.dagstore.life(key)) for key in sorted(keys))
-    return [_lotus(key, life) for key, life in lives if life is not None]
+    found = services.dagstore.lives_of(sorted(await services.dagstore.lookup(cid)))
+    return [_lotus(key, life) for key, life in found]
 
 
 def _is_at(services: Services, key: str, url: str) -> bool:

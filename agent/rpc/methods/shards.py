@@ -125,7 +125,7 @@ async def lookup_cid(services: Services, params: LookupParams) -> list[LotusShar
 async def counted(services: Services, params: Filter) -> Counts:
     """What `Carfs.CountShards` gives; others get turns."""
     tally = Tally()
-    chosen = params.chosen(services.dagstore.list_keys(), services.dagstore.life)
+    chosen = params.chosen(services.dagstore.list_keys(), services.dagstore.find_life)
     for number, (_, life) in enumerate(chosen, 1):
         tally.add(life)
         if number % COUNTED_TOGETHER == 0:
@@ -134,6 +134,6 @@ async def counted(services: Services, params: Filter) -> Counts:
 
 
 def _records(services: Services, params: Page) -> Iterator[ShardRecord]:
-    for key, _ in params.page(services.dagstore.list_keys(), services.dagstore.life):
+    for key, _ in params.page(services.dagstore.list_keys(), services.dagstore.find_life):
         with suppress(ShardError):  # destroyed since we began
             yield services.dagstore.record(key)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent.dagstore.dagstore import Progress
+from agent.dagstore.inverted import Statistics
 from agent.dagstore.lifecycle import ShardState
 from agent.rpc.filters import Filter
 from agent.rpc.methods.shards import counted
@@ -58,6 +59,7 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     shards: dict[str, int]
     errors: dict[str, int]  # shards whose data or index is not well, by class
     indexing: list[Progress]
+    inverted_index: Statistics
     workers: Workers
     clients: list[ClientLeases]
 
@@ -84,6 +86,7 @@ async def status(services: Services, params: NoParams) -> Status:
         shards=states,
         errors=counts.error_classes,
         indexing=services.dagstore.indexing(),
+        inverted_index=services.dagstore.inverted.statistics(),
         workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
     )

@@ -1,5 +1,5 @@
-// Measures Go's libraries on one file: open, index or verify a CAR, get the blocks whose CIDs a file lists (go-car),
-// or compute a piece commitment (go-fil-commp-hashhash).
+// Measures Go's libraries on one file: open, index or verify a CAR, load its detached index, get the blocks whose CIDs a
+// file lists (go-car), or compute a piece commitment (go-fil-commp-hashhash).
 package main
 
 import (
@@ -36,6 +36,14 @@ func measure(what, path string) error {
 			return err
 		}
 		return store.Close()
+	case "load":
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		_, err = index.ReadFrom(file)
+		return err
 	case "index":
 		return writeIndex(path, os.Args[3])
 	case "verify":
