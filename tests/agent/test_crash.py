@@ -5,18 +5,23 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from agent.catalogue import Catalogue
 from agent.client import AgentUnreachable
+from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.records import Transition
+from agent.dagstore.registering import Registration
 from carlib import indexing
 from tests.agent.cars import write_car
 from tests.agent.processes import AgentProcess, until
-from tests.agent.stores import StoreAround, dagstore_at, register
+from tests.agent.stores import BY_HAND, LocalWorkers, StoreAround, dagstore_at, register
 from tests.conftest import ExpectWarning
 
 ROUNDS = 6
@@ -74,14 +79,14 @@ class FailingStore(StoreAround):
 
     def __init__(self, store: Catalogue, writes: int, *, before: bool) -> None:
         super().__init__(store)
-        self._left = writes
+        self.left = writes
         self._before = before
 
     def around(self, write: Callable[[], None], lines: Sequence[Transition]) -> None:
-        self._left -= 1
-        if self._left > 0 or (self._left == 0 and not self._before):
+        self.left -= 1
+        if self.left > 0 or (self.left == 0 and not self._before):
             write()
-        if self._left <= 0:  # other tasks may run on for a moment, but they write nothing
+        if self.left <= 0:  # other tasks may run on for a moment, but they write nothing
             raise PowerCut
 
 
@@ -133,3 +138,87 @@ async def test_the_power_goes_at_each_durable_write_and_the_next_start_converges
             indexing.build(Path(record.path), tmp_path / "expected")
             assert Path(record.index_path).read_bytes() == (tmp_path / "expected").read_bytes()
     assert len(list((tmp_path / "index").glob("*.idx"))) == len(keys)
+
+
+WRITES = 20  # of the life below
+
+
+async def live_otherwise(tmp_path: Path, store: FailingStore, done: set[str]) -> None:
+    """All that the life above leaves out: many at once, reports, recoveries, what is called off, goes, comes back."""
+    workers = LocalWorkers()
+    settings = msgspec.structs.replace(BY_HAND, max_concurrent_index=1)
+    async with dagstore_at(tmp_path, store=store, workers=workers, settings=settings) as dagstore:
+        lazy = [Registration(key, str(tmp_path / f"{key}.car"), lazy=True) for key in ("a", "b")]
+        assert await dagstore.register_all(lazy) == [None, None]
+        done |= {"a", "b"}
+        await register(dagstore, "q", tmp_path / "q.car")
+        done.add("q")
+        dagstore.fail("q", Failure(ErrorClass.CORRUPT, "found bad"), quarantined="block 7")
+        await dagstore.recover("q")
+        workers.hold()
+        await register(dagstore, "slow", tmp_path / "a.car", wait=False)
+        done.add("slow")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dagstore.acquire, "a")
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        workers.gate.set()
+        await dagstore.acquire("slow")
+        async for event in dagstore.initialise_all():
+            assert event.success or event.event == "start"
+        (tmp_path / "q.car").rename(tmp_path / "q.away")
+        with pytest.raises(ShardError):
+            await dagstore.acquire("q")
+        (tmp_path / "q.away").rename(tmp_path / "q.car")
+        await dagstore.acquire("q")
+        copy = str(write_car(tmp_path / "copy.car"))
+        await dagstore.register("t", str(tmp_path / "a.car"), wait=True, existing_transient=copy)
+        done.add("t")
+        (tmp_path / "copy.car").unlink()
+        await dagstore.acquire("t")
+
+
+async def cut_off(tmp_path: Path, writes: int, before: bool) -> set[str]:
+    """That life, until the power goes; what was acknowledged. All files are there afterwards."""
+    done: set[str] = set()
+    for key in ("a", "b", "q"):
+        write_car(tmp_path / f"{key}.car")
+    with closing(Catalogue.open(tmp_path / "carfs.db")) as catalogue:
+        store = FailingStore(catalogue, writes, before=before)
+        try:
+            await live_otherwise(tmp_path, store, done)
+        except BaseException as error:  # a PowerCut, perhaps in groups of nurseries
+            assert "PowerCut" in repr(error), error
+            assert writes <= WRITES, "there are more writes than WRITES says"
+        else:
+            assert store.left == writes - WRITES, "WRITES is not how many there are"
+    if not (tmp_path / "q.car").exists():
+        (tmp_path / "q.away").rename(tmp_path / "q.car")
+    return done
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("writes", range(1, WRITES + 2))
+async def test_the_power_goes_at_each_write_of_another_life_and_the_next_start_converges(
+    tmp_path: Path, writes: int, before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "agent.dagstore.steps")  # which warnings come depends on when the power goes
+    done = await cut_off(tmp_path, writes, before)
+    async with dagstore_at(tmp_path) as dagstore:
+        assert done <= set(dagstore.list_keys())
+        with trio.fail_after(20):
+            for key in dagstore.list_keys():
+                record = dagstore.record(key)
+                assert (record.quarantined != "") <= (record.error == "found bad")
+                try:
+                    record = await dagstore.acquire(key)
+                except ShardError:
+                    await dagstore.recover(key)
+                    record = await dagstore.acquire(key)
+                assert record.path is not None and record.index_path is not None
+                indexing.build(Path(record.path), tmp_path / "expected")
+                assert Path(record.index_path).read_bytes() == (tmp_path / "expected").read_bytes()
+            keys = dagstore.list_keys()
+    async with dagstore_at(tmp_path) as dagstore:
+        assert dagstore.list_keys() == keys
+        assert len(list((tmp_path / "index").rglob("*.idx"))) == len(keys)
