@@ -133,6 +133,17 @@ def test_all_errored_shards_are_recovered_at_once(carfs: Shell, tmp_path: Path) 
     assert (code, out) == (0, "(1/1) c STARTING\n(1/1) c SUCCESS\n")
 
 
+def test_commands_about_one_shard_say_as_json_what_became_of_it(carfs: Shell, tmp_path: Path) -> None:
+    write_broken_car(tmp_path / "x.car")
+    carfs("dagstore", "register-shard", "--lazy", "a", "x.car")
+    assert carfs("dagstore", "initialize-shard", "a", "--json")[:2] == (5, "")
+    write_car(tmp_path / "x.car")
+    assert json.loads(carfs("dagstore", "recover-shard", "a", "--json")[1])["State"] == "ShardStateAvailable"
+    carfs("dagstore", "register-shard", "--lazy", "b", "x.car")
+    assert json.loads(carfs("dagstore", "initialize-shard", "b", "--json")[1])["Blocks"] == 3
+    assert json.loads(carfs("dagstore", "destroy-shard", "b", "--json")[1]) == {"Key": "b"}
+
+
 def test_many_are_registered_from_a_list(carfs: Shell, agent: AgentProcess, tmp_path: Path) -> None:
     write_car(tmp_path / "a b.car")
     lines = 'one a b.car\n\n{"Key": "two", "URL": "a b.car", "Lazy": true}\none a b.car\n'

@@ -33,7 +33,11 @@ def gc(color: bool, as_json: bool) -> int:
 
 @command(epilog=example("carfs dagstore destroy-shard photos"))
 @key_argument
-def destroy_shard(key: str) -> None:
+@json_option
+def destroy_shard(key: str, as_json: bool) -> None:
     """Forget the shard KEY and remove its index; the CAR stays. Refused while a mount uses the shard."""
     call("Filecoin.DagstoreDestroyShard", [key])
-    print(f"Destroyed shard {shown(key)}")
+    if as_json:
+        emit_json({"Key": key})
+    else:
+        print(f"Destroyed shard {shown(key)}")

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from agent.cli.calls import call_that_indexes, shown, stream
+from agent.cli.calls import call, call_that_indexes, shown, stream
 from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.dagstore.given import filter_of, filter_options, key_argument, text_key
 from agent.cli.exits import CommandFailed, Exit
-from agent.cli.output import Styled, color_option, emit_json_line
+from agent.cli.output import Styled, color_option, emit_json, emit_json_line
 
 Json = Any  # any value that JSON can carry
 
@@ -21,9 +21,15 @@ CONCURRENCY_HELP = "How many at once; 0: as many as there are."
 @command(epilog=example("carfs dagstore initialize-shard photos"))
 @key_argument
 @quiet_option
-def initialize_shard(key: str, quiet: bool) -> None:
-    """Index the shard KEY, which was registered lazily and not used yet; returns when it is available."""
+@json_option
+def initialize_shard(key: str, quiet: bool, as_json: bool) -> None:
+    """Index the shard KEY, which was registered lazily and not used yet; returns when it is available.
+
+    Nothing is printed, with --json all that is known of the shard.
+    """
     call_that_indexes("Filecoin.DagstoreInitializeShard", [key], key, quiet=quiet)
+    if as_json:
+        emit_json(call("Carfs.ShardInfo", [key]))
 
 
 @command(
@@ -77,6 +83,8 @@ def recover_shard(
         raise click.UsageError("give a KEY, or --all")
     if key is not None:
         call_that_indexes("Filecoin.DagstoreRecoverShard", [key], key, quiet=quiet)
+        if as_json:
+            emit_json(call("Carfs.ShardInfo", [key]))
         return Exit.DONE
     params = filter_of(prefix, glob, classes) | {"MaxConcurrency": concurrency}
     return _show_steps(stream("Carfs.RecoverShards", params), color=color, as_json=as_json)
