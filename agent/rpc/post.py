@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import trio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,13 +11,12 @@ from agent.rpc import jsonrpc
 from agent.rpc.jsonrpc import Call, ErrorObject, Incoming, Json
 from agent.rpc.lines import MEDIA_TYPE, begin, cancel_on_disconnect, line, send_lines
 from agent.rpc.peers import Caller
-from agent.rpc.registry import Stream, answer, error_of
+from agent.rpc.registry import Stream, answer, encoded, error_of
 from agent.rpc.services import Services
 
 CALLS_AT_ONCE = 16  # of one batch
 MAX_BATCH_REPLY_BYTES = 64 * 1024 * 1024  # the calls of a batch that come later are refused
 PING_INTERVAL_S = 10.0  # an empty line, where a stream has nothing to say
-_encode = msgspec.json.Encoder().encode
 _TOO_MUCH = ErrorObject(
     jsonrpc.INVALID_REQUEST,
     f"the replies to this batch have more than {MAX_BATCH_REPLY_BYTES} bytes; ask for less at once",
@@ -60,7 +58,8 @@ class PostRpc:
         (item,) = incoming.items
         outcome = await answer(self._services, caller, item) if isinstance(item, Call) else None
         if not isinstance(outcome, Stream):
-            await _reply(incoming, [outcome] if isinstance(item, Call) else [], scope, receive, send)
+            outcomes = [encoded(item.method, outcome)] if isinstance(item, Call) else []
+            await _reply(incoming, list[Json | ErrorObject](outcomes), scope, receive, send)
             return
         await begin(send)
         send_lock = trio.Lock()
@@ -91,9 +90,8 @@ class PostRpc:
                 outcome = await answer(self._services, caller, call)
                 if isinstance(outcome, Stream):
                     outcome = _no_channels(call.method)
-                encoded = _encode(outcome)
-                outcomes[number] = outcome if isinstance(outcome, ErrorObject) else msgspec.Raw(encoded)
-                size += len(encoded)
+                outcomes[number] = reply = encoded(call.method, outcome)
+                size += 0 if isinstance(reply, ErrorObject) else memoryview(reply).nbytes
                 await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:

@@ -37,6 +37,8 @@ CODES = {
     ErrorClass.BUG: jsonrpc.INTERNAL_ERROR,
 }
 
+_encode = msgspec.json.Encoder().encode
+
 LOTUS = "Filecoin."  # what the names of Lotus' methods begin with
 LOTUS_CODE = 1
 
@@ -136,6 +138,16 @@ async def _acted(caller: Caller, values: Values) -> AsyncIterator[AsyncIterator[
     with acting(f"rpc: {caller.name}"):
         async with values as entered:
             yield entered
+
+
+def encoded(name: str, outcome: Json | ErrorObject) -> msgspec.Raw | ErrorObject:
+    """The outcome of a call of `name` as it goes out."""
+    if isinstance(outcome, ErrorObject):
+        return outcome
+    try:
+        return msgspec.Raw(_encode(outcome))
+    except Exception as error:  # text that is no Unicode, for one
+        return error_of(name, error)
 
 
 def error_of(name: str, error: Exception) -> ErrorObject:

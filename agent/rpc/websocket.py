@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import trio
 from starlette.types import Receive, Scope, Send
 
@@ -13,10 +12,9 @@ from agent.rpc.http import Connection
 from agent.rpc.jsonrpc import Call, ErrorObject, Json
 from agent.rpc.outbox import Outbox
 from agent.rpc.peers import Caller
-from agent.rpc.registry import Stream, answer, cancelled, error_of
+from agent.rpc.registry import Stream, answer, cancelled, encoded, error_of
 from agent.rpc.services import Services
 
-_encode = msgspec.json.Encoder().encode
 _GOING_AWAY = 1001  # RFC 6455
 LAST_WORDS_S = 0.5  # for answers when the agent stops
 
@@ -103,7 +101,7 @@ class _Session:
         with self._scopes[number]:
             found = await answer(self._services, self._caller, call)
             if not isinstance(found, Stream):
-                outcome = _raw(found)
+                outcome = encoded(call.method, found)
             elif in_batch:
                 outcome = _not_in_a_batch(call.method)
             elif not call.is_notification:
@@ -127,10 +125,6 @@ class _Session:
         except Exception as error:
             return error_of(stream.method, error)
         return None
-
-
-def _raw(outcome: Json | ErrorObject) -> Json | ErrorObject:
-    return outcome if isinstance(outcome, ErrorObject) else msgspec.Raw(_encode(outcome))
 
 
 def _not_in_a_batch(method: str) -> ErrorObject:

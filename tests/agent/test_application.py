@@ -13,9 +13,13 @@ from trio.testing import wait_all_tasks_blocked
 from agent.client import AgentUnreachable, Client
 from agent.rpc import post as module
 from agent.rpc.jsonrpc import MAX_BODY_BYTES
+from agent.rpc.methods import METHODS, Services
+from agent.rpc.peers import Permission
+from agent.rpc.registry import Method, NoParams
 from tests.agent.cars import write_car
-from tests.agent.serving import call, request, served_at
+from tests.agent.serving import call, request, served_at, socket_over
 from tests.agent.stores import LocalWorkers, register
+from tests.conftest import ExpectWarning
 
 
 async def answer(path: Path, data: bytes) -> Any:  # Any: JSON
@@ -92,3 +96,20 @@ async def test_a_body_that_is_too_big_is_refused_before_it_is_sent_and_the_clien
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 413")
         with pytest.raises(AgentUnreachable, match=f"413: a request body has at most {MAX_BODY_BYTES} bytes"):
             await trio.to_thread.run_sync(Client(tmp_path / "s").call, "f", ["x" * MAX_BODY_BYTES])
+
+
+@pytest.mark.parametrize("accept", [(), ("accept: application/x-ndjson",)])
+async def test_a_result_that_json_cannot_carry_is_a_bug_and_an_answer(
+    tmp_path: Path, accept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("Carfs.Broken failed")
+
+    async def broken(services: Services, params: NoParams) -> str:
+        return "\udcff"
+
+    monkeypatch.setitem(METHODS, "Carfs.Broken", Method(Permission.READ, NoParams, broken))
+    async with served_at(tmp_path) as served:
+        reply = await served.exchange(await served.unix(), request(call("Carfs.Broken"), *accept))
+        assert b'"class":"bug"' in reply
+        async with socket_over(await served.unix()) as client:
+            assert (await client.ask("Carfs.Broken"))["data"] == {"class": "bug"}
