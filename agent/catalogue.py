@@ -89,6 +89,9 @@ _MIGRATIONS = (
     ALTER TABLE shards ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;        -- since it was last Available
     ALTER TABLE shards ADD COLUMN quarantined TEXT NOT NULL DEFAULT '';       -- what was found corrupt, and when
     """,
+    """
+    ALTER TABLE shards ADD COLUMN indexer TEXT NOT NULL DEFAULT 'car';        -- name in indexers.INDEXERS
+    """,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
@@ -226,15 +229,15 @@ _SELECT_HISTORY = """
 """
 _INSERT = """
     INSERT INTO shards (key, url, state, lazy, registered, generation, error, error_class, index_facts, replicas,
-        existing_transient, attempts, quarantined)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        existing_transient, attempts, quarantined, indexer)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPSERT = f"""{_INSERT}
     ON CONFLICT (key) DO UPDATE SET url = excluded.url, state = excluded.state, lazy = excluded.lazy,
         registered = excluded.registered, generation = excluded.generation, error = excluded.error,
         error_class = excluded.error_class, index_facts = excluded.index_facts, replicas = excluded.replicas,
         existing_transient = excluded.existing_transient, attempts = excluded.attempts,
-        quarantined = excluded.quarantined
+        quarantined = excluded.quarantined, indexer = excluded.indexer
 """
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)
@@ -264,12 +267,12 @@ def _columns(row: ShardRow) -> tuple[object, ...]:
     replicas = _to_json(row.replicas) if row.replicas else None
     return (row.key, row.url, row.state.value, row.lazy, row.registered, row.generation, row.error,
             row.error_class, facts, replicas, os.fsencode(row.existing_transient), row.attempts,
-            row.quarantined)  # fmt: skip
+            row.quarantined, row.indexer)  # fmt: skip
 
 
 def _row(columns: tuple[object, ...]) -> ShardRow:
     key, url, state, lazy, registered, generation, error, error_class, facts, replicas, *rest = columns
-    existing_transient, attempts, quarantined = rest
+    existing_transient, attempts, quarantined, indexer = rest
     return ShardRow(
         key=str(key),
         url=str(url),
@@ -284,6 +287,7 @@ def _row(columns: tuple[object, ...]) -> ShardRow:
         existing_transient=os.fsdecode(existing_transient) if isinstance(existing_transient, bytes) else "",
         attempts=int(str(attempts)),
         quarantined=str(quarantined),
+        indexer=str(indexer),
     )
 
 

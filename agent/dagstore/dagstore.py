@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from agent.catalogue import Store
-from agent.dagstore import index_files, mounts
+from agent.dagstore import index_files, indexers, mounts
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
 from agent.dagstore.collecting import Collected, Collector
@@ -124,13 +124,14 @@ class Dagstore:
         wait: bool = False,
         replicas: Sequence[str] = (),
         existing_transient: str = "",
+        indexer: str = indexers.DEFAULT,
     ) -> None:
         """Takes a shard in, as `registering.Registration` says; returns when it is on disk.
 
         With `wait`, returns when it is Available, or raises what made it Errored (it stays registered then).
         """
         self._refuse_if_stopping()
-        registration = Registration(key, url, lazy, replicas, existing_transient)
+        registration = Registration(key, url, lazy, replicas, existing_transient, indexer)
         await self._registrar.register(registration, wait=wait)
 
     async def register_all(self, registrations: Sequence[Registration]) -> list[Failure | None]:

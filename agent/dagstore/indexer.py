@@ -13,6 +13,7 @@ import trio
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.indexers import DEFAULT
 from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import IndexFacts
 from agent.workers import WorkerFailed
@@ -51,14 +52,16 @@ class Indexer:
         self._workers = workers
         self._directory = directory
 
-    async def outcome(self, key: str, url: str, indexing: Indexing) -> IndexFacts | Failure | None:
+    async def outcome(
+        self, key: str, url: str, indexing: Indexing, indexer: str = DEFAULT
+    ) -> IndexFacts | Failure | None:
         """Makes the index, which is complete and on disk then; None if `indexing.scope` was cancelled.
 
         Without IndexFacts, `discard` must follow.
         """
         with indexing.scope:
             try:
-                return await self._made(key, url, indexing)
+                return await self._made(key, url, indexing, indexer)
             except ShardError as error:
                 return Failure(error.error_class, str(error), is_of_origin(error))
             except WorkerFailed as error:
@@ -72,7 +75,7 @@ class Indexer:
         """Removes an index file, in a thread, since a big one takes its time."""
         await trio.to_thread.run_sync(index_files.discard, self._directory, name)
 
-    async def _made(self, key: str, url: str, indexing: Indexing) -> IndexFacts:
+    async def _made(self, key: str, url: str, indexing: Indexing, indexer: str) -> IndexFacts:
         path = mounts.parse(url).path
         if path is None:
             raise ShardError(ErrorClass.INVALID, f"{url} has no local file")
@@ -81,5 +84,6 @@ class Indexer:
             "path": str(path),
             "scratch": str(index_files.scratch(self._directory, name)),
             "out": str(self._directory / name),
+            "indexer": indexer,
         }
         return msgspec.convert(await self._workers.run("index", params, indexing.report), IndexFacts)

@@ -11,6 +11,7 @@ import msgspec
 
 from agent.dagstore import mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
+from agent.dagstore.indexers import DEFAULT
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.mounts import FileMount, Fingerprint
 
@@ -65,6 +66,7 @@ class ShardRow(msgspec.Struct, frozen=True, gc=False):
     existing_transient: str = ""  # path of the user's own copy of the data: used in place, never removed
     attempts: int = 0  # tries since it was last Available, for the back-off
     quarantined: str = ""  # what was found corrupt in the data, and when; only of an Errored shard
+    indexer: str = DEFAULT  # name in `indexers.INDEXERS`
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):

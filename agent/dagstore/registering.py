@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from agent.catalogue import Store
-from agent.dagstore import mounts
+from agent.dagstore import indexers, mounts
 from agent.dagstore.actors import actor
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import Initialise, Life, Register, ShardState, Waiter, Withdraw
@@ -37,10 +37,12 @@ class Registration:
     lazy: bool = False
     replicas: Sequence[str] = ()
     existing_transient: str = ""
+    indexer: str = indexers.DEFAULT
 
     def row(self) -> ShardRow:
         """What the catalogue is to have of it; raises ShardError(invalid)."""
         check_key(self.key)
+        indexers.check(self.indexer)
         if len(self.replicas) > MAX_REPLICAS:
             message = f"a shard has at most {MAX_REPLICAS} replicas, not {len(self.replicas)}"
             raise ShardError(ErrorClass.INVALID, message, key=self.key)
@@ -53,6 +55,7 @@ class Registration:
             now_text(),
             replicas=tuple(mounts.resolve(replica).url for replica in self.replicas),
             existing_transient=str(transient) if isinstance(transient, Path) else "",
+            indexer=self.indexer,
         )
 
 

@@ -288,9 +288,10 @@ class Steps:
     async def _outcome(self, shard: Shard, indexing: Indexing) -> IndexFacts | Failure | None:
         """The index, why there is none, or None if it was cancelled."""
         try:
-            url = source_url(shard.row)
+            row = shard.row
+            url = source_url(row)
             with self._origins.visited(url) as visit:
-                outcome = await self._indexer.outcome(shard.key, url, indexing)
+                outcome = await self._indexer.outcome(shard.key, url, indexing, row.indexer)
                 visit.came_out(outcome if isinstance(outcome, Failure) else None)
                 return outcome
         except ShardError as error:

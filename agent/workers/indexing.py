@@ -1,7 +1,8 @@
-"""The task `index`: makes the detached index of the CAR behind a local file.
+"""The task `index`: makes the detached index of the data behind a local file.
 
-Takes `{"path", "scratch", "out"}`; gives what `records.IndexFacts` holds of the file and its index. The index is made
-in the folder `scratch` and appears as `out` complete and on disk, or not at all.
+Takes `{"path", "scratch", "out"}` and perhaps `"indexer"`, a name in `dagstore.indexers`; gives what
+`records.IndexFacts` holds of the file and its index. The index is made in the folder `scratch` and appears as `out`
+complete and on disk, or not at all.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ import errno
 import shutil
 from pathlib import Path
 
-from agent.dagstore import index_files
+from agent.dagstore import index_files, indexers
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.records import MAX_ROOTS_KEPT
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
-from carlib import durable, indexing
+from carlib import durable
 from carlib.errors import CarError
 
 
 def build_index(params: Params, progress: Progress) -> Params:
     """Indexes the file; raises ShardError, CarError, OSError."""
     mount, scratch, out = FileMount(Path(params["path"])), Path(params["scratch"]), Path(params["out"])
+    index = indexers.load(params.get("indexer", indexers.DEFAULT))
     before = mount.stat()
     scratch.mkdir(exist_ok=True)
     try:
-        report = indexing.build(mount.path, scratch / out.name, progress=progress)
+        report = index(mount.path, scratch / out.name, progress=progress)
     except CarError:
         _refuse_if_changed(mount, before)  # a file that is still being copied is not a damaged one
         raise

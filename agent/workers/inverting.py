@@ -21,7 +21,7 @@ from agent.workers.messages import Params
 from agent.workers.tasks import Progress
 
 
-def invert(params: Params, progress: Progress) -> Params:
+def invert(params: Params, progress: Progress, _fetch: object = None) -> Params:
     """Makes a segment; raises OSError where it cannot be written."""
     directory = Path(params["directory"])
     segments, shards = params["segments"], params["shards"]
@@ -45,7 +45,7 @@ def invert(params: Params, progress: Progress) -> Params:
     return {"size": size, "damaged": damaged, "failed": failed}
 
 
-def check_inverted(params: Params, progress: Progress) -> Params:
+def check_inverted(params: Params, progress: Progress, _fetch: object = None) -> Params:
     """Compares; takes what `invert` takes but for `name` and `generation`, with `live` shards by place and number.
 
     Gives `{"problems": [[key or null, name of the segment, message]…]}`.

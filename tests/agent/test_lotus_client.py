@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.client import AgentError
 from tests.agent.cars import CID, write_broken_car, write_car
 from tests.agent.processes import AgentProcess
 from tests.peers import program
@@ -112,7 +113,8 @@ def test_an_errored_shard_is_recovered_with_lotus_words(
     lotus: LotusClient, agent: AgentProcess, tmp_path: Path
 ) -> None:
     path = write_broken_car(tmp_path / "x.car")
-    agent.register("a", path, wait=False)
+    with pytest.raises(AgentError):
+        agent.register("a", path)
     (refused,) = lotus("ws", "write", ["call", "dagstoreRecoverShard", "a"])
     assert "x.car: offset" in refused["error"]
     write_car(path)

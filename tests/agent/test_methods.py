@@ -14,7 +14,8 @@ from agent.rpc.jsonrpc import Call, ErrorObject
 from agent.rpc.methods import METHODS, Services, answer
 from agent.rpc.methods.status import Workers
 from agent.rpc.peers import Caller, Permission
-from tests.agent.cars import write_car
+from carlib.cid import Cid
+from tests.agent.cars import CID, write_car
 from tests.agent.serving import ask, services_at
 from tests.agent.stores import register
 from tests.conftest import ExpectWarning
@@ -87,7 +88,7 @@ async def test_parameters_come_in_three_forms(tmp_path: Path, form: str) -> None
         ({"Key": "x"}, "missing required field `URL`"),
         ({"Key": 5, "URL": "x"}, r"Expected `str`, got `int` - at `\$.Key`"),
         ({"Key": "x", "URL": "y", "Wat": 1}, "unknown field `Wat`"),
-        (["x", "y", False, False, [], "", 5], "takes at most 6 parameters"),
+        (["x", "y", False, False, [], "", "car", 5], "takes at most 7 parameters"),
     ],
 )
 async def test_wrong_parameters_are_named(tmp_path: Path, params: Any, message: str) -> None:
@@ -170,3 +171,22 @@ async def test_shutdown_stops_the_agent(tmp_path: Path) -> None:
     async with services_at(tmp_path) as services:
         assert await ask(services, "Carfs.Shutdown") is None
         assert services.stop.is_set()
+
+
+async def test_a_cid_is_looked_up_in_any_spelling_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        await ask(services, "Carfs.RegisterShard", ["x", str(write_car(tmp_path / "x.car")), False, True])
+        for spelling in (str(CID), CID.encode("base58btc"), str(Cid.v1(0x70, CID.multihash))):
+            (found,) = await ask(services, "Carfs.LookupCid", [spelling])
+            assert (found.key, found.state, found.error) == ("x", "ShardStateAvailable", "")
+        assert await ask(services, "Carfs.LookupCid", {"Cid": str(Cid.of(b"elsewhere"))}) == []
+        refused = await ask(services, "Carfs.LookupCid", ["no CID"])
+        assert refused.data == {"class": "invalid"}
+
+
+async def test_the_inverted_index_is_checked_and_made_anew_on_demand(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        await ask(services, "Carfs.RegisterShard", ["x", str(write_car(tmp_path / "x.car")), False, True])
+        made = await ask(services, "Carfs.RebuildInvertedIndex")
+        assert (made.shards, made.pending, made.entries) == (1, 0, 1)
+        assert await ask(services, "Carfs.CheckInvertedIndex") == []

@@ -96,3 +96,17 @@ def test_peek_gives_only_what_is_in_memory_and_only_while_unchanged(
         assert opened.peek(0, 11) is None
     finally:
         opened.close()
+
+
+def test_i9_a_shard_that_somebody_reads_is_never_closed_under_him(catalogue: CountingCatalogue) -> None:
+    """I-9: of too many open blockstores the cache closed one that was being read."""
+    stores = Stores(catalogue, most=1, idle_s=0.0)
+    first, *others = shards_of(catalogue, stores)
+    with first.use() as held:
+        for other in others:
+            with other.use() as opened:
+                assert opened.blocks.roots
+        stores.sweep()
+        assert held.blocks.get(BLOCKS[0][0]) == BLOCKS[0][1]
+    stores.sweep()
+    assert len(stores) == 0

@@ -40,6 +40,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:/|bytes:")
 @click.option(
     "--replica", "replicas", multiple=True, metavar="URL", help="Where else the data is; may be repeated."
 )
+@click.option("--indexer", metavar="NAME", help="What makes the index: car, or another that the agent has.")
 @click.option("--no-wait", is_flag=True, help="Return when it is registered, not when it is indexed.")
 @quiet_option
 @json_option
@@ -49,6 +50,7 @@ def register_shard(
     lazy: bool,
     existing_transient: str | None,
     replicas: tuple[str, ...],
+    indexer: str | None,
     no_wait: bool,
     quiet: bool,
     as_json: bool,
@@ -67,6 +69,7 @@ def register_shard(
     }
     params |= {"Replicas": [absolute_url(one) for one in replicas]} if replicas else {}
     params |= {"ExistingTransient": str(Path(existing_transient).absolute())} if existing_transient else {}
+    params |= {"Indexer": indexer} if indexer else {}
     if wait:
         record = call_that_indexes("Carfs.RegisterShard", params, key, quiet=quiet)
     else:

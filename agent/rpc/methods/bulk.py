@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from agent.dagstore import indexers
 from agent.dagstore.actors import actor
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.registering import Registration
@@ -28,6 +29,7 @@ class NewShard(Params, frozen=True):
     lazy: bool = False
     replicas: tuple[str, ...] = ()
     existing_transient: str = ""
+    indexer: str = indexers.DEFAULT
 
 
 class RegisterAllParams(Params, frozen=True):
@@ -76,7 +78,7 @@ class TraceParams(Params, frozen=True):
 async def register_shards(services: Services, params: RegisterAllParams) -> Registered:
     """Takes many shards in, each by itself or not, in few transactions; answers when all that could be are on disk."""
     registrations = [
-        Registration(one.key, one.url, one.lazy, one.replicas, one.existing_transient)
+        Registration(one.key, one.url, one.lazy, one.replicas, one.existing_transient, one.indexer)
         for one in params.shards
     ]
     failures = await services.dagstore.register_all(registrations)

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import trio
 
+from agent.dagstore import indexers
 from agent.dagstore.failures import ShardError
 from agent.dagstore.records import ShardRecord, Transition
 from agent.rpc.filters import Counts, Filter, Page, Tally
@@ -23,7 +24,8 @@ COUNTED_TOGETHER = 4096  # shards, which takes some 5 ms
 
 class RegisterParams(Params, frozen=True):
     """`Wait`: answer when the shard is Available, or with what made it Errored. `Replicas`: further URLs of the same
-    data. `ExistingTransient`: the path of your own copy of it, which is used in its place."""
+    data. `ExistingTransient`: the path of your own copy of it, which is used in its place. `Indexer`: what makes the
+    index, by name."""
 
     key: str
     url: str = msgspec.field(name="URL")
@@ -31,6 +33,7 @@ class RegisterParams(Params, frozen=True):
     wait: bool = False
     replicas: tuple[str, ...] = ()
     existing_transient: str = ""
+    indexer: str = indexers.DEFAULT
 
 
 class HistoryParams(Params, frozen=True):
@@ -67,6 +70,7 @@ async def register_shard(services: Services, params: RegisterParams) -> ShardRec
         wait=params.wait,
         replicas=params.replicas,
         existing_transient=params.existing_transient,
+        indexer=params.indexer,
     )
     return services.dagstore.record(params.key)
 
