@@ -19,7 +19,9 @@ from agent.repository import NoHome, Repository
 
 CALL_TIMEOUT_S = 30.0
 EVENT_TIMEOUT_S = 25.0  # the agent sends a ping every 10 s
+STREAM_TIMEOUT_S = 25.0  # likewise an empty line
 MAX_LINE_BYTES = 64 * 1024 * 1024
+NDJSON = "application/x-ndjson"
 
 Json = Any  # any value that JSON can carry
 
@@ -77,6 +79,35 @@ class Client:
         finally:
             connection.close()
         raise AgentUnreachable(f"{self.path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
+
+    def stream(self, method: str, params: Json = None) -> Iterator[Json]:
+        """The values of a method that gives a stream, as they come; closing the iterator calls the method off.
+
+        Raises AgentError (also in the middle), AgentUnreachable.
+        """
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params or []})
+        connection = _Connection(self.path, STREAM_TIMEOUT_S)
+        try:
+            headers = {"Content-Type": "application/json", "Accept": NDJSON, "Connection": "close"}
+            connection.request("POST", "/rpc/v0", body, headers)
+            response = connection.getresponse()
+            if response.headers.get_content_type() != NDJSON:
+                text = response.read()
+                if response.status != 200:
+                    raise http.client.HTTPException(
+                        f"HTTP {response.status}: {text[:200].decode(errors='replace')}"
+                    )
+                _result(json.loads(text))
+                raise AgentError(-32600, f"{method} gives no stream", {"class": "invalid"})
+            for line in _lines(response):
+                value = json.loads(line)
+                if isinstance(value, dict) and value.keys() == {"error"}:
+                    _result(value)
+                yield value
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _unreachable(self.path, error) from error
+        finally:
+            connection.close()
 
     def events(self, *, timeout_s: float = EVENT_TIMEOUT_S) -> EventStream:
         """Opens a session; its leases live as long as the stream. Raises AgentUnreachable."""
@@ -160,6 +191,18 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
         # If config has moved the socket, a link leads there, and only the end of it need be short enough.
         self.sock.connect(os.fsencode(os.path.realpath(self._path)))
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The lines of a chunked response, without empty ones; raises HTTPException if it ends before its end, which
+    `http.client` would not tell."""
+    rest = b""
+    while size := int(response.fp.readline(MAX_LINE_BYTES).partition(b";")[0] or b"x", 16):
+        chunk = response.fp.read(size + 2)
+        if len(chunk) < size + 2:
+            raise http.client.IncompleteRead(chunk)
+        *lines, rest = (rest + chunk[:-2]).split(b"\n")
+        yield from filter(None, lines)
 
 
 def _result(reply: Json) -> Json:

@@ -43,6 +43,11 @@ class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         16384  # shards that a slow reader may lag
     )
     stop_grace_s: Seconds = 1.0  # for requests that are being answered when the agent stops
+    listen: tuple[
+        str, ...
+    ] = ()  # TCP addresses such as 127.0.0.1:3453, for clients with a token; none: no TCP
+    allowed_hosts: tuple[str, ...] = ()  # names of this machine by which such a client may call it
+    allowed_origins: tuple[str, ...] = ()  # web pages that may call, such as https://example.org
 
 
 class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,8 +151,11 @@ def _replaced(
                 f"the environment variable {variable}: there is no key {key!r}; there is {known}"
             )
         text = environ[variable]
+        value: Any = text  # what TOML would have given
+        if types[key] == tuple[str, ...]:
+            value = [part.strip() for part in text.split(",") if part.strip()]
         try:
-            values[key] = msgspec.convert(text, types[key], strict=False)
+            values[key] = msgspec.convert(value, types[key], strict=False)
         except msgspec.ValidationError as error:
             message = f"the environment variable {variable}={text!r}: {_explained(str(error))}"
             raise ConfigError(message) from error

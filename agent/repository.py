@@ -61,6 +61,11 @@ class Repository:
         return self.path / "agent.sock"
 
     @property
+    def token_secret(self) -> Path:
+        """What bearer tokens are signed with; for the agent's user only."""
+        return self.path / "token-secret"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 

@@ -34,9 +34,12 @@ from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
+from agent.rpc.access import Rules
 from agent.rpc.application import application
-from agent.rpc.http import BindError, UnixBind, serve
+from agent.rpc.binds import Bind, BindError, TcpBind, UnixBind
+from agent.rpc.http import serve
 from agent.rpc.methods import Services
+from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool, open_pool
 
 logger = logging.getLogger(__name__)
@@ -108,16 +111,28 @@ async def run(
             )  # fmt: skip
             dagstore.annotate = partial(annotated, scrubber=scrubber)
             services = Services(
-                dagstore, Leases(dagstore), pool, repository.path, _version(), stop, time.monotonic()
+                dagstore,
+                Leases(dagstore),
+                pool,
+                repository.path,
+                _version(),
+                stop,
+                time.monotonic(),
+                Tokens(repository.token_secret),
+                verifier=scrubber,
             )
             stop_serving = trio.Event()
             serving = await stack.enter_async_context(trio.open_nursery())
-            await serving.start(
+            rules = Rules(config.admin_gid(), config.rpc.allowed_hosts, config.rpc.allowed_origins)
+            _, *addresses = await serving.start(
                 partial(serve, grace_s=config.rpc.stop_grace_s),
-                application(services, hub, admin_gid=config.admin_gid()),
-                [_bind(repository, config)],
+                application(services, hub, rules),
+                [_bind(repository, config), *_tcp_binds(config)],
                 stop_serving,
             )
+            services.addresses.extend(map(str, addresses))
+            for address in addresses:
+                logger.info("listening on %s for clients with a token", address)
             logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
             gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
             systemd.notify("READY=1")
@@ -150,6 +165,20 @@ def _bind(repository: Repository, config: Config) -> UnixBind:
             raise BindError(f"{usual} is there and is not a socket; remove it")
         usual.symlink_to(path)
     return UnixBind(path, mode=int(config.rpc.socket_mode, 8))
+
+
+def _tcp_binds(config: Config) -> list[Bind]:
+    """The addresses to listen on; raises ConfigError."""
+    try:
+        binds = [TcpBind.parse(text) for text in config.rpc.listen]
+    except ValueError as error:
+        raise ConfigError(f"rpc.listen: {error}") from error
+    for bind in binds:
+        if not bind.is_loopback:
+            logger.warning(
+                "tokens go to %s in clear: put a proxy with TLS in front, or listen on loopback", bind
+            )
+    return list(binds)
 
 
 def _open_standard_descriptors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,17 @@ def call(method: str, params: Json = None, *, timeout_s: float | None = client.C
     """The result of one call; raises AgentUnreachable, AgentRefused. `timeout_s` None: however long it takes."""
     try:
         return client.Client(timeout_s=timeout_s).call(method, params)
+    except client.AgentUnreachable as error:
+        raise AgentUnreachable(str(error)) from error
+    except client.AgentError as error:
+        raise AgentRefused(shown(str(error)), error.error_class) from error
+
+
+def stream(method: str, params: Json = None) -> Iterator[Json]:
+    """The values of a method that gives a stream; raises AgentUnreachable, AgentRefused. Whoever stops reading calls it
+    off."""
+    try:
+        yield from client.Client().stream(method, params)
     except client.AgentUnreachable as error:
         raise AgentUnreachable(str(error)) from error
     except client.AgentError as error:

@@ -7,7 +7,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+_ANSI_COLORS = {"red": 31, "green": 32, "yellow": 33, "blue": 34}
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -61,18 +67,48 @@ def printable(name: bytes | str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def emit_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints rows under headings: a rich table on a terminal, else columns with two spaces between them."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _emit_rich(headings, texts)
+class Styled(NamedTuple):
+    """A word that has a colour where there are colours; "" for none."""
+
+    text: str
+    color: str = ""
+
+    def text_in(self, color: bool, *, width: int = 0) -> str:
+        """The word, filled up to `width`, with the terminal's codes around it if `color`."""
+        text = self.text.ljust(width)
+        return f"\x1b[{_ANSI_COLORS[self.color]}m{text}\x1b[0m" if color and self.color else text
+
+
+def color_option(function: _Function) -> _Function:
+    """Adds `--color/--no-color`; where neither is given, a terminal has colours unless NO_COLOR is set."""
+
+    def decided(_ctx: click.Context, _param: click.Parameter, given: bool | None) -> bool:
+        return given if given is not None else sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    return click.option(
+        "--color/--no-color", default=None, callback=decided, help="Use colours.  [default: on a terminal]"
+    )(function)
+
+
+def emit_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, color: bool | None = None
+) -> None:
+    """Prints rows under headings: a rich table on a terminal, else columns with two spaces between them.
+
+    A cell that is `Styled` has its colour if `color`; None: on a terminal."""
+    cells = [[cell if isinstance(cell, Styled) else Styled(str(cell)) for cell in row] for row in rows]
+    is_terminal = sys.stdout.isatty()
+    if is_terminal and color is not False:
+        _emit_rich(headings, cells)
         return
-    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
-    for row in [[heading.upper() for heading in headings], *texts]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    table = [[Styled(heading.upper()) for heading in headings], *cells]
+    widths = [max(len(cell.text) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        texts = [cell.text_in(bool(color), width=width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(texts).rstrip())
 
 
-def _emit_rich(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _emit_rich(headings: Sequence[str], rows: Iterable[Sequence[Styled]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -81,7 +117,7 @@ def _emit_rich(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: a key such as "[bold]" is data, not markup
+        table.add_row(*(Text(*cell) for cell in row))  # Text: a key such as "[bold]" is data, not markup
     Console().print(table)
 
 

@@ -29,6 +29,15 @@ def _lines(found: dict[str, Any]) -> list[str]:  # Any: JSON, as Carfs.Status do
         f"shards    {', '.join(shards) or 'none'}",
         f"workers   {workers['Busy']} of {workers['Limit']} busy, {workers['Waiting']} tasks wait",
     ]
+    inverted = found["InvertedIndex"]
+    lines.append(
+        f"lookup    {inverted['Entries']} blocks of {inverted['Shards']} shards, {inverted['Pending']} shards wait"
+        + (f": {shown(inverted['Problem'])}" if inverted["Problem"] else "")
+    )
+    if found["Errors"]:
+        lines.append(f"errors    {', '.join(f'{count} {name}' for name, count in found['Errors'].items())}")
+    if found["Addresses"]:
+        lines.append(f"listens   {', '.join(found['Addresses'])}, for clients with a token")
     lines += [
         f"indexing  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
         for one in found["Indexing"]

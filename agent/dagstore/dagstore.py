@@ -285,6 +285,11 @@ class Dagstore:
             raise unknown(key)
         return self._store.history_page(key, before=before, limit=limit)
 
+    def find_life(self, key: str) -> Life | None:
+        """Where a shard is in its life; None if there is none of that key."""
+        shard = self._shards.get(key)
+        return None if shard is None else shard.life
+
     def list_keys(self) -> list[str]:
         """The keys of all shards, sorted."""
         return sorted(self._shards)
@@ -350,9 +355,9 @@ class Dagstore:
         self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
         self._nursery.start_soon(self._go_on, cut_short)
         self._nursery.start_soon(self._retrying.run)
-        self._nursery.start_soon(self.inverted.run)
         if self._settings.gc_interval_s:
             self._nursery.start_soon(self._tidy_often)
+        self._nursery.start_soon(self.inverted.run)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
 
     async def _go_on(self, cut_short: Iterator[Shard]) -> None:

@@ -39,11 +39,11 @@ async def initialise_each(
     scope = trio.CancelScope()
     nursery.start_soon(_run, keys, initialise, sending, at_once, scope)
     try:
-        async with receiving:
-            async for event in receiving:
-                yield event
+        async for event in receiving:
+            yield event
     finally:
-        scope.cancel()
+        scope.cancel()  # first, or whoever is about to tell something finds the channel broken
+        receiving.close()
 
 
 async def _run(

@@ -2,20 +2,19 @@
 
 anycorn's own `serve` does not tell who is at the other end of a Unix socket, and a client that does not read keeps it
 from stopping (its sends are shielded from cancellation). So the sockets are ours here: each connection is handed to
-anycorn with a `Connection` in the ASGI scope's state, and is shut down under it when it must end.
+anycorn with a `Connection` in the ASGI scope's state, and is shut down under it when it must end: when the agent stops,
+or when its client has taken nothing for `STALL_S` while there was something to take (R-2, D-7).
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import math
 import socket
-import stat
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anycorn
@@ -26,59 +25,59 @@ from anycorn.utils import wrap_app
 from anycorn.worker_context import WorkerContext
 from anyio.abc import SocketStream
 
+from agent.rpc.binds import Bind, TcpBind, address_of, listen
+from agent.rpc.jsonrpc import MAX_BODY_BYTES
 from agent.rpc.peers import Peer, peer_of
 
 logger = logging.getLogger(__name__)
 
-MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un has room for 108 with the final NUL
-BACKLOG = 1024
 ABORT_S = 0.5  # for a request to end after its connection was aborted
+PING_INTERVAL_S = 10.0  # of WebSockets; go-jsonrpc's clients give up after 30 s of silence
+STALL_S = 60.0  # a client that takes not one piece in this time is cut
+STALL_CHECKED_S = 5.0
+MAX_UNREAD_BYTES = (
+    2 * MAX_BODY_BYTES
+)  # of a message that is refused; anycorn would keep what comes of it for ever
+SENT_AT_ONCE = 256 * 1024  # bytes; small enough for the slowest client that we keep to take within STALL_S
 
 
-class BindError(Exception):
-    """A socket could not be bound: which, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnixBind:
-    """A Unix socket to listen on; a stale one in its place is taken over, so hold a lock when you bind."""
-
-    path: Path
-    mode: int = 0o600
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Connection:
     """What an application finds as `scope["state"]["connection"]`."""
 
-    peer: Peer
+    peer: Peer | None  # None over TCP, where nobody vouches for one
     socket: socket.socket
+    name: str = ""  # of the other end, for people
+    waits_since: float = math.inf  # trio's time when the send that is under way began
+    unread: int | None = None  # bytes received since the application of a WebSocket set it to 0
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def abort(self) -> None:
         """Ends the connection at once, even in the middle of a send that blocks."""
         with suppress(OSError):  # it has ended already
             self.socket.shutdown(socket.SHUT_RDWR)
 
+    def end(self) -> None:
+        """Ends what the server still does for the connection, for an application that has said its last word."""
+        self._scope.cancel()
+
 
 async def serve(
     app: ASGIFramework,
-    binds: Sequence[UnixBind],
+    binds: Sequence[Bind],
     stop: trio.Event,
     *,
     grace_s: float = 1.0,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[tuple[Bind, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until `stop` is set, then lets requests that are being answered end for up to `grace_s`.
 
-    Raises BindError. The sockets' files are gone when this returns.
+    It is started with the addresses that it got, in the order of `binds`. Raises BindError. The sockets' files are
+    gone when this returns.
     """
-    listeners = [_listen(bind) for bind in binds]
-    try:
+    with ExitStack() as stack:
+        listeners = [listen(bind, stack) for bind in binds]
         await _serve(app, listeners, stop, grace_s, task_status)
-    finally:
-        for bind, listener in zip(binds, listeners, strict=True):
-            listener.socket.close()
-            bind.path.unlink(missing_ok=True)
 
 
 async def _serve(
@@ -86,15 +85,16 @@ async def _serve(
     listeners: list[trio.SocketListener],
     stop: trio.Event,
     grace_s: float,
-    task_status: trio.TaskStatus[None],
+    task_status: trio.TaskStatus[tuple[Bind, ...]],
 ) -> None:
     server = _Server(app)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
+            accepting.start_soon(server.cut_stalled)
             accepting.start_soon(
                 partial(trio.serve_listeners, server.handle, listeners, handler_nursery=connections)
             )
-            task_status.started()
+            task_status.started(tuple(address_of(listener.socket) for listener in listeners))
             await stop.wait()
             accepting.cancel_scope.cancel()
         await server.context.terminated.set()
@@ -114,6 +114,10 @@ class _Server:
         self._config.errorlog = logger
         self._config.include_server_header = False
         self._config.keep_alive_timeout = 60.0
+        self._config.websocket_max_message_size = MAX_BODY_BYTES
+        self._config.websocket_ping_interval = PING_INTERVAL_S
+        # Deflating a long listing would hold up everybody else's calls, to spare a loopback some bytes.
+        self._config.websocket_permessage_deflate = False
         self._app = wrap_app(app, 0, "asgi")
         self._live: set[Connection] = set()
         self._ended = trio.Event()
@@ -121,18 +125,33 @@ class _Server:
     async def handle(self, accepted: trio.SocketStream) -> None:
         """Answers one connection; nothing that goes wrong with it may end the agent."""
         raw = socket.socket(fileno=accepted.socket.detach())
-        connection = Connection(peer_of(raw), raw)
+        try:
+            connection = _connection(raw)
+        except OSError:  # it has ended already
+            raw.close()
+            return
         self._live.add(connection)
         try:
-            stream = await SocketStream.from_socket(raw)
-            state: Any = {"connection": connection}  # anycorn's type of it is a closed TypedDict-like alias
-            await TCPServer(self._app, self._config, self.context, ConnectionState(state), stream).run()
+            with connection._scope:
+                stream: Any = _Watched(
+                    await SocketStream.from_socket(raw), connection
+                )  # a stream by behaviour
+                state: Any = {"connection": connection}  # anycorn's type of it is a closed alias
+                await TCPServer(self._app, self._config, self.context, ConnectionState(state), stream).run()
         except Exception:
-            logger.exception("a connection from process %d failed", connection.peer.pid)
+            logger.exception("a connection from %s failed", connection.name)
         finally:
             self._live.discard(connection)
             raw.close()
             self._ended.set()
+
+    async def cut_stalled(self) -> None:
+        """Cuts, for as long as we serve, connections whose client does not take what it asked for."""
+        while True:
+            await trio.sleep(STALL_CHECKED_S)
+            for connection in [one for one in self._live if trio.current_time() > one.waits_since + STALL_S]:
+                logger.info("%s has taken nothing for %d s: cut", connection.name, STALL_S)
+                connection.abort()
 
     async def wait_idle(self) -> None:
         while self._live:
@@ -144,33 +163,40 @@ class _Server:
             connection.abort()
 
 
-def _listen(bind: UnixBind) -> trio.SocketListener:
-    size = len(os.fsencode(bind.path))
-    if size > MAX_SOCKET_PATH_BYTES:
-        raise BindError(
-            f"the socket path {bind.path} has {size} bytes and the system allows {MAX_SOCKET_PATH_BYTES}: "
-            "set rpc.socket in config.toml (or CARFS_RPC_SOCKET) to a shorter path"
-        )
-    try:
-        with suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(bind.path.lstat().st_mode):
-                raise BindError(f"{bind.path} is there and is not a socket; remove it or choose another path")
-            bind.path.unlink()
-        return _bound(bind)
-    except OSError as error:
-        raise BindError(f"cannot listen on {bind.path}: {error.strerror or error}") from error
+class _Watched:
+    """An anyio stream that sends in pieces and notes on the connection since when one waits to be taken."""
+
+    def __init__(self, stream: SocketStream, connection: Connection) -> None:
+        self._stream = stream
+        self._connection = connection
+
+    async def send(self, data: bytes) -> None:
+        try:
+            for begin in range(0, len(data), SENT_AT_ONCE):
+                self._connection.waits_since = trio.current_time()
+                await self._stream.send(data[begin : begin + SENT_AT_ONCE])
+        finally:
+            self._connection.waits_since = math.inf
+
+    async def receive(self, max_bytes: int) -> bytes:
+        data = await self._stream.receive(max_bytes)
+        if self._connection.unread is not None:
+            self._connection.unread += len(data)
+            if self._connection.unread > MAX_UNREAD_BYTES:
+                self._connection.abort()
+        return data
+
+    def __getattr__(self, name: str) -> Any:  # the rest is the stream's own
+        return getattr(self._stream, name)
 
 
-def _bound(bind: UnixBind) -> trio.SocketListener:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # The mode of an unbound socket is the mode of its file. (A umask would do, and would also hold for whatever
-        # other threads create at this moment.)
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(os.fsencode(bind.path))
-        bind.path.chmod(bind.mode)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+def _connection(raw: socket.socket) -> Connection:
+    if raw.family == socket.AF_UNIX:
+        peer = peer_of(raw)
+        return Connection(peer, raw, f"process {peer.pid}")
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Where the far end has vanished, pings stay without acknowledgement; the system then ends the connection.
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_S * 1000))
+    host, port, *_ = raw.getpeername()
+    return Connection(None, raw, str(TcpBind(host, port)))

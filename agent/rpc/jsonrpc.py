@@ -70,8 +70,8 @@ class _Error(msgspec.Struct, frozen=True):
     id: Id
 
 
-def decode(body: bytes) -> Incoming:
-    """What a body asks for; whatever is wrong with it is in the answer, nothing is raised."""
+def decode(body: bytes | str) -> Incoming:
+    """What a body (or frame) asks for; whatever is wrong with it is in the answer, nothing is raised."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, and what that allows (SO_PEERCRED: the kernel's word, not the peer's)."""
+"""Who calls, and what that allows; at a Unix socket by SO_PEERCRED: the kernel's word, not the peer's."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class Peer:
     pid: int
     uid: int
     gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for something, and how much that one may."""
+
+    permission: Permission
+    name: str  # for people and for the history of shards
 
 
 def peer_of(connection: socket.socket) -> Peer:

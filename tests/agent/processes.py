@@ -94,6 +94,38 @@ class AgentProcess:
         return refs
 
 
+class Shell:
+    """Runs `carfs` against an agent, in a directory."""
+
+    def __init__(self, path: Path, directory: Path, **environ: str) -> None:
+        self._environ = {**os.environ, "CARFS_PATH": str(path), "PYTHONPATH": str(REPOSITORY), **environ}
+        self._directory = directory
+
+    def __call__(self, *arguments: str | bytes, stdin: str | None = None) -> tuple[int, str, str]:
+        """Exit code, output and errors."""
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli.main", *arguments],
+            cwd=self._directory,
+            env=self._environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that goes on, with pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent.cli.main", *arguments],
+            cwd=self._directory,
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
 def until(condition: Callable[[], object]) -> None:
     """Polls another process's outside until it is as expected; an AssertionError after `DEADLINE_S`."""
     deadline = time.monotonic() + DEADLINE_S

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +11,15 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from agent.client import AgentUnreachable, Client
-from agent.dagstore.events import Hub
-from agent.dagstore.leases import Leases
-from agent.rpc import application as module
-from agent.rpc.application import application
-from agent.rpc.http import UnixBind, serve
+from agent.rpc import post as module
 from agent.rpc.jsonrpc import MAX_BODY_BYTES
-from agent.rpc.methods import Services
-from agent.workers import open_pool
+from agent.rpc.methods import METHODS, Services
+from agent.rpc.peers import Permission
+from agent.rpc.registry import Method, NoParams
 from tests.agent.cars import write_car
-from tests.agent.stores import LocalWorkers, dagstore_at, register
-
-
-@asynccontextmanager
-async def served_at(path: Path, workers: LocalWorkers | None = None) -> AsyncIterator[Services]:
-    """The application on the socket `path / "s"`, in this loop."""
-    hub, stop = Hub(buffer=1000), trio.Event()
-    async with (
-        open_pool(limit=1) as pool,
-        dagstore_at(path, workers=workers, hub=hub) as dagstore,
-        trio.open_nursery() as nursery,
-    ):
-        services = Services(dagstore, Leases(dagstore), pool, path, "1.2", stop, time.monotonic())
-        app = application(services, hub, admin_gid=None)
-        await nursery.start(partial(serve, grace_s=0.1), app, [UnixBind(path / "s")], stop)
-        yield services
-        stop.set()
-
-
-def request(calls: Any) -> bytes:  # Any: JSON
-    body = json.dumps(calls).encode()
-    return b"POST /rpc/v0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
-    )
-
-
-def call(method: str, *params: object, number: int = 1) -> dict[str, object]:
-    return {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
+from tests.agent.serving import call, request, served_at, socket_over
+from tests.agent.stores import LocalWorkers, register
+from tests.conftest import ExpectWarning
 
 
 async def answer(path: Path, data: bytes) -> Any:  # Any: JSON
@@ -75,7 +42,8 @@ async def test_d14_a_call_whose_client_is_gone_holds_nothing_when_its_index_is_d
     """D-14: whoever waited in vain is not given a lease that nobody will give back."""
     workers = LocalWorkers()
     workers.hold()
-    async with served_at(tmp_path, workers) as services:
+    async with served_at(tmp_path, workers) as served:
+        services = served.services
         await register(services.dagstore, "x", write_car(tmp_path / "x.car"), wait=False)
         session = services.leases.open("a mount")
         stream = await trio.open_unix_socket(tmp_path / "s")
@@ -128,3 +96,20 @@ async def test_a_body_that_is_too_big_is_refused_before_it_is_sent_and_the_clien
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 413")
         with pytest.raises(AgentUnreachable, match=f"413: a request body has at most {MAX_BODY_BYTES} bytes"):
             await trio.to_thread.run_sync(Client(tmp_path / "s").call, "f", ["x" * MAX_BODY_BYTES])
+
+
+@pytest.mark.parametrize("accept", [(), ("accept: application/x-ndjson",)])
+async def test_a_result_that_json_cannot_carry_is_a_bug_and_an_answer(
+    tmp_path: Path, accept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("Carfs.Broken failed")
+
+    async def broken(services: Services, params: NoParams) -> str:
+        return "\udcff"
+
+    monkeypatch.setitem(METHODS, "Carfs.Broken", Method(Permission.READ, NoParams, broken))
+    async with served_at(tmp_path) as served:
+        reply = await served.exchange(await served.unix(), request(call("Carfs.Broken"), *accept))
+        assert b'"class":"bug"' in reply
+        async with socket_over(await served.unix()) as client:
+            assert (await client.ask("Carfs.Broken"))["data"] == {"class": "bug"}

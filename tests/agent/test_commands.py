@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,33 +12,13 @@ import pytest
 from agent.cli.exits import EXIT_BY_RPC_CLASS
 from agent.dagstore.failures import ErrorClass
 from tests.agent.cars import write_broken_car, write_car
-from tests.agent.processes import AgentProcess
-from tests.fixtures import REPOSITORY
+from tests.agent.processes import AgentProcess, Shell
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     with AgentProcess(tmp_path_factory.mktemp("agent") / "a") as agent:
         yield agent
-
-
-class Shell:
-    """Runs `carfs` against an agent, in a directory."""
-
-    def __init__(self, path: Path, directory: Path) -> None:
-        self._environ = {**os.environ, "CARFS_PATH": str(path), "PYTHONPATH": str(REPOSITORY)}
-        self._directory = directory
-
-    def __call__(self, *arguments: str | bytes) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "agent.cli.main", *arguments],
-            cwd=self._directory,
-            env=self._environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -88,7 +66,15 @@ def test_no_shards_print_nothing(carfs: Shell) -> None:
         (["register-shard", "there", "ok.car"], 4, "exists already"),
         (["recover-shard", "there"], 4, "expected state ShardStateErrored, was: ShardStateAvailable"),
         (["initialize-shard", "there"], 4, "expected state ShardStateNew"),
-        (["register-shard", "x"], 2, "Missing argument 'URL'"),
+        (["register-shard"], 2, "Missing argument 'KEY'"),
+        (["register-shard", "x", ""], 2, "an empty path"),
+        (["recover-shard"], 2, "give a KEY, or --all"),
+        (["recover-shard", "--all", "x"], 2, "give a KEY, or --all"),
+        (["initialize-all"], 2, "Missing option '--concurrency'"),
+        (["initialize-all", "--concurrency", "-1"], 2, "-1 is not in the range x>=0"),
+        (["list-shards", "--state", "none"], 2, "'none' is not one of"),
+        (["history", "none"], 3, "shard not found: 'none'"),
+        (["lookup-pieces", "no cid"], 2, "is not a CID"),
     ],
 )
 def test_what_fails_is_one_line_and_an_exit_code(

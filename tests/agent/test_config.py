@@ -33,7 +33,14 @@ def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
 def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) -> None:
     expected = Config(
         RpcConfig(
-            socket="/run/x.sock", socket_mode="0660", admin_group="adm", event_buffer=5, stop_grace_s=2.5
+            socket="/run/x.sock",
+            socket_mode="0660",
+            admin_group="adm",
+            event_buffer=5,
+            stop_grace_s=2.5,
+            listen=("127.0.0.1:3453", "[::1]:3453"),
+            allowed_hosts=("carfs.example",),
+            allowed_origins=("https://example.org",),
         ),
         WorkersConfig(count=3, idle_timeout_s=1.5),
         LogConfig(level="debug"),
@@ -72,7 +79,7 @@ def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) 
     )
     assert load(written(tmp_path / "c", text), required=True, environ={}) == expected
     variables = {
-        f"CARFS_{section.upper()}_{key.upper()}": str(value)
+        f"CARFS_{section.upper()}_{key.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
         for section, values in msgspec.to_builtins(expected).items()
         for key, value in values.items()
     }

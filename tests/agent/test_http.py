@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from agent.rpc.http import BindError, Connection, UnixBind, serve
+from agent.rpc.binds import BindError, UnixBind
+from agent.rpc.http import Connection, serve
 from agent.rpc.peers import Peer
 
 
@@ -24,6 +25,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:  # ASGI's own loose 
     if scope["type"] != "http":
         return
     connection: Connection = scope["state"]["connection"]
+    assert connection.peer is not None
     await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
     while scope["path"] == "/endless":
         await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})

@@ -34,6 +34,7 @@ class Peers:
     kubo: Path | None
     libipld: Path | None
     """A Python that has it."""
+    lotus_client: Path | None
 
 
 def found(folder: Path) -> Peers:
@@ -85,6 +86,13 @@ def _install_ipfs_car(program: Path) -> None:
     )
 
 
+def _install_lotus_client(program: Path) -> None:
+    """Lotus' JavaScript client, in the versions of its lock file; nothing of it is a program, so its folder counts."""
+    prefix = program.parents[2]
+    shutil.copytree(Path(__file__).with_name("lotusclient"), prefix, dirs_exist_ok=True)
+    _run(["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"], prefix)
+
+
 def _install_ratarmount(program: Path) -> None:
     _install_from_pypi(program, f"ratarmount=={RATARMOUNT}")
 
@@ -124,6 +132,7 @@ PROGRAMS = {
     "ratarmount": "ratarmount/bin/ratarmount",
     "kubo": "kubo/ipfs",
     "libipld": "libipld/bin/python",
+    "lotus_client": "lotusclient/node_modules/@filecoin-shipyard/lotus-client-rpc",
 }
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "go_car": ("go", _build_go_car),
@@ -131,6 +140,7 @@ MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "ratarmount": (sys.executable, _install_ratarmount),
     "libipld": (sys.executable, _install_libipld),
     "kubo": ("go", _build_kubo),
+    "lotus_client": ("npm", _install_lotus_client),
 }
 """What a program needs to be installed, and what installs it."""
 

@@ -1,0 +1,130 @@
+"""An example of each method, for the OpenRPC document: what is asked, and what a good answer looks like.
+
+A test asks all of them of an agent that has the shards `photos` (Available), `later` (New) and `lost` (Errored), and
+compares the answers with these: what is not the same each time (a time, a number, a path) has the same type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = Any  # any value that JSON can carry
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Parameters by name, and the result; of a stream a value of it, the last one."""
+
+    params: dict[str, Json]
+    result: Json
+
+
+_TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJBbGxvdyI6WyJyZWFkIl19.…"
+_CID = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+_URL = "file:///srv/photos.car"
+_AT = "2026-01-31T12:00:00.000000Z"
+_BECAME_AVAILABLE = {
+    "At": _AT, "Before": "ShardStateInitializing", "After": "ShardStateAvailable", "Event": "Indexed",
+    "Reason": "index 1", "By": "agent",
+}  # fmt: skip
+_RECORD = {
+    "Key": "photos", "State": "ShardStateAvailable", "URL": _URL, "Path": "/srv/photos.car",
+    "Access": {"Kind": "file", "Path": "/srv/photos.car"}, "Size": 234,
+    "Fingerprint": {"size": 234, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
+    "IndexPath": "/srv/carfs/dagstore/index/photos.1.idx", "IndexCodec": 1025, "Version": 1,
+    "DataOffset": 0, "DataSize": 234, "Blocks": 3, "Roots": [_CID], "Error": "", "ErrorClass": "",
+    "Refs": 0, "Lazy": False, "Registered": _AT, "Generation": 1, "Replicas": [], "ExistingTransient": None,
+    "Attempts": 0, "Quarantined": "", "Scrub": None, "History": [_BECAME_AVAILABLE],
+}  # fmt: skip
+_LOTUS_SHARD = {"Key": "photos", "State": "ShardStateAvailable", "Error": ""}
+_STEP = {"Key": "later", "Event": "end", "Success": True, "Error": "", "Total": 1, "Current": 1}
+_TRACE = {
+    "Number": 9, "At": _AT, "Key": "lost", "Op": "Failed", "Before": "ShardStateInitializing",
+    "After": "ShardStateErrored", "Reason": "/srv/lost.car: No such file or directory", "ErrorClass": "gone",
+    "By": "agent",
+}  # fmt: skip
+
+_VERDICT = {
+    "Run": "5f0c", "Depth": "index", "Sample": 0, "By": "rpc: process 12 uid 1000", "Started": _AT, "Ended": _AT,
+    "Outcome": "good", "Detail": "", "Bytes": 234, "Blocks": 3, "Bad": 0, "Repaired": 0, "Unverifiable": 0,
+    "Links": None,
+}  # fmt: skip
+_STATISTICS = {
+    "Generation": 1, "Shards": 1, "Pending": 0, "Segments": 1, "Entries": 3, "DeadEntries": 0, "SizeBytes": 4096,
+    "Problem": "",
+}  # fmt: skip
+
+EXAMPLES: dict[str, Example] = {
+    "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
+    "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
+    "Filecoin.AuthVerify": Example({"Token": _TOKEN}, ["read"]),
+    "Filecoin.DagstoreListShards": Example({}, [_LOTUS_SHARD]),
+    "Filecoin.DagstoreRegisterShard": Example(
+        {"Key": "piece", "Options": {"URL": "file:///srv/photos.car", "Lazy": True}}, None
+    ),
+    "Filecoin.DagstoreInitializeShard": Example({"Key": "later"}, None),
+    "Filecoin.DagstoreInitializeAll": Example({"MaxConcurrency": 5, "IncludeSealed": False}, _STEP),
+    "Filecoin.DagstoreRecoverShard": Example({"Key": "lost"}, None),
+    "Filecoin.DagstoreDestroyShard": Example({"Key": "later"}, None),
+    "Filecoin.DagstoreLookupPieces": Example({"Cid": {"/": _CID}}, [_LOTUS_SHARD]),
+    "Filecoin.DagstoreGC": Example(
+        {}, [{"Key": "remote", "Success": True, "Error": "", "FreedBytes": 1048576}]
+    ),
+    "Carfs.RegisterShard": Example({"Key": "holiday", "URL": _URL, "Wait": True}, {**_RECORD, "Key": "holiday"}),
+    "Carfs.RegisterShards": Example(
+        {"Shards": [{"Key": "piece", "URL": _URL, "Lazy": True}, {"Key": "photos", "URL": _URL}]},
+        {
+            "Registered": 1,
+            "Refused": [
+                {"Key": "photos", "Class": "exists", "Error": "a shard with the key 'photos' exists already"}
+            ],
+        },
+    ),
+    "Carfs.RecoverShards": Example({"ErrorClasses": ["gone"]}, {**_STEP, "Key": "lost"}),
+    "Carfs.VerifyShards": Example(
+        {"Keys": ["photos"], "Depth": "index"}, {"Key": "photos", "Event": "verdict", "Verdict": _VERDICT}
+    ),
+    "Carfs.DestroyShard": Example({"Key": "later"}, None),
+    "Carfs.ListShards": Example({"States": ["Available"], "Glob": "p*", "Limit": 100}, [_RECORD]),
+    "Carfs.WalkShards": Example({"After": "lost"}, _RECORD),
+    "Carfs.CountShards": Example(
+        {"Prefix": "l"},
+        {
+            "Total": 2,
+            "Refs": 0,
+            "States": {"ShardStateErrored": 1, "ShardStateNew": 1},
+            "ErrorClasses": {"gone": 1},
+        },
+    ),
+    "Carfs.ShardInfo": Example({"Key": "photos"}, _RECORD),
+    "Carfs.ShardHistory": Example({"Key": "photos", "Limit": 1}, [{"Number": 2, **_BECAME_AVAILABLE}]),
+    "Carfs.LookupCid": Example({"Cid": _CID}, [_LOTUS_SHARD]),
+    "Carfs.WatchShards": Example({"FailuresOnly": True, "Recent": True}, _TRACE),
+    "Carfs.CheckInvertedIndex": Example({}, []),
+    "Carfs.RebuildInvertedIndex": Example({}, _STATISTICS),
+    "Carfs.AcquireShard": Example(
+        {"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Key": "photos"}, {**_RECORD, "State": "ShardStateServing", "Refs": 1}
+    ),
+    "Carfs.FetchRange": Example(
+        {"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Key": "remote", "Offset": 0, "Length": 100}, None
+    ),
+    "Carfs.WantRanges": Example(
+        {"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Key": "remote", "Ranges": [{"Offset": 0, "Length": 100}]}, None
+    ),
+    "Carfs.CompleteShard": Example({"Key": "remote", "Wait": True}, None),
+    "Carfs.ReleaseShard": Example({"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Key": "photos"}, False),
+    "Carfs.Addresses": Example({}, {"Listen": ["127.0.0.1:3453"]}),
+    "Carfs.AuthRevokeAll": Example({}, None),
+    "Carfs.Status": Example(
+        {},
+        {
+            "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "Addresses": ["127.0.0.1:3453"], "Errors": {"gone": 1},
+            "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
+            "Shards": {"ShardStateNew": 1, "ShardStateAvailable": 1, "ShardStateErrored": 1}, "Indexing": [],
+            "InvertedIndex": _STATISTICS,
+            "Workers": {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 4}, "Clients": [],
+        },
+    ),
+    "Carfs.Shutdown": Example({}, None),
+}  # fmt: skip

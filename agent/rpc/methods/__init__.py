@@ -1,0 +1,19 @@
+"""The methods, a module for each noun: a method is one function and the registration line above it."""
+
+from agent.rpc.methods import auth, bulk, dagstore, discovery, inverted, leases, shards, status
+from agent.rpc.registry import METHODS, answer
+from agent.rpc.services import Services
+
+__all__ = [
+    "METHODS",
+    "Services",
+    "answer",
+    "auth",
+    "bulk",
+    "dagstore",
+    "discovery",
+    "inverted",
+    "leases",
+    "shards",
+    "status",
+]

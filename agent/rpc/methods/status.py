@@ -1,0 +1,108 @@
+"""The agent itself: its version, what it does now, its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from agent.dagstore.dagstore import Progress
+from agent.dagstore.inverted import Statistics
+from agent.dagstore.lifecycle import ShardState
+from agent.rpc.filters import Filter
+from agent.rpc.methods.shards import counted
+from agent.rpc.peers import Permission
+from agent.rpc.registry import NoParams, method
+from agent.rpc.services import Services
+
+logger = logging.getLogger(__name__)
+
+MINER_API_VERSION = 1 << 16 | 5 << 8  # of Lotus' storage miner API, whose method names these are
+
+
+class Version(msgspec.Struct, frozen=True, rename="pascal"):
+    """Lotus' APIVersion."""
+
+    version: str
+    api_version: int = msgspec.field(name="APIVersion")
+    block_delay: int = 0
+
+
+class Workers(msgspec.Struct, frozen=True, rename="pascal"):
+    """The processes that do what is heavy."""
+
+    busy: int
+    idle: int
+    waiting: int  # tasks
+    limit: int
+
+
+class ClientLeases(msgspec.Struct, frozen=True, rename="pascal"):
+    """One that holds a session."""
+
+    client: str
+    leases: int
+
+
+class Status(msgspec.Struct, frozen=True, rename="pascal"):
+    """What the agent does now; sizes in bytes, times in seconds."""
+
+    version: str
+    pid: int
+    path: str
+    uptime_seconds: float
+    memory_bytes: int
+    addresses: tuple[str, ...]  # of TCP
+    shards: dict[str, int]
+    errors: dict[str, int]  # shards whose data or index is not well, by class
+    indexing: list[Progress]
+    inverted_index: Statistics
+    workers: Workers
+    clients: list[ClientLeases]
+
+
+@method("Filecoin.Version", Permission.READ)
+async def version(services: Services, params: NoParams) -> Version:
+    """The version of the agent, and of Lotus' interface that it has."""
+    return Version(f"carfs-{services.version}", MINER_API_VERSION)
+
+
+@method("Carfs.Status", Permission.READ)
+async def status(services: Services, params: NoParams) -> Status:
+    """What the agent does now."""
+    pool = services.pool.statistics()
+    counts = await counted(services, Filter())
+    states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
+    return Status(
+        version=services.version,
+        pid=os.getpid(),
+        path=str(services.directory),
+        uptime_seconds=round(time.monotonic() - services.started, 3),
+        memory_bytes=_resident_bytes(),
+        addresses=tuple(services.addresses),
+        shards=states,
+        errors=counts.error_classes,
+        indexing=services.dagstore.indexing(),
+        inverted_index=services.dagstore.inverted.statistics(),
+        workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
+        clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
+    )
+
+
+@method("Carfs.Shutdown", Permission.ADMIN)
+async def shutdown(services: Services, params: NoParams) -> None:
+    """Stops the agent."""
+    logger.info("asked to stop over RPC")
+    services.stop.set()
+
+
+def _name(state: ShardState) -> str:
+    return state.value
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")

@@ -1,0 +1,64 @@
+"""`GET /events`: a session with all shards and what changes about them; its leases end with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import trio
+from starlette.types import Receive, Scope, Send
+
+from agent.dagstore.events import Hub
+from agent.dagstore.failures import ShardError
+from agent.rpc.http import Connection
+from agent.rpc.lines import begin, cancel_on_disconnect, joined, line, send_lines
+from agent.rpc.services import Services
+
+PING_INTERVAL_S = 10.0
+
+
+class Events:
+    """A session: a snapshot of all shards, then what changes; its leases end with it."""
+
+    def __init__(self, services: Services, hub: Hub) -> None:
+        self._services = services
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["state"]["connection"]
+        session = self._services.leases.open(connection.name)
+        subscription = self._hub.subscribe(connection.abort)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_on_disconnect, receive, nursery.cancel_scope)
+                await begin(send)
+                await send_lines(send, line({"event": "session", "session": session}))
+                for lines in joined(self._snapshot()):
+                    await send_lines(send, lines)
+                await send_lines(send, line({"event": "ready"}))
+                while True:
+                    changed = None
+                    with trio.move_on_after(PING_INTERVAL_S):
+                        changed = await subscription.wait_changed()
+                    if changed == []:
+                        break
+                    news = [line({"event": "ping"})] if changed is None else map(self._shard_line, changed)
+                    for lines in joined(news):
+                        await send_lines(send, lines)
+                await send_lines(send, line({"event": "stopping"}), last=True)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._hub.unsubscribe(subscription)
+            self._services.leases.close(session)
+
+    def _snapshot(self) -> Iterator[bytes]:
+        """A line for each shard."""
+        for key in self._services.dagstore.list_keys():
+            with suppress(ShardError):  # destroyed since we began
+                yield line({"event": "shard", "shard": self._services.dagstore.record(key)})
+
+    def _shard_line(self, key: str) -> bytes:
+        try:
+            return line({"event": "shard", "shard": self._services.dagstore.record(key)})
+        except ShardError:
+            return line({"event": "shard-removed", "key": key})

@@ -1,0 +1,142 @@
+"""The OpenRPC document: complete, consistent in itself, and its examples do what they show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.dagstore.failures import ShardError
+from agent.dagstore.mounts.bytes import BytesMount
+from agent.rpc.examples import EXAMPLES
+from agent.rpc.jsonrpc import Call
+from agent.rpc.methods import METHODS, Services, answer
+from agent.rpc.openrpc import document
+from agent.rpc.registry import Stream
+from tests.agent.cars import CID, write_car
+from tests.agent.serving import ADMIN, services_at
+from tests.agent.stores import register
+from tests.agent.test_shard_methods import Copies, Doctor
+from tests.conftest import ExpectWarning
+
+Json = Any  # any value that JSON can carry
+DOCUMENT = json.loads(msgspec.json.encode(document(METHODS, "1.2")))
+SHOWN = {one["name"]: one for one in DOCUMENT["methods"]}
+WITHOUT_EXAMPLE = {"rpc.discover", "Filecoin.Discover"}  # this document is theirs
+OPEN_ENDED = {"Carfs.WatchShards"}
+
+
+def references(value: Json) -> Iterator[str]:
+    """Every `$ref` in it."""
+    if isinstance(value, dict):
+        yield from [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from references(one)
+
+
+def like(example: Json, found: Json) -> bool:
+    """Whether both are of one shape: same keys, same types, and lists alike where the example has values."""
+    if isinstance(example, dict) and isinstance(found, dict):
+        return example.keys() == found.keys() and all(like(example[key], found[key]) for key in example)
+    if isinstance(example, list) and isinstance(found, list):
+        return not example or (bool(found) and all(like(example[0], one) for one in found))
+    return type(example) is type(found)
+
+
+def test_every_method_is_there_with_parameters_result_and_permission() -> None:
+    assert SHOWN.keys() == METHODS.keys()
+    register_shard = SHOWN["Carfs.RegisterShard"]
+    assert [(one["name"], one["required"]) for one in register_shard["params"]][:3] == [
+        ("Key", True),
+        ("URL", True),
+        ("Lazy", False),
+    ]
+    assert register_shard["result"]["schema"] == {"$ref": "#/components/schemas/ShardRecord"}
+    assert (register_shard["x-permission"], register_shard["x-stream"]) == ("admin", False)
+    assert SHOWN["Filecoin.DagstoreInitializeAll"]["x-stream"] is True
+
+
+def test_every_method_says_what_it_does() -> None:
+    assert [name for name, one in SHOWN.items() if not one["summary"].endswith(".")] == []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in references(DOCUMENT):
+        found = DOCUMENT
+        for part in reference.removeprefix("#/").split("/"):
+            assert part in found, reference
+            found = found[part]
+
+
+def test_every_method_has_an_example_of_its_types() -> None:
+    assert EXAMPLES.keys() == METHODS.keys() - WITHOUT_EXAMPLE
+    for name, example in EXAMPLES.items():
+        msgspec.convert(example.params, METHODS[name].params)
+        if METHODS[name].result not in (bytes, type(None)):
+            msgspec.convert(example.result, METHODS[name].result)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_an_example_does_what_it_shows(
+    name: str, tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("lost")
+    async with services_at(tmp_path) as services:
+        await _prepare(services, tmp_path)
+        full = replace(
+            services,
+            verifier=Doctor(),
+            addresses=["127.0.0.1:3453"],
+        )
+        services.dagstore.collector = Copies({"remote": 1})
+        found = await _ask(full, name, await _adapted(EXAMPLES[name].params, services, tmp_path))
+    expected = EXAMPLES[name].result
+    assert like(expected, found), found
+
+
+async def _prepare(services: Services, path: Path) -> None:
+    car = write_car(path / "photos.car")
+    await register(services.dagstore, "photos", car)
+    await register(services.dagstore, "later", car, lazy=True)
+    with pytest.raises(ShardError):
+        await register(services.dagstore, "lost", path / "lost.car")
+    write_car(path / "lost.car")
+
+
+async def _adapted(params: Json, services: Services, path: Path) -> Json:
+    """The example's parameters with what differs each time: a folder, a session, a token, a CID that is there."""
+    text = json.dumps(params).replace("/srv/", f"{path}/")
+    values = json.loads(text)
+    if "Session" in values:
+        values["Session"] = services.leases.open("a mount")
+    if values.get("Key") == "remote":
+        url = BytesMount((path / "photos.car").read_bytes()).url
+        await services.dagstore.register("remote", url, wait=True)
+        if "Session" in values:
+            await services.leases.acquire(values["Session"], "remote")
+    if "Token" in values:
+        values["Token"] = services.tokens.issue(["read"])
+    if "Cid" in values:
+        values["Cid"] = {"/": str(CID)} if isinstance(values["Cid"], dict) else str(CID)
+    return values
+
+
+async def _ask(services: Services, name: str, params: Json) -> Json:
+    """The result as a client sees it; of a stream the last value, or the first of one without an end."""
+    outcome = await answer(services, ADMIN, Call(name, params, 1))
+    if isinstance(outcome, Stream):
+        given = []
+        async with outcome.values as values:
+            async for value in values:
+                given.append(value)
+                if name in OPEN_ENDED:
+                    break
+        outcome = given[-1]
+    return json.loads(msgspec.json.encode(outcome))
