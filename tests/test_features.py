@@ -1,9 +1,10 @@
-"""The table of features is about tests that exist, and every command and flag of go-car's tool is there."""
+"""The tables of features and defects name tests that exist, and every command and flag of go-car's tool is there."""
 
 from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -12,7 +13,10 @@ from agent.cli.car import ALIASES, car
 from agent.cli.command import CommandWithActions
 from tests.fixtures import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "car-features.md"
+FEATURES = REPOSITORY / "docs" / "car-features.md"
+DEFECTS = REPOSITORY / "docs" / "defects.md"
+NUMBERS = {"D": 14, "M": 10, "I": 10, "X": 7, "R": 3}
+"""How many of each kind the reference has."""
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 TOOL = {
@@ -39,9 +43,9 @@ SHORT = {"c": "create", "x": "extract", "f": "filter", "gb": "get-block", "gd": 
          "ls": "list", "pb": "put-block", "v": "verify"}  # fmt: skip
 
 
-def rows() -> list[list[str]]:
+def rows(page: Path) -> list[list[str]]:
     """The cells of every row of the page's tables, headings left out."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     rules = [number for number, row in enumerate(cells) if set("".join(row)) <= {"-"}]
     return [row for number, row in enumerate(cells) if number not in rules and number + 1 not in rules]
@@ -57,15 +61,20 @@ def command(name: str) -> click.Command:
     return found
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_every_feature_of_ours_names_tests_that_exist(row: list[str]) -> None:
+@pytest.mark.parametrize("row", rows(FEATURES) + rows(DEFECTS), ids=lambda row: row[0])
+def test_every_feature_and_defect_names_tests_that_exist(row: list[str]) -> None:
     named = _TEST.findall(row[-1])
-    assert named or row[-2] == "–"
+    assert named or "–" in row[-2:]
     for path, name in named:
         tree = ast.parse((REPOSITORY / path).read_text())
         assert name in {
             node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
+
+
+def test_every_defect_is_there() -> None:
+    due = [f"{kind}-{number}" for kind, count in NUMBERS.items() for number in range(1, count + 1)]
+    assert [row[0] for row in rows(DEFECTS)] == due
 
 
 @pytest.mark.parametrize("name", TOOL)
