@@ -18,6 +18,7 @@ from carlib.errors import CarError
 from carlib.multihash import hashing_threads
 from carlib.section import Sections, Window
 from carlib.source import Buffers, ByteSource
+from carlib.tally import Tally
 from carlib.usual import USUAL_CID_BYTES, V0_CID_BYTES
 from carlib.varint import Buffer
 
@@ -40,6 +41,7 @@ class _Found:
     data_bytes: int = 0
     met: set[bytes] = field(default_factory=set)
     problems: list[CarError] = field(default_factory=list)
+    tally: Tally | None = None
     damage: CarError | None = None
     end: int = 0
 
@@ -47,8 +49,17 @@ class _Found:
 class CheckedBlocks:
     """All blocks of ``source``; iterate once.  ``position`` is the end of the last whole section, as in Sections."""
 
-    def __init__(self, source: ByteSource, container: Container, *, zero_is_end: bool = True) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        container: Container,
+        *,
+        zero_is_end: bool = True,
+        tally: Tally | None = None,
+    ) -> None:
+        """To ``tally`` :meth:`problems` adds the index entries of all blocks, where the sections are not damaged."""
         self.blocks = self.data_bytes = 0
+        self._tally = tally
         self._source = source
         self._sections = Sections(
             source, container.first_section, container.data_end, zero_is_end=zero_is_end
@@ -120,6 +131,8 @@ class CheckedBlocks:
         self.blocks += found.blocks
         self.data_bytes += found.data_bytes
         absent -= found.met
+        if self._tally is not None and found.tally is not None:
+            self._tally.merge(found.tally)
         if found.damage is not None:
             self._sections.position = found.end
             raise found.damage
@@ -155,6 +168,9 @@ class CheckedBlocks:
                 found.problems.append(block.problem)
                 # In C the blocks after a wrong one were hashed for nothing: a CAR of wrong ones would cost many times.
                 right = usual.portable_right
+        if self._tally is not None and found.damage is None:
+            found.tally = Tally(self._tally.key, self._tally.payload)
+            found.tally.add_window(self._sections, window)
         return found
 
     def _block(self, buffer: Buffer, start: int, base: int) -> CheckedBlock:
