@@ -2,9 +2,10 @@
  *
  * `hop` finds where sections begin, `entries` makes index entries of them, `right` says how many in a row hash to what
  * their CIDs say.  All stop at the first section that is not of the usual form, or not right, and leave it to Python:
- * nothing is judged here, so no error has to be told.  SHA-256 runs over several blocks at once, which one stream cannot do as each of its rounds waits for the
- * last: 16 lanes of a vector with AVX-512, two streams with SHA instructions.  A lane that is done takes the next block.
- * docs/decisions/0005-section-kernel.md has the reasons and the figures.
+ * nothing is judged here, so no error has to be told.  SHA-256 runs over several blocks at once, which one stream cannot
+ * do as each of its rounds waits for the last: 16 lanes of a vector with AVX-512, two streams with SHA instructions.  A
+ * lane that is done takes the next block.  docs/decisions/0005-section-kernel.md has the reasons and the figures.
+ * `tally` sums up entries, for carlib/tally.py.
  *
  * Memory safety rests on `next_section` and `write_entries`: they alone take lengths from the buffer, what the one
  * gives lies in the buffer as a whole, and the other writes no more entries than its caller made room for.
@@ -127,6 +128,72 @@ static size_t write_entries(const uint8_t *buffer, size_t size, size_t position,
         count++;
     }
     return count;
+}
+
+/* ---- sums of entries ------------------------------------------------------------------------------------------ */
+
+static uint64_t load64(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+#define TURN(x, n) (((x) << (n)) | ((x) >> (64 - (n))))
+#define SIP_ROUND(v)                                                                                        \
+    do {                                                                                                    \
+        v[0] += v[1], v[1] = TURN(v[1], 13) ^ v[0], v[0] = TURN(v[0], 32);                                  \
+        v[2] += v[3], v[3] = TURN(v[3], 16) ^ v[2];                                                         \
+        v[0] += v[3], v[3] = TURN(v[3], 21) ^ v[0];                                                         \
+        v[2] += v[1], v[1] = TURN(v[1], 17) ^ v[2], v[2] = TURN(v[2], 32);                                  \
+    } while (0)
+
+/* SipHash-2-4 of `size` bytes. */
+INLINE uint64_t siphash(const uint8_t *at, size_t size, uint64_t key0, uint64_t key1)
+{
+    uint64_t v[4] = {key0 ^ 0x736f6d6570736575, key1 ^ 0x646f72616e646f6d, key0 ^ 0x6c7967656e657261,
+                     key1 ^ 0x7465646279746573};
+    uint64_t last = (uint64_t)size << 56;
+    for (size_t i = 0; i + 8 <= size; i += 8) {
+        const uint64_t word = load64(at + i);
+        v[3] ^= word;
+        SIP_ROUND(v);
+        SIP_ROUND(v);
+        v[0] ^= word;
+    }
+    for (size_t i = 0; i < size % 8; i++)
+        last |= (uint64_t)at[size - size % 8 + i] << (8 * i);
+    v[3] ^= last;
+    SIP_ROUND(v);
+    SIP_ROUND(v);
+    v[0] ^= last;
+    v[2] ^= 0xff;
+    for (int i = 0; i < 4; i++)
+        SIP_ROUND(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* The sum of all `count` rows' hashes; the width that nearly all have is a constant to the compiler. */
+static uint64_t sum_rows(const uint8_t *at, size_t count, size_t width, const uint8_t key[16])
+{
+    const uint64_t key0 = load64(key), key1 = load64(key + 8);
+    uint64_t sum = 0;
+    if (width == ENTRY_BYTES)
+        for (size_t i = 0; i < count; i++)
+            sum += siphash(at + ENTRY_BYTES * i, ENTRY_BYTES, key0, key1);
+    else
+        for (size_t i = 0; i < count; i++)
+            sum += siphash(at + width * i, width, key0, key1);
+    return sum;
+}
+
+/* Whether each row begins with no less than the one before it, eight bytes at the end left out. */
+static int is_ascending(const uint8_t *at, size_t count, size_t width)
+{
+    for (size_t i = 1; i < count; i++)
+        if (memcmp(at + width * (i - 1), at + width * i, width - 8) > 0)
+            return 0;
+    return 1;
 }
 
 /* ---- SHA-256 of several blocks at once ------------------------------------------------------------------------ */
@@ -500,6 +567,32 @@ static PyObject *entries(PyObject *module, PyObject *arguments)
     return result;
 }
 
+PyDoc_STRVAR(tally_doc, "tally(rows, width, key, /) -> (sum, ascending)\n\n"
+             "What carlib.tally needs to know of index entries, see there.");
+static PyObject *tally(PyObject *module, PyObject *arguments)
+{
+    Py_buffer rows, key;
+    Py_ssize_t width;
+    uint64_t sum = 0;
+    int ascending = 0, fits;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*ny*:tally", &rows, &width, &key))
+        return NULL;
+    fits = width >= 8 && rows.len % width == 0 && key.len == 16;
+    if (fits) {
+        const size_t count = (size_t)(rows.len / width);
+        Py_BEGIN_ALLOW_THREADS
+        sum = sum_rows(rows.buf, count, (size_t)width, key.buf);
+        ascending = is_ascending(rows.buf, count, (size_t)width);
+        Py_END_ALLOW_THREADS
+    } else {
+        PyErr_SetString(PyExc_ValueError, "rows must be whole, of 8 bytes or more, and the key of 16");
+    }
+    PyBuffer_Release(&rows);
+    PyBuffer_Release(&key);
+    return fits ? Py_BuildValue("KO", (unsigned long long)sum, ascending ? Py_True : Py_False) : NULL;
+}
+
 PyDoc_STRVAR(variants_doc, "variants() -> tuple[str, ...]\n\nWhat this CPU can run, the fastest first.");
 static PyObject *variant_names(PyObject *module, PyObject *unused)
 {
@@ -524,6 +617,7 @@ static PyMethodDef methods[] = {
     {"right", right, METH_VARARGS, right_doc},
     {"hop", hop, METH_VARARGS, hop_doc},
     {"entries", entries, METH_VARARGS, entries_doc},
+    {"tally", tally, METH_VARARGS, tally_doc},
     {"variants", variant_names, METH_NOARGS, variants_doc},
     {NULL, NULL, 0, NULL},
 };

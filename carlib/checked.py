@@ -18,6 +18,7 @@ from carlib.errors import CarError
 from carlib.multihash import hashing_threads
 from carlib.section import Sections, Window
 from carlib.source import Buffers, ByteSource
+from carlib.tally import Tally
 from carlib.usual import USUAL_CID_BYTES, V0_CID_BYTES
 from carlib.varint import Buffer
 
@@ -40,6 +41,7 @@ class _Found:
     data_bytes: int = 0
     met: set[bytes] = field(default_factory=set)
     problems: list[CarError] = field(default_factory=list)
+    tally: Tally | None = None
     damage: CarError | None = None
     end: int = 0
 
@@ -58,8 +60,11 @@ class CheckedBlocks:
         zero_is_end: bool = True,
         start: int | None = None,
         until: int | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        """To ``tally`` :meth:`problems` adds the index entries of all blocks, where the sections are not damaged."""
         self.blocks = self.data_bytes = 0
+        self._tally = tally
         self._source = source
         first = container.first_section if start is None else start
         self._sections = Sections(source, first, container.data_end, zero_is_end=zero_is_end, until=until)
@@ -130,6 +135,8 @@ class CheckedBlocks:
         self.blocks += found.blocks
         self.data_bytes += found.data_bytes
         absent -= found.met
+        if self._tally is not None and found.tally is not None:
+            self._tally.merge(found.tally)
         yield from found.problems
         if found.damage is not None:
             self._sections.position = found.end
@@ -165,6 +172,9 @@ class CheckedBlocks:
                 found.problems.append(block.problem)
                 # In C the blocks after a wrong one were hashed for nothing: a CAR of wrong ones would cost many times.
                 right = usual.portable_right
+        if self._tally is not None and found.damage is None:
+            found.tally = Tally(self._tally.key, self._tally.payload)
+            found.tally.add_window(self._sections, window)
         return found
 
     def _block(self, buffer: Buffer, start: int, base: int) -> CheckedBlock:

@@ -23,6 +23,7 @@ from typing import Final
 from carlib import unixfs
 from carlib.blockstore import Blocks
 from carlib.cid import RAW, Cid
+from carlib.descent import Descent
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError, LimitExceeded, Malformed
 from carlib.multihash import hashing_threads
@@ -35,14 +36,13 @@ from carlib.varint import Buffer
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, 0 where that is not known."""
 
-MAX_FOLDER_DEPTH: Final = 256
-"""Directories inside of one another: each keeps a descriptor open."""
+MAX_FOLDER_DEPTH: Final = 4096
+"""Directories inside of one another: more than any path names, so all that can be packed, and not without end."""
 MAX_ENTRIES: Final = 50_000_000
 """Files, directories and symlinks of one extraction: a few blocks can describe a tree without end."""
 PERMISSIONS: Final = 0o777
 """What is restored of a mode: never set-user-id, set-group-id or sticky, as a CAR comes from anybody."""
 
-_OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OF_THE_NAME: Final = frozenset(
     {
@@ -143,10 +143,8 @@ def _extract(
 
 @dataclass(slots=True)
 class _Folder:
-    """A directory being filled: its descriptor, its path as shown, what it is, and what is left to do."""
+    """A directory being filled: what it is, and what is left to do."""
 
-    fd: int
-    path: bytes
     found: Stat
     entries: Iterator[Entry]
 
@@ -175,22 +173,14 @@ class _Extractor:
     def fill(self, fd: int, root: Cid, found: Stat) -> None:
         """Extract the directory ``root`` into the one open at ``fd``, which is closed."""
         folders: list[_Folder] = []
-        try:
-            self._enter(folders, fd, b"", root, found)
+        with contextlib.closing(Descent(fd)) as descent:
+            self._enter(folders, b"", found, self._entries(descent, root))
             while folders:
-                folder = folders[-1]
-                entry = next(folder.entries, None)
+                entry = next(folders[-1].entries, None)
                 if entry is not None:
-                    self._extract(folders, entry)
-                    continue
-                folders.pop()
-                try:
-                    _restore(folder.fd, folder.found)
-                finally:
-                    os.close(folder.fd)
-        finally:
-            for folder in folders:
-                os.close(folder.fd)
+                    self._extract(folders, descent, entry)
+                else:
+                    _leave(descent, folders.pop().found)
 
     def put(self, folder: int, name: bytes, path: bytes, cid: Cid, found: Stat) -> bool:
         """Extract one file or symlink as ``name`` in the directory open at ``folder``; whether it was: what goes wrong
@@ -222,9 +212,9 @@ class _Extractor:
         counts = (self.files, self.directories, self.symlinks, self.bytes)
         return ExtractReport(path, *counts, tuple(self.problems))
 
-    def _extract(self, folders: list[_Folder], entry: Entry) -> None:
-        parent, name = folders[-1], shown(entry.name)
-        path = os.path.join(parent.path, name)  # noqa: PTH118
+    def _extract(self, folders: list[_Folder], descent: Descent, entry: Entry) -> None:
+        name = shown(entry.name)
+        path = descent.below(name)
         count = self.files + self.directories + self.symlinks + len(self.problems)
         if count >= MAX_ENTRIES:
             raise ExtractionLimit("number of entries", count + 1, MAX_ENTRIES)
@@ -233,25 +223,25 @@ class _Extractor:
             if found.kind is Kind.DIRECTORY:
                 if len(folders) == MAX_FOLDER_DEPTH:
                     raise LimitExceeded("depth of directories", len(folders) + 1, MAX_FOLDER_DEPTH)
-                self._enter(folders, _made_folder(name, parent.fd), path, entry.cid, found)
+                entries = self._entries(descent, entry.cid)
+                descent.down(name)
+                self._enter(folders, path, found, entries)
                 return
         except (CarError, OSError) as error:
             self._problem(path, error)
             return
-        if self.put(parent.fd, name, path, entry.cid, found):
+        if self.put(descent.fd, name, path, entry.cid, found):
             self._tell(path)
 
-    def _enter(self, folders: list[_Folder], fd: int, path: bytes, cid: Cid, found: Stat) -> None:
-        """Go on with the directory ``cid``; ``fd`` is closed if it cannot be read."""
-        try:
-            entries = Directory.open(self._blocks, cid).entries(lambda error: self._problem(path, error))
-        except BaseException:
-            os.close(fd)
-            raise
+    def _entries(self, descent: Descent, cid: Cid) -> Iterator[Entry]:
+        """Of the directory ``cid``; what cannot be had of them is a problem of the folder that ``descent`` is in."""
+        return Directory.open(self._blocks, cid).entries(lambda error: self._problem(descent.path, error))
+
+    def _enter(self, folders: list[_Folder], path: bytes, found: Stat, entries: Iterator[Entry]) -> None:
         self.directories += 1
         if path:
             self._tell(path)
-        folders.append(_Folder(fd, path, found, entries))
+        folders.append(_Folder(found, entries))
 
     def _put_file(self, folder: int, name: bytes, cid: Cid, found: Stat) -> None:
         fd = os.open(name, _NEW_FILE, 0o666, dir_fd=folder)
@@ -316,13 +306,13 @@ class _Extractor:
         self.problems.append(Problem(path, error))
 
 
-def _made_folder(name: bytes, parent: int) -> int:
-    """A descriptor of the directory ``name``, which is made if it is not there; OSError if something else is."""
+def _leave(descent: Descent, found: Stat) -> None:
+    """Go up, and only then restore what the folder is: it may forbid to."""
+    fd = descent.up()
     try:
-        os.mkdir(name, 0o777, dir_fd=parent)
-    except FileExistsError:
-        pass
-    return os.open(name, _OPEN_FOLDER, dir_fd=parent)
+        _restore(fd, found)
+    finally:
+        os.close(fd)
 
 
 def _remove(name: bytes, folder: int) -> None:

@@ -31,7 +31,6 @@ RUN_BYTES: Final = 10 << 20
 """Entries sorted at once, each time they are copied: 262,144 of the usual 40 bytes."""
 _BATCH_BYTES: Final = 640 << 10
 """Single entries gathered as Python objects before numpy takes them: 16,384 of the usual 40 bytes."""
-_USUAL_ENTRY_BYTES: Final = usual.DIGEST_BYTES + OFFSET_BYTES
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -144,20 +143,13 @@ class _Hop:
 
     def _add(self, runs: SortedRuns, window: Window) -> None:
         """The sections of ``window``: those of the usual form many at once, the others one by one after them."""
-        buffer, base, starts, _ = window
-        done, others, rows = 0, [], []
-        while done < len(starts):
-            count, some = usual.entries(buffer, starts[done], len(starts) - done, base - self._base)
-            rows.append(some[: count * _USUAL_ENTRY_BYTES])
-            done += count
-            others += starts[done : done + 1]
-            done += 1
-        entries = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, _USUAL_ENTRY_BYTES)
+        rows, others = self._sections.entries(window, self._base)
+        entries = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, usual.ENTRY_BYTES)
         runs.add(SHA2_256, entries)
         for start in others:
-            cid, data, _end = self._sections.head(buffer, start, base)
-            self._add_one(runs, Cid(bytes(buffer[cid:data])), base + start)
-        self.blocks += len(starts)
+            cid, data, _end = self._sections.head(window.buffer, start, window.offset)
+            self._add_one(runs, Cid(bytes(window.buffer[cid:data])), window.offset + start)
+        self.blocks += len(window.starts)
 
     def _add_one(self, runs: SortedRuns, cid: Cid, offset: int) -> None:
         if cid.is_identity:

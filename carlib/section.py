@@ -164,6 +164,20 @@ class Sections:
                 return  # a zero length that ends the data
             window = _NARROW_WINDOW if last > _FAR and not through else wide
 
+    def entries(self, window: Window, payload: int) -> tuple[list[memoryview], list[int]]:
+        """Of ``window``: rows for an index of the usual sections, many in a piece, with offsets from ``payload``; and
+        where the others begin."""
+        buffer, base, starts, _ = window
+        done, others, rows = 0, list[int](), list[memoryview]()
+        while done < len(starts):
+            count, some = usual.entries(buffer, starts[done], len(starts) - done, base - payload)
+            if count:
+                rows.append(memoryview(some)[: count * usual.ENTRY_BYTES])
+            done += count
+            others += starts[done : done + 1]
+            done += 1
+        return rows, others
+
     def head(self, buffer: Buffer, start: int, base: int) -> Head:
         """The section at ``start`` of a window at ``base``, its CID checked."""
         try:

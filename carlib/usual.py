@@ -22,6 +22,8 @@ V0_CID_BYTES: Final = 34
 MAX_ABSENT: Final = 64
 """Digests that :func:`right` can stop at."""
 DIGEST_BYTES: Final = 32
+ENTRY_BYTES: Final = DIGEST_BYTES + 8
+"""An entry of an index: digest and offset."""
 
 
 def portable_hop(data: Buffer, start: int, limit: int) -> tuple[list[int], int]:

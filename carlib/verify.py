@@ -6,13 +6,14 @@ offsets.  How deep to look is the caller's choice (:class:`Depth`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from carlib import index_check, index_sample
+from carlib import index_check, index_sample, tally
 from carlib.checked import CheckedBlocks
 from carlib.cid import Cid
 from carlib.container import Container, read_container
@@ -98,7 +99,10 @@ def verify(
             report.add(error)
             return report
         report.version, report.roots = container.version, container.roots
-        _check_blocks(source, container, report, depth, progress)
+        with _listed(path, container, index, depth, sample) as listed:
+            truth = None if listed is None else listed.truth
+            whole = _check_blocks(source, container, report, depth, progress, truth)
+            agrees = listed is not None and whole and not container.missing and listed.agrees()
         if container.missing:
             report.add(
                 Truncated(
@@ -107,12 +111,22 @@ def verify(
                     offset=source.size,
                 )
             )
-        _check_index(path, source, container, index, report, depth, sample)
+        _check_index(path, source, container, index, report, depth, sample, agrees=agrees)
     if depth is Depth.FULL and report.whole_until:
         total = report.data_bytes
         tell = None if progress is None else lambda done, all_: progress(total * done // all_, total)
         report.links = reach(path, progress=tell)
     return report
+
+
+def _listed(
+    path: Path, container: Container, detached: Path | None, depth: Depth, sample: int | None
+) -> contextlib.AbstractContextManager[tally.Beside | None]:
+    """The index, tallied beside the blocks where all of both is gone through."""
+    if depth < Depth.BLOCKS or sample is not None or not (detached or container.index_offset):
+        return contextlib.nullcontext()
+    start = 0 if detached else container.index_offset
+    return tally.beside(detached or path, start, container.data_offset)
 
 
 def _check_blocks(
@@ -121,18 +135,26 @@ def _check_blocks(
     report: Report,
     depth: Depth,
     progress: Callable[[int, int], None] | None,
-) -> None:
+    truth: tally.Tally | None,
+) -> bool:
+    """Whether all sections could be gone through; then ``truth`` has their index entries, if blocks were hashed."""
     roots = {root.multihash: root for root in container.roots if not root.is_identity}
     absent: set[bytes] = set(roots)
-    blocks = (CheckedBlocks if depth >= Depth.BLOCKS else _UncheckedBlocks)(source, container)
+    blocks: CheckedBlocks | _UncheckedBlocks
+    if depth >= Depth.BLOCKS:
+        blocks = CheckedBlocks(source, container, tally=truth)
+    else:
+        blocks = _UncheckedBlocks(source, container)
     start, total = container.first_section, container.data_end - container.first_section
     tell = None if progress is None else lambda offset: progress(offset - start, total)
+    whole = False
     try:
         for problem in blocks.problems(absent, tell):
             report.add(problem)
     except CarError as error:
         report.add(error)
     else:
+        whole = True
         report.padding = container.data_end - blocks.position
         _check_padding(source, blocks.position, container.data_end, report)
     report.whole_until = blocks.position
@@ -140,6 +162,7 @@ def _check_blocks(
     report.missing_roots = [root for key, root in roots.items() if key in absent]
     if progress is not None:
         progress(total, total)
+    return whole
 
 
 def _check_padding(source: ByteSource, start: int, end: int, report: Report) -> None:
@@ -184,7 +207,10 @@ def _check_index(
     report: Report,
     depth: Depth,
     sample: int | None,
+    *,
+    agrees: bool,
 ) -> None:
+    """``agrees``: it is known to list all of the data, so there is nothing to look for."""
     if detached is None and not container.index_offset:
         return
     index_source = source if detached is None else FileSource(detached)
@@ -194,9 +220,10 @@ def _check_index(
             report.index_state = "readable"
             return
         before = report.problem_count
-        if sample is None:
+        found: Iterator[CarError] = iter(())
+        if sample is None and not agrees:
             found = index_check.problems(path, index, index_source.name)
-        else:
+        elif sample is not None:
             report.index_sampled = min(sample, len(index))
             found = index_sample.problems(source, container, index, index_source.name, sample)
         for problem in found:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -255,14 +257,90 @@ def test_a_tree_that_never_ends_is_stopped_where_the_caller_says(tmp_path: Path)
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 50_000
 
 
-def test_directories_too_deep_are_a_problem(tmp_path: Path) -> None:
+def nested(blocks: MemoryBlocks, levels: int, name: bytes = b"d") -> Cid:
+    """So many directories inside of one another, each with a file in it that comes after the directory."""
+    leaf = put_raw(blocks, b"x")
+    cid = put_directory(blocks, [(b"file", leaf)])
+    for _ in range(levels - 1):
+        cid = put_directory(blocks, [(name, cid), (b"file", leaf)])
+    return cid
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder for trees of any depth, removed here: what pytest removes folders with recurses."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+@pytest.mark.parametrize("levels", [1, 64, 65, 66, 300, 2046])
+def test_what_is_as_deep_as_can_be_packed_is_extracted(
+    deep: Path, monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
+    monkeypatch.chdir(deep)  # a path of 4095 bytes is the longest that can be packed
     blocks = MemoryBlocks()
-    cid = put_directory(blocks, [])
-    for _ in range(400):
-        cid = put_directory(blocks, [(b"d", cid)])
-    report = extract(blocks, cid, tmp_path)
-    assert report.directories == 256
-    assert [type(problem.error) for problem in report.problems] == [LimitExceeded]
+    built, before = Builder(blocks).directory([]), open_descriptors()
+    for _ in range(levels - 1):
+        built = Builder(blocks).directory([(b"d", built), (b"f", Builder(blocks).file([b"x"]))])
+    report = extract(blocks, built.cid, Path("t"))
+    assert (report.directories, report.files, report.problems) == (levels, levels - 1, ())
+    assert open_descriptors() == before
+    assert pack(Path("t"), Path("../again.car")).root == built.cid
+
+
+def test_paths_longer_than_any_path_may_be_are_extracted(tmp_path: Path) -> None:
+    blocks, told = MemoryBlocks(), list[bytes]()
+    report = extract(blocks, nested(blocks, 60, b"d" * 250), tmp_path / "dest", tell=told.append)
+    assert (report.directories, report.files, report.problems) == (60, 60, ())
+    assert max(map(len, told)) > 4096
+
+
+def test_directories_too_deep_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carlib.extract.MAX_FOLDER_DEPTH", 100)
+    blocks = MemoryBlocks()
+    report = extract(blocks, nested(blocks, 102), tmp_path / "dest")
+    assert report.directories == report.files == 100
+    assert problems(report) == {b"/".join([b"d"] * 100): LimitExceeded}
+
+
+def test_what_a_directory_forbids_does_not_keep_from_going_back_up(tmp_path: Path) -> None:
+    blocks = MemoryBlocks()
+    builder = Builder(blocks)
+    built = builder.directory([], mode=0)
+    for _ in range(100):
+        built = builder.directory([(b"d", built), (b"file", builder.file([b"x"]))], mode=0o300)
+    report = extract(blocks, built.cid, tmp_path / "dest")
+    assert (report.directories, report.files, report.problems) == (101, 100, ())
+    assert (tmp_path / "dest").stat().st_mode & 0o777 == 0o300
+    for depth in range(101):
+        tmp_path.joinpath("dest", *["d"] * depth).chmod(0o700)
+
+
+@pytest.mark.parametrize("swapped", ["directory", "symlink"])
+def test_a_folder_that_is_moved_elsewhere_meanwhile_is_not_followed(tmp_path: Path, swapped: str) -> None:
+    """On the way back ``..`` leads to where the folder is now, and that may be outside."""
+    outside, dest = tmp_path / "outside", tmp_path / "dest"
+    outside.mkdir()
+    blocks = MemoryBlocks()
+
+    def move(path: bytes) -> None:
+        if path == b"/".join([b"d"] * 99):
+            (dest / "d" / "d").rename(outside / "d")
+            if swapped == "symlink":
+                (dest / "d" / "d").symlink_to(outside)
+
+    before = open_descriptors()
+    with pytest.raises(OSError, match="was moved while it was written to"):
+        extract(blocks, nested(blocks, 100), dest, tell=move)
+    assert listing(outside) == {b"d"}
+    assert listing(dest / "d") == {b"d"} if swapped == "symlink" else listing(dest / "d") == set()
+    assert open_descriptors() == before
 
 
 def test_a_problem_reads_as_a_line(tmp_path: Path) -> None:
