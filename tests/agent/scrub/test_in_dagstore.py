@@ -112,6 +112,7 @@ async def test_an_index_that_misleads_is_made_anew_by_itself(
         before = dagstore.record("a")
         assert before.index_path is not None
         index = Path(before.index_path)
+        await dagstore.inverted.wait_complete()  # else the inverted index comes upon it first
         rot(index, index.read_bytes().index(BLOCKS[3][0].digest) + 33)
         event = await verified(scrubber, "a", Depth.INDEX)
         assert event.verdict is not None
