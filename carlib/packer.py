@@ -5,6 +5,7 @@ Called by ``carlib.pack`` and ``carlib.references``.  What of the source is pack
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from carlib.unixfs.builder import Builder
 from carlib.unixfs.hashing import Built
 from carlib.unixfs.links import Links
 from carlib.unixfs.profile import Symlinks
+from carlib.warming import Warming
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, 0 where that is not known."""
@@ -31,8 +33,10 @@ Progress = Callable[[int, int], None]
 _PROGRESS_BYTES: Final = MIB
 _CONFIRM_BYTES: Final = 64 * KIB
 """Asked for where the end is believed to be."""
+_PAGE_BYTES: Final = 4096
 _SMALL_FILE: Final = 64 * KIB
 """Files that are read at once."""
+_OPEN_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SPECIAL: Final = {
     stat.S_IFSOCK: "socket",
     stat.S_IFIFO: "FIFO",
@@ -133,6 +137,13 @@ class Packer:
         self._profile = builder.profile
         self._mode = bool(preserve & Preserve.MODE)
         self._mtime = bool(preserve & Preserve.MTIME)
+        self._tiny_at_once = (
+            not preserve
+            and watcher is None
+            and builder.profile.chunker is None
+            and builder.profile.chunk_size >= _PAGE_BYTES
+        )
+        self._warming = Warming(builder.profile.hidden)
         self._buffers = buffers if builder.profile.chunker is None else None
         self._total = 0
         self._reported = 0
@@ -143,18 +154,20 @@ class Packer:
 
     def pack(self, source: Path, room: Cid) -> Cid:
         """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
-        return self._rooted(self._pack(os.fsencode(source)), room)
+        with contextlib.closing(self._warming):
+            return self._rooted(self._pack(os.fsencode(source)), room)
 
     def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
         """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
         built: dict[bytes, Built] = {}
-        for source in sources:
-            name = _last_name(source)
-            if not name or name in built:
-                raise ValueError(
-                    f"{source} has no name" if not name else f"two sources are called {source.name}"
-                )
-            built[name] = self._pack(os.fsencode(source))
+        with contextlib.closing(self._warming):
+            for source in sources:
+                name = _last_name(source)
+                if not name or name in built:
+                    raise ValueError(
+                        f"{source} has no name" if not name else f"two sources are called {source.name}"
+                    )
+                built[name] = self._pack(os.fsencode(source))
         links = Links()
         for name in sorted(built):
             links.add(name, built[name])
@@ -211,25 +224,28 @@ class Packer:
     def _pack_entries(self, folders: list[_Folder]) -> _Folder | None:
         """Pack the entries of the last of ``folders`` up to its next directory, which is entered; None at the end."""
         folder = folders[-1]
-        while folder.listing:
-            name, _, kind_digits = folder.listing.pop().partition(b"\0")
-            kind = int(kind_digits)
-            path, found = os.path.join(folder.path, name), None  # noqa: PTH118
-            if kind == stat.S_IFLNK and self._profile.symlinks is Symlinks.FOLLOW:
-                found = self._follow(path, folders)
-                if found is None:
-                    continue
-                kind = stat.S_IFMT(found.st_mode)
-            if kind == stat.S_IFDIR:
-                return self._enter(path, name, found or os.lstat(path))
-            if kind == stat.S_IFREG:
-                folder.links.add(name, self._pack_file(path if found is None else os.path.realpath(path)))
-            elif kind != stat.S_IFLNK:
-                self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
-            elif self._profile.symlinks is Symlinks.KEEP:
-                folder.links.add(name, self._pack_symlink(path))
-            else:
-                self._skip(path, "is a symlink")
+        prefix = os.path.join(folder.path, b"")  # noqa: PTH118
+        with _Opened(folder.path) as opened:
+            while folder.listing:
+                name, _, kind_digits = folder.listing.pop().partition(b"\0")
+                kind, path, found = int(kind_digits), prefix + name, None
+                if kind == stat.S_IFLNK and self._profile.symlinks is Symlinks.FOLLOW:
+                    found = self._follow(path, folders)
+                    if found is None:
+                        continue
+                    kind = stat.S_IFMT(found.st_mode)
+                if kind == stat.S_IFDIR:
+                    return self._enter(path, name, found or os.lstat(path))
+                if kind == stat.S_IFREG:
+                    self._warming.step((each.path, each.listing) for each in folders)
+                    real = (path, name, opened.fd) if found is None else (os.path.realpath(path), None, None)
+                    folder.links.add(name, self._pack_file(*real))
+                elif kind != stat.S_IFLNK:
+                    self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
+                elif self._profile.symlinks is Symlinks.KEEP:
+                    folder.links.add(name, self._pack_symlink(path))
+                else:
+                    self._skip(path, "is a symlink")
         return None
 
     def _follow(self, path: bytes, folders: list[_Folder]) -> os.stat_result | None:
@@ -259,40 +275,60 @@ class Packer:
         listing.sort(reverse=True)
         return _Folder(path, name, identity, self._attributes(found), listing)
 
-    def _pack_file(self, path: bytes) -> Built:
-        """The file at ``path``, read anew once if it changed meanwhile."""
-        profile = self._profile
+    def _pack_file(self, path: bytes, name: bytes | None = None, folder: int | None = None) -> Built:
+        """The file at ``path``, or ``name`` in the folder that is open; read anew once if it changed meanwhile."""
         for _ in range(2):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                before = os.fstat(fd)
-                if self._watcher is not None:
-                    self._watcher.file(path, before)
-                chunks: Iterable[bytes] = self._chunks(fd, path, before.st_size)
-                if (
-                    before.st_size < _SMALL_FILE
-                    and profile.chunker is None
-                    and before.st_size < profile.chunk_size
-                ):
-                    chunks = self._only_chunk(fd, path, before.st_size)
-                built = self._builder.file(chunks, **self._attributes(before))
-                after = os.fstat(fd)
+                fd = os.open(name or path, _OPEN_FILE, dir_fd=folder)
+            except OSError as error:
+                error.filename = os.fsdecode(path)
+                raise
+            try:
+                built = self._tiny_file(fd, path) if self._tiny_at_once else None
+                if built is None:
+                    built = self._whole_file(fd, path)
             finally:
                 os.close(fd)
-            if built.size == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
+            if built is not None:
                 self.files += 1
                 self.bytes += built.size
                 self._report(self.bytes)
                 return built
         raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
 
-    def _only_chunk(self, fd: int, path: bytes, expected: int) -> tuple[bytes, ...]:
-        """The file in one read: had it grown or shrunk meanwhile, its size would tell."""
+    def _tiny_file(self, fd: int, path: bytes) -> Built | None:
+        """A file of less than a page, as one read finds it: nobody could have seen more of it at one time, so nobody is
+        asked whether it changed.  None, and back at its beginning, for a larger one."""
+        data = self._read(fd, path, _PAGE_BYTES)
+        if len(data) < _PAGE_BYTES and not self._read(fd, path, 1):
+            return self._builder.file((data,) if data else ())
+        os.lseek(fd, 0, os.SEEK_SET)
+        return None
+
+    def _whole_file(self, fd: int, path: bytes) -> Built | None:
+        """None if it changed meanwhile."""
+        profile = self._profile
+        before = os.fstat(fd)
+        if self._watcher is not None:
+            self._watcher.file(path, before)
+        chunks: Iterable[bytes] = self._chunks(fd, path, before.st_size)
+        if before.st_size < _SMALL_FILE and profile.chunker is None and before.st_size < profile.chunk_size:
+            chunks = self._only_chunk(fd, path, before.st_size)
+        built = self._builder.file(chunks, **self._attributes(before))
+        after = os.fstat(fd)
+        is_same = built.size == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns
+        return built if is_same else None
+
+    def _read(self, fd: int, path: bytes, size: int) -> bytes:
         try:
-            data = os.read(fd, expected + 1)
+            return os.read(fd, size)
         except OSError as error:
             error.filename = os.fsdecode(path)
             raise
+
+    def _only_chunk(self, fd: int, path: bytes, expected: int) -> tuple[bytes, ...]:
+        """The file in one read: had it grown or shrunk meanwhile, its size would tell."""
+        data = self._read(fd, path, expected + 1)
         if data and self._watcher is not None:
             self._watcher.chunk(path, len(data))
         return (data,) if data else ()
@@ -363,6 +399,29 @@ class Packer:
         if done - self._reported >= _PROGRESS_BYTES:
             self._reported = done
             self._progress(done, self._total)
+
+
+class _Opened:
+    """A folder that is opened when its descriptor is first asked for."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._fd = -1
+
+    @property
+    def fd(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _last_name(source: Path) -> bytes:

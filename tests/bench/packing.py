@@ -3,6 +3,10 @@
 Runs take turns, as memory that the page cache uses anew is faster than memory that the machine has to find first.  A
 big file is removed after each run for that reason.  Trees of small files are removed at the end: ext4 without a
 journal is slow to make files where some were removed in the last minutes.
+
+What bounds it: a big file the hash, as all else is done beside it.  Small files in memory our processor time, half of
+it in Python, of which copying alone shows what opening and reading take; of small files that are not in memory the
+disk, which copying one by one has do one thing at a time (``carlib.warming`` reads ahead).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from carlib.extract import extract
 from carlib.pack import pack
 from tests.bench.data import Data
 from tests.bench.peers import Peers
+from tests.bench.processes import drop_caches
 from tests.bench.table import Table, best_s, command_s, seconds_text
 
 MIB = 1 << 20
@@ -46,6 +51,9 @@ def measure(data: Data, peers: Peers) -> None:
         copying: Run = partial(_timed, partial(_copy_into_one, source))
         packing: list[Run] = [*_packing(source, peers), hashing, copying]
         table.row(f"pack {name}", *map(seconds_text, _take_turns(data.folder, packing)))
+        if name != "one big file":
+            cold = _take_turns(data.folder, packing, before=drop_caches)
+            table.row(f"pack {name}, not in memory", *map(seconds_text, cold))
         copying = partial(_timed, partial(shutil.copytree, source, copy_function=shutil.copyfile))
         unpacking: list[Run] = [*_unpacking(car, peers), hashing, copying]
         table.row(f"unpack {name}", *map(seconds_text, _take_turns(data.folder, unpacking)))
@@ -71,13 +79,16 @@ def _unpacking(car: Path, peers: Peers) -> list[Run]:
     ]
 
 
-def _take_turns(folder: Path, runs: Sequence[Run]) -> list[float | None]:
-    """The best of each."""
+def _take_turns(
+    folder: Path, runs: Sequence[Run], before: Callable[[], object] = lambda: None
+) -> list[float | None]:
+    """The best of each; ``before`` is called before each run."""
     best: list[float | None] = [None] * len(runs)
     with tempfile.TemporaryDirectory(dir=folder, prefix="scratch-") as scratch:
         for turn in range(TURNS):
             for number, run in enumerate(runs):
                 out = Path(scratch) / f"{turn}-{number}"
+                before()
                 seconds = run(out)
                 best[number] = min(
                     (each for each in (best[number], seconds) if each is not None), default=None

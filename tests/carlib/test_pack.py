@@ -347,8 +347,17 @@ def test_a_file_that_changed_while_it_was_read_is_read_again(tmp_path: Path) -> 
 def test_a_file_that_never_is_as_long_as_it_says_is_an_error_and_leaves_no_car(tmp_path: Path) -> None:
     """As one that is written to all the time; /proc has such files at rest."""
     with pytest.raises(SourceChanged, match="changed while it was read"):
-        pack(Path("/proc/version"), tmp_path / "out.car")
+        pack(Path("/proc/self/maps"), tmp_path / "out.car")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_file_that_does_not_tell_its_length_is_packed(tmp_path: Path) -> None:
+    """As those of /proc, which say that they are empty."""
+    version = Path("/proc/version")
+    out = tmp_path / "out.car"
+    report = pack(version, out)
+    with ReadOnlyBlockstore.open(out) as blocks:
+        assert listed(blocks, report.root) == version.read_bytes()
 
 
 def test_an_unreadable_file_is_an_error_that_names_it(tmp_path: Path) -> None:
