@@ -133,7 +133,8 @@ class StaticFolder:
         entries = self._entries()
         if self._only_folders:
             return of_folder(self._mtime_ns(), len(entries))
-        inside = sum(node.attributes().is_folder for node in entries.values())
+        # By what they are, not by `stat`: `status.json` would be rendered for each path that leads through the mount.
+        inside = sum(hasattr(node, "children") for node in entries.values())
         return of_folder(self._mtime_ns(), inside)
 
     def facts(self) -> Mapping[str, str]:

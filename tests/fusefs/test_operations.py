@@ -12,7 +12,7 @@ import pytest
 from fusefs.attributes import Attributes, of_folder
 from fusefs.operations import FOREVER_S, Tree
 from fusefs.resident import NotResident
-from fusefs.tree import Entry, Known, Node, StaticFolder
+from fusefs.tree import Entry, Known, Node, RenderedFile, StaticFolder
 from fusefs.waits import Lane, Waits
 
 NOBODY = cast(pyfuse3.RequestContext, None)
@@ -90,3 +90,14 @@ async def test_each_handler_answers_an_errno_for_what_does_not_exist() -> None:
         with pytest.raises(pyfuse3.FUSEError) as refused:
             await call
         assert refused.value.errno == number
+
+
+def test_to_count_its_subdirectories_a_folder_renders_no_file() -> None:
+    """The attributes of the mountpoint are asked for with each path: rendering `status.json` made that O(shards)."""
+
+    def render() -> bytes:
+        raise AssertionError("rendered")
+
+    inner = StaticFolder(dict, lasting=False, mtime_ns=lambda: 0)
+    entries: dict[bytes, Node] = {b"status.json": RenderedFile(render, lambda: 0), b"inner": inner}
+    assert StaticFolder(lambda: entries, lasting=False, mtime_ns=lambda: 0).attributes().links == 3
