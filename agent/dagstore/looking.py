@@ -173,7 +173,7 @@ class Looks:
 
     def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
         if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
-            reason = f"the local copy is gone, {row.url} takes its place: {failure.message}"
+            reason = f"the local copy is gone, {mounts.shown(row.url)} takes its place: {failure.message}"
             self._steps.settle(shard, Changed(reason), existing_transient="")
         else:
             self._steps.settle(shard, Failed(shard.life.generation, failure))
