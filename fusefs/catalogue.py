@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from agent.dagstore.access import Access, Fetch, FileAccess, RepairedAccess, TransientAccess
+from agent.dagstore.mounts.urls import shown
 
 READABLE_STATES = frozenset({"ShardStateAvailable", "ShardStateServing", "ShardStateRecovering"})
 
@@ -79,6 +80,7 @@ class ShardRecord:
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> ShardRecord:
         """From the agent's RECORD; raises KeyError, TypeError or ValueError for what is none."""
+        document = _without_secrets(document)
         fingerprint = document.get("Fingerprint") or {}
         index_path = document.get("IndexPath")
         return cls(
@@ -101,6 +103,18 @@ class ShardRecord:
             error=str(document.get("Error") or ""),
             document=document,
         )
+
+
+def _without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """The agent tells the URLs whole to those who may register; whoever may look at the mount may be anybody."""
+    found = dict(document)
+    if found.get("URL"):
+        found["URL"] = shown(str(found["URL"]))
+    if found.get("Replicas"):
+        found["Replicas"] = [shown(str(url)) for url in found["Replicas"]]
+    if isinstance(scrub := found.get("Scrub"), Mapping) and scrub.get("Home"):
+        found["Scrub"] = {**scrub, "Home": shown(str(scrub["Home"]))}
+    return found
 
 
 def _access(document: Mapping[str, Any]) -> Access | None:

@@ -115,7 +115,7 @@ class Dagstore:
             self._steps, store, self._shards, Inspector(index_directory, environment), self._origins,
             # X-3: 0 is no limit, and not a limit that nobody passes.
             trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf),
-            transients,
+            transients, settings.remote_fresh_s,
         )  # fmt: skip
         self._remotes = Remotes(nursery, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
@@ -190,10 +190,11 @@ class Dagstore:
     async def acquire(self, key: str) -> ShardRecord:
         """Takes a reference, waiting for an index if need be; the caller owes one `release`.
 
-        The data is looked at first: what changed since it was indexed is not served with the old index.
+        The data is looked at first: what changed since it was indexed is not served with the old index. Of data that
+        are elsewhere, that is so but for `remote_fresh_s`, and while they cannot be reached what was fetched is served.
         """
         shard = self._shard(key)
-        await self._looks.at(shard)
+        await self._looks.before_use(shard)
         if self._shard(key) is not shard:
             raise unknown(key)
         if shard.life.state is ShardState.ERRORED and self._retrying.may_try(shard):

@@ -48,6 +48,7 @@ class Looks:
         origins: Origins,
         calls: trio.CapacityLimiter,
         transients: Transients,
+        fresh_s: float,
     ) -> None:
         self._steps = steps
         self._store = store
@@ -56,6 +57,16 @@ class Looks:
         self._origins = origins
         self._calls = calls
         self._transients = transients
+        self._fresh_s = fresh_s
+
+    async def before_use(self, shard: Shard) -> None:
+        """As `at`, but data that are elsewhere are taken to be as they were when they were looked at a moment ago: no
+        byte of other data is ever joined to them, so all that is late is the new index. Raises likewise."""
+        if shard.life.state in INDEXED_STATES and trio.current_time() < shard.fresh_until_s:
+            index = shard.row.index
+            if index is not None and not self._inspector.index_difference(index):
+                return
+        await self.at(shard)
 
     async def at(self, shard: Shard) -> None:
         """Looks at the data and the index of a shard that has one, and moves it on if they are not what they were.
@@ -63,12 +74,12 @@ class Looks:
         Raises ShardError(busy) if we could not look, which says nothing about the shard.
         """
         life = shard.life
-        if not (life.state in INDEXED_STATES or _may_come_back(life)):
+        if not (life.state in INDEXED_STATES or life.failure is not None):
             return
         row = shard.row
-        if row.index is None:
+        if row.index is None or not (life.state in INDEXED_STATES or _may_come_back(life, row)):
             return
-        found = await self._difference(row)
+        found = await self._difference(shard, row)
         now = shard.life
         if now.generation != life.generation:
             return  # somebody else has moved it on in the meantime
@@ -77,7 +88,7 @@ class Looks:
                 self._not_there(shard, row, found)
         elif now.state in INDEXED_STATES and found:
             self._steps.settle(shard, Changed(found))
-        elif _may_come_back(now) and not found:
+        elif _may_come_back(now, row) and not found:
             self._steps.settle(shard, Returned(now.generation))
 
     async def at_all(self) -> None:
@@ -103,8 +114,8 @@ class Looks:
             found: str | Failure | None = None
             try:
                 row = shard.row
-                if row.index is not None and _may_come_back(life):
-                    found = await self._difference(row)
+                if row.index is not None and _may_come_back(life, row):
+                    found = await self._difference(shard, row)
             except ShardError:  # we could not look: it is as bad as before
                 found = life.failure
             if shard.life is not life or self._shards.get(shard.key) is not shard:
@@ -124,37 +135,57 @@ class Looks:
         finally:
             limiter.release_on_behalf_of(shard)
 
-    async def _difference(self, row: ShardRow) -> str | Failure:
+    async def _difference(self, shard: Shard, row: ShardRow) -> str | Failure:
         """What is not as it was when it was indexed: empty if all is, a Failure if the data cannot be looked at.
 
-        Raises ShardError(busy) if we could not look.
+        While the place where the data are does not answer, a shard stays what it was: what was fetched can be read, and
+        what was not is an error of whoever asks for it. Raises ShardError(busy) if we could not look at local data.
         """
         assert row.index is not None
         url = source_url(row)
-        is_kept = self._transients.size_of(row.key) > 0 and mounts.parse(url).path is None
-        if is_kept and self._transients.is_whole(row.key, row.index.fingerprint):
-            return self._inspector.index_difference(row.index)
+        is_elsewhere = _is_elsewhere(row)
         try:
             async with self._calls:
                 with self._origins.visited(url) as visit:
                     difference = await self._inspector.difference(url, row.index)
                     visit.came_out(None)
-                    return difference
         except ShardError as error:
-            if is_kept and (is_of_origin(error) or error.error_class is ErrorClass.BUSY):
-                # What was fetched can be read, and what was not is an error of whoever asks for it.
-                return self._inspector.index_difference(row.index)
-            if error.error_class is ErrorClass.BUSY:
+            failure = Failure(error.error_class, str(error), is_of_origin(error))
+            if is_elsewhere and (failure.origin_failed or error.error_class is ErrorClass.BUSY):
+                logger.debug("shard %s could not be looked at: %s", row.key, error)
+            elif is_elsewhere and self._transients.is_whole(row.key, row.index.fingerprint):
+                self._note_last_copy(shard, row, failure)
+            elif error.error_class is ErrorClass.BUSY:
                 raise
-            return Failure(error.error_class, str(error), is_of_origin(error))
+            else:
+                return failure
+            difference = self._inspector.index_difference(row.index)
+        if is_elsewhere and not difference:
+            shard.fresh_until_s = trio.current_time() + self._fresh_s
+        return difference
+
+    def _note_last_copy(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
+        """Says once, in the history, that the transient is all there is."""
+        reason = f"all of the data are here, and are read from here alone: {failure.message}"
+        last = self._store.history(row.key)[-1:]
+        if not last or last[0].reason != reason:
+            self._steps.note(shard, row, "LastCopy", reason)
 
     def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
         if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
-            reason = f"the local copy is gone, {row.url} takes its place: {failure.message}"
+            reason = f"the local copy is gone, {mounts.shown(row.url)} takes its place: {failure.message}"
             self._steps.settle(shard, Changed(reason), existing_transient="")
         else:
             self._steps.settle(shard, Failed(shard.life.generation, failure))
 
 
-def _may_come_back(life: Life) -> bool:
-    return life.failure is not None and life.failure.error_class in _MAY_COME_BACK
+def _may_come_back(life: Life, row: ShardRow) -> bool:
+    """Whether a look may show that an Errored shard is as it was indexed."""
+    if life.failure is None:
+        return False
+    error_class = life.failure.error_class
+    return error_class in _MAY_COME_BACK or (error_class is ErrorClass.BUSY and _is_elsewhere(row))
+
+
+def _is_elsewhere(row: ShardRow) -> bool:
+    return mounts.parse(source_url(row)).path is None

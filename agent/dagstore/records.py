@@ -184,6 +184,15 @@ def record_of(
     return record if row.index is None else _with_facts(record, row.index, index_directory)
 
 
+def without_secrets(record: ShardRecord) -> ShardRecord:
+    """The record for those who may not read what its URLs hold: passwords, signatures."""
+    scrub = record.scrub
+    if scrub is not None and scrub.home:
+        scrub = msgspec.structs.replace(scrub, home=mounts.shown(scrub.home))
+    replicas = tuple(map(mounts.shown, record.replicas))
+    return msgspec.structs.replace(record, url=mounts.shown(record.url), replicas=replicas, scrub=scrub)
+
+
 def _with_facts(record: ShardRecord, facts: IndexFacts, index_directory: Path) -> ShardRecord:
     return msgspec.structs.replace(
         record,

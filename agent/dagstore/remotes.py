@@ -13,6 +13,7 @@ from agent.dagstore import mounts
 from agent.dagstore.access import Access
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import ShardRow, source_url
 from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard
@@ -78,7 +79,8 @@ class Remotes:
             async with self._transient(shard.row) as transient:
                 await (transient.renew if again else transient.ensure)(offset, length)
         except ShardError as error:
-            if error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE):
+            says_much = error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE) and not is_of_origin(error)
+            if says_much:
                 self._nursery.start_soon(self._look_at, shard)  # is it that the data have changed, or gone?
             raise
 
@@ -123,7 +125,7 @@ class Remotes:
         if row.index is None:
             message = f"shard {row.key!r} has no index yet, so nothing of it is fetched"
             raise ShardError(ErrorClass.BUSY, message, key=row.key)
-        return self._transients.use(row.key, sources, row.index.fingerprint)
+        return self._transients.use(row.key, sources, row.index.fingerprint, unseen=True)
 
     async def _look_at(self, shard: Shard) -> None:
         try:

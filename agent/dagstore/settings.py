@@ -57,6 +57,9 @@ class DagstoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     breaker_pause_s: Interval = (
         10.0  # seconds for which an origin is left alone at first; twice that each time, up to 5 minutes
     )
+    remote_fresh_s: Interval = (
+        30.0  # seconds for which remote data are not looked at again when their shard is acquired
+    )
     history_kept: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64  # transitions of each shard
     trace_buffer: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1024  # events a slow reader may lag
     transients_max_bytes: Bytes = 0  # of local copies of remote data; 0: as much as the disk holds

@@ -31,6 +31,9 @@ class Shard(msgspec.Struct, eq=False, gc=False):
     rows: Rows
     indexing: Indexing | None = None  # while its index is being made
     retry_at_s: float = 0.0  # by trio's clock: not before, if it is Errored and nobody asks for it by name
+    fresh_until_s: float = (
+        0.0  # likewise: till then its data, if they are elsewhere, are not looked at before use
+    )
 
     @property
     def row(self) -> ShardRow:

@@ -57,7 +57,9 @@ from agent.dagstore.waiters import Waiters
 
 logger = logging.getLogger(__name__)
 
-_LOG_LEVELS = dict.fromkeys(("Failed", "Changed", "Reported"), logging.WARNING) | {"Restarted": logging.INFO}
+_LOG_LEVELS = dict.fromkeys(("Failed", "Changed", "Reported", "LastCopy"), logging.WARNING) | {
+    "Restarted": logging.INFO
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,15 @@ class Steps:
             logger.error("shard %s: %s; it is out of use until it is recovered", shard.key, error)
             if (shard.life.state, Failed) in TRANSITIONS:
                 self._move(shard, *step(shard.life, Failed(shard.life.generation, error.failure)))
+
+    def note(self, shard: Shard, row: ShardRow, event: str, reason: str) -> None:
+        """Writes `row`, and a line of history of something that leaves the shard in its state; raises ShardError."""
+        state = row.state.value
+        line = Transition(now_text(), state, state, event, reason, actor())
+        self._store.put(row, line)
+        _log(shard.key, line)
+        self._traces.tell(shard.key, line, row.error_class or "")
+        self._hub.publish(shard.key)
 
     def _plan(self, move: Move) -> Planned:
         life, effects = step(move.shard.life, move.event)

@@ -9,11 +9,10 @@ import msgspec
 
 from agent.catalogue import Store
 from agent.dagstore.access import Access, FileAccess
-from agent.dagstore.actors import actor
 from agent.dagstore.lifecycle import INDEXED_STATES, Changed, Life, Returned, ShardState
 from agent.dagstore.looking import Looks
 from agent.dagstore.mounts import Fingerprint, parse
-from agent.dagstore.records import Transition, now_text, source_url
+from agent.dagstore.records import source_url
 from agent.dagstore.remotes import Remotes
 from agent.dagstore.shards import Shard, unknown
 from agent.dagstore.steps import Steps
@@ -72,8 +71,7 @@ class Upkeep:
             return
         facts = msgspec.structs.replace(row.index, fingerprint=fingerprint)
         moved = msgspec.structs.replace(row, url=url, replicas=replicas, index=facts)
-        state = row.state.value
-        self._store.put(moved, Transition(now_text(), state, state, "StandIn", reason, actor()))
+        self._steps.note(shard, moved, "StandIn", reason)
         if shard.life.state is ShardState.ERRORED:
             self._steps.settle(shard, Returned(shard.life.generation))
 

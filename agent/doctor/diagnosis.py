@@ -7,6 +7,7 @@ from datetime import datetime
 
 from agent.dagstore.failures import ErrorClass
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.mounts import shown
 from agent.doctor.findings import Facts, FileFacts, Finding, LeftOver, Severity, ShardFacts
 
 GIB = 1 << 30
@@ -125,19 +126,19 @@ def _data(shard: ShardFacts) -> Iterator[Finding]:
     if data.error == "ENOENT":
         spare = f"; {len(row.replicas)} replicas are known" if row.replicas else ""
         yield Finding(
-            check="data-gone", severity=Severity.ERROR, key=row.key, path=row.url,
-            what=f"the data of shard {row.key!r} is not at {row.url}{spare}",
+            check="data-gone", severity=Severity.ERROR, key=row.key, path=shown(row.url),
+            what=f"the data of shard {row.key!r} is not at {shown(row.url)}{spare}",
             advice="put it back, or mount its disk; or `carfs dagstore destroy-shard`",
         )  # fmt: skip
     elif data.error:
         yield Finding(
-            check="data-unreachable", severity=Severity.ERROR, key=row.key, path=row.url,
-            what=f"the data of shard {row.key!r} at {row.url} cannot be looked at: {data.error}",
+            check="data-unreachable", severity=Severity.ERROR, key=row.key, path=shown(row.url),
+            what=f"the data of shard {row.key!r} at {shown(row.url)} cannot be looked at: {data.error}",
             advice="see that the user of the agent may read it",
         )  # fmt: skip
     elif row.index is not None and row.state in _INDEXED and (changed := _difference(shard, data)):
         yield Finding(
-            check="data-changed", severity=Severity.WARNING, key=row.key, path=row.url,
+            check="data-changed", severity=Severity.WARNING, key=row.key, path=shown(row.url),
             what=f"the data of shard {row.key!r} is not what was indexed: {changed}",
             advice="it is indexed anew when it is next used; if nobody was to write to it, find out who did",
         )  # fmt: skip
@@ -190,7 +191,7 @@ def _verification(shard: ShardFacts, facts: Facts) -> Iterator[Finding]:
     if scrub.bad:
         first = scrub.bad[0]
         yield Finding(
-            check="quarantine", severity=Severity.ERROR, key=row.key, corrupt=True, path=row.url,
+            check="quarantine", severity=Severity.ERROR, key=row.key, corrupt=True, path=shown(row.url),
             what=f"{len(scrub.bad)} blocks of shard {row.key!r} cannot be read, the first at offset {first.offset}: "
                  f"{first.cid or first.multihash}",
             advice="register a replica and verify again, or restore the data; all other blocks can be read",
@@ -198,14 +199,14 @@ def _verification(shard: ShardFacts, facts: Facts) -> Iterator[Finding]:
     repaired = len(scrub.quarantined) - len(scrub.bad)
     if repaired:
         yield Finding(
-            check="repaired", severity=Severity.NOTE, key=row.key, path=row.url,
+            check="repaired", severity=Severity.NOTE, key=row.key, path=shown(row.url),
             what=f"{repaired} blocks of shard {row.key!r} are bad where they lie, and are read from a repair",
             advice="its disk may be failing: replace the data by a good copy when you can",
         )  # fmt: skip
     if scrub.home:
         yield Finding(
-            check="stand-in", severity=Severity.WARNING, key=row.key, path=scrub.home,
-            what=f"shard {row.key!r} is read from its replica {row.url}, since {scrub.home} is not there",
+            check="stand-in", severity=Severity.WARNING, key=row.key, path=shown(scrub.home),
+            what=f"shard {row.key!r} is read from its replica {shown(row.url)}, since {shown(scrub.home)} is not there",
             advice="bring the first one back; it takes over again by itself",
         )  # fmt: skip
     since = max([row.registered, *scrub.verified.values()], key=_seconds)

@@ -126,7 +126,7 @@ async def answer(services: Services, caller: Caller, call: Call) -> Json | Strea
         return ErrorObject(jsonrpc.INVALID_PARAMS, message, {"class": ErrorClass.INVALID})
     try:
         with acting(f"rpc: {caller.name}"):
-            outcome = await found.handler(services, params)
+            outcome = await found.handler(services.for_caller(caller), params)
     except Exception as error:
         return error_of(call.method, error)
     return Stream(call.method, _acted(caller, outcome)) if found.is_stream else outcome

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
+from agent.dagstore.records import ShardRecord, without_secrets
 from agent.rpc.backend import Verifier
+from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
 
@@ -28,3 +30,16 @@ class Services:
     tokens: Tokens
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
+    sees_secrets: bool = False  # whoever they answer now
+
+    def for_caller(self, caller: Caller) -> Services:
+        """The same for one caller."""
+        return replace(self, sees_secrets=caller.permission >= Permission.ADMIN)
+
+    def record(self, key: str) -> ShardRecord:
+        """The record of a shard, as far as the caller may see it; raises ShardError(not-found)."""
+        return self.seen(self.dagstore.record(key))
+
+    def seen(self, record: ShardRecord) -> ShardRecord:
+        """What the caller may see of it: URLs with what is secret in them are for admins."""
+        return record if self.sees_secrets else without_secrets(record)

@@ -26,6 +26,7 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"]["connection"]
+        services = self._services.for_caller(scope["state"]["caller"])
         session = self._services.leases.open(connection.name)
         subscription = self._hub.subscribe(connection.abort)
         try:
@@ -33,7 +34,7 @@ class Events:
                 nursery.start_soon(cancel_on_disconnect, receive, nursery.cancel_scope)
                 await begin(send)
                 await send_lines(send, line({"event": "session", "session": session}))
-                for lines in joined(self._snapshot()):
+                for lines in joined(_snapshot(services)):
                     await send_lines(send, lines)
                 await send_lines(send, line({"event": "ready"}))
                 while True:
@@ -42,7 +43,11 @@ class Events:
                         changed = await subscription.wait_changed()
                     if changed == []:
                         break
-                    news = [line({"event": "ping"})] if changed is None else map(self._shard_line, changed)
+                    news = (
+                        [line({"event": "ping"})]
+                        if changed is None
+                        else (_shard_line(services, key) for key in changed)
+                    )
                     for lines in joined(news):
                         await send_lines(send, lines)
                 await send_lines(send, line({"event": "stopping"}), last=True)
@@ -51,14 +56,16 @@ class Events:
             self._hub.unsubscribe(subscription)
             self._services.leases.close(session)
 
-    def _snapshot(self) -> Iterator[bytes]:
-        """A line for each shard."""
-        for key in self._services.dagstore.list_keys():
-            with suppress(ShardError):  # destroyed since we began
-                yield line({"event": "shard", "shard": self._services.dagstore.record(key)})
 
-    def _shard_line(self, key: str) -> bytes:
-        try:
-            return line({"event": "shard", "shard": self._services.dagstore.record(key)})
-        except ShardError:
-            return line({"event": "shard-removed", "key": key})
+def _snapshot(services: Services) -> Iterator[bytes]:
+    """A line for each shard."""
+    for key in services.dagstore.list_keys():
+        with suppress(ShardError):  # destroyed since we began
+            yield line({"event": "shard", "shard": services.record(key)})
+
+
+def _shard_line(services: Services, key: str) -> bytes:
+    try:
+        return line({"event": "shard", "shard": services.record(key)})
+    except ShardError:
+        return line({"event": "shard-removed", "key": key})

@@ -20,8 +20,8 @@ from agent.dagstore.settings import DagstoreConfig
 from agent.workers import Needs, WorkerFailed, tasks
 from carlib.errors import CarError
 
-BY_HAND = DagstoreConfig(recover_on_start="never", retry_attempts=0)
-"""Nothing that has failed is tried again by itself."""
+BY_HAND = DagstoreConfig(recover_on_start="never", retry_attempts=0, remote_fresh_s=0)
+"""Nothing that has failed is tried again by itself, and data are looked at each time."""
 
 
 class FromThread:

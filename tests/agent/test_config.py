@@ -56,6 +56,7 @@ def test_all_keys_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) 
             retry_max_s=7.5,
             breaker_failures=8,
             breaker_pause_s=9.5,
+            remote_fresh_s=10.5,
             history_kept=10,
             trace_buffer=11,
             transients_max_bytes=12,

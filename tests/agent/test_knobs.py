@@ -50,6 +50,10 @@ SHOWN = {
     "retry_max_s": (HERE, "test_no_retry_waits_longer_than_allowed"),
     "breaker_failures": (RECOVERING, "test_an_origin_that_fails_as_a_whole_is_left_alone_and_others_are_not"),
     "breaker_pause_s": (HERE, "test_an_origin_is_left_alone_for_as_long_as_told"),
+    "remote_fresh_s": (
+        "tests.agent.transients.test_remote_shards",
+        "test_data_that_were_looked_at_a_moment_ago_are_not_looked_at_again",
+    ),
     "history_kept": (HERE, "test_the_history_is_as_long_as_told"),
     "trace_buffer": ("tests.agent.test_traces", "test_d7_traces_that_nobody_reads_keep_no_shard_waiting"),
 }

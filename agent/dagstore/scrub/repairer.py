@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from agent.dagstore import mounts
 from agent.dagstore.failures import ShardError
 from agent.dagstore.records import IndexFacts, ShardRow
 from agent.dagstore.scrub import progress, repairs
@@ -46,11 +47,11 @@ class Repairer:
             try:
                 replica = await self.replicas.find(url, facts)
             except (Mismatch, ShardError) as error:
-                troubles.append(f"replica {url}: {error}")
+                troubles.append(f"replica {mounts.shown(url)}: {error}")
                 continue
             found = await self._from_replica(replica, facts, missing, troubles)
             sections |= found
-            sources |= dict.fromkeys(found, url)
+            sources |= dict.fromkeys(found, mounts.shown(url))
         if not sections:
             return state, troubles
         made = partial(repairs.write, self.directory, row.key, facts.name, state.repairs, sections)
@@ -70,8 +71,8 @@ class Repairer:
             try:
                 found[offset] = await self.replicas.sections(replica, facts, offset, size)
             except Mismatch as error:
-                troubles.append(f"replica {replica.url}: {size} bytes at {offset}: {error}")
+                troubles.append(f"replica {mounts.shown(replica.url)}: {size} bytes at {offset}: {error}")
             except ShardError as error:  # it would be the same with the next block
-                troubles.append(f"replica {replica.url}: {error}")
+                troubles.append(f"replica {mounts.shown(replica.url)}: {error}")
                 break
         return found

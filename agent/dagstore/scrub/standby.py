@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import INDEXED_STATES, ShardState
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.mounts import Fingerprint, shown
 from agent.dagstore.records import ShardRow
 from agent.dagstore.scrub.replicas import Mismatch, Replica, Replicas
 from agent.dagstore.scrub.store import ScrubStore
@@ -128,11 +128,11 @@ class Standby:
         order = order_of(row, self._store.scrub(row.key).order)
         for url in others(order, row.url):
             trouble = await self._taken_over(
-                row, url, order, f"{row.url} is {row.error_class}, {url} takes over"
+                row, url, order, f"{shown(row.url)} is {row.error_class}, {shown(url)} takes over"
             )
             if not trouble:
                 return
-            troubles.append(f"{url}: {trouble}")
+            troubles.append(f"{shown(url)}: {trouble}")
         logger.warning("shard %s: no replica can take over: %s", row.key, "; ".join(troubles))
 
     async def _taken_over(self, row: ShardRow, url: str, order: tuple[str, ...], reason: str) -> str:
@@ -182,6 +182,8 @@ class Standby:
         if not order or row.url == order[0]:
             self._keep_order(key, ())
         elif row.index is not None and self._shards.state(key) in INDEXED_STATES and self._is_on():
-            trouble = await self._taken_over(row, order[0], order, f"{order[0]} is back and takes over again")
+            trouble = await self._taken_over(
+                row, order[0], order, f"{shown(order[0])} is back and takes over again"
+            )
             if trouble:
                 logger.debug("shard %s: the first mount is not back: %s", key, trouble)

@@ -24,6 +24,7 @@ from agent.dagstore.chunk_map import boot_id
 from agent.dagstore.failures import ErrorClass, Failure, ShardError, class_of_os_error
 from agent.dagstore.mounts import Fingerprint, Mount, probing
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.origins import is_of_origin
 from agent.dagstore.transients import files
 from agent.dagstore.transients.files import Found, Names, Opened
 from agent.dagstore.transients.quota import Account, Idle, Limits, decide
@@ -78,6 +79,7 @@ class _Entry:
     names: Names
     size_bytes: int
     used: int  # rises with each use
+    unseen: bool = False  # nobody has said yet whether ranges are given
     opened: Transient | None = None
 
 
@@ -154,14 +156,15 @@ class Transients:
 
     @asynccontextmanager
     async def use(
-        self, key: str, mounts: Sequence[Mount], fingerprint: Fingerprint
+        self, key: str, mounts: Sequence[Mount], fingerprint: Fingerprint, *, unseen: bool = False
     ) -> AsyncIterator[Transient]:
         """The transient of a shard, which stays for the time of the block; made if need be, and one of older data is
         removed. `mounts`: see `Transient`.
 
-        A new one costs a few small requests, to see whether ranges are given. Raises ShardError.
+        A new one costs a few small requests, to see whether ranges are given; with `unseen`, it is made without that if
+        nobody answers, and that is seen to before the first fetch of it. Raises ShardError.
         """
-        transient = await self._open(key, mounts, fingerprint)
+        transient = await self._open(key, mounts, fingerprint, unseen=unseen)
         try:
             await self._close_surplus()
             yield transient
@@ -263,7 +266,9 @@ class Transients:
 
     # Inside
 
-    async def _open(self, key: str, mounts: Sequence[Mount], fingerprint: Fingerprint) -> Transient:
+    async def _open(
+        self, key: str, mounts: Sequence[Mount], fingerprint: Fingerprint, *, unseen: bool
+    ) -> Transient:
         """The transient, with one holder more."""
         names = Names.of(self._directory, key, fingerprint)
         async with self._turn(names.stem):
@@ -273,8 +278,11 @@ class Transients:
                 entry = None
             if entry is None:
                 entry = _Entry(key, names, 0, 0)
+            if entry.unseen and not entry.size_bytes and entry.opened is not None and entry.opened.idle:
+                transient, entry.opened = entry.opened, None
+                await transient.close()
             if entry.opened is None:
-                opened = await self._files(names, mounts[0], fingerprint)
+                opened = await self._files(entry, mounts[0], fingerprint, unseen=unseen)
                 self._account.used += opened.present_bytes - entry.size_bytes
                 entry.size_bytes = opened.present_bytes
                 entry.opened = Transient(key, mounts, fingerprint, names, opened, self._means)
@@ -325,21 +333,40 @@ class Transients:
             self._account.used -= entry.size_bytes
         return entry.size_bytes
 
-    async def _files(self, names: Names, mount: Mount, fingerprint: Fingerprint) -> Opened:
+    async def _files(self, entry: _Entry, mount: Mount, fingerprint: Fingerprint, *, unseen: bool) -> Opened:
         """The files of a transient, open; raises ShardError."""
+        names = entry.names
         try:
             opened = await trio.to_thread.run_sync(files.open_kept, names, fingerprint, self._boot)
-            if opened is not None:
+            if opened is not None and (opened.present_bytes or not fingerprint.size):
+                entry.unseen = False
                 await trio.to_thread.run_sync(files.touch, names)
                 return opened
-            environment = self._means.environment
-            whole = not await probing.gives_ranges(mount, environment, fingerprint)
+            if opened is not None:  # one without any data may have been made unseen
+                opened.close()
+            whole = await self._comes_whole(entry, mount, fingerprint, unseen=unseen)
             return await trio.to_thread.run_sync(
                 partial(files.create, names, fingerprint, self._boot, whole=whole)
             )
         except OSError as error:
             message = f"{names.data}: cannot be made or opened: {error.strerror}"
             raise ShardError(class_of_os_error(error), message) from error
+
+    async def _comes_whole(
+        self, entry: _Entry, mount: Mount, fingerprint: Fingerprint, *, unseen: bool
+    ) -> bool:
+        """Whether no ranges are given; raises ShardError, but with `unseen` not because nobody answers."""
+        try:
+            with self._means.visits.visited(mount.url) as visit:
+                ranges = await probing.gives_ranges(mount, self._means.environment, fingerprint)
+                visit.came_out(None)
+        except ShardError as error:
+            if not unseen or not (is_of_origin(error) or error.error_class is ErrorClass.BUSY):
+                raise
+            entry.unseen = True
+            return False
+        entry.unseen = False
+        return not ranges
 
     async def _close_surplus(self) -> None:
         """Closes the files of the longest unused where too many are open."""

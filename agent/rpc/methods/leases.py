@@ -50,7 +50,7 @@ class CompleteParams(Params, frozen=True):
 @method("Carfs.AcquireShard", Permission.READ)
 async def acquire_shard(services: Services, params: LeaseParams) -> ShardRecord:
     """Takes a lease on a shard for a session; answers once there is an index."""
-    return await services.leases.acquire(params.session, params.key)
+    return services.seen(await services.leases.acquire(params.session, params.key))
 
 
 @method("Carfs.ReleaseShard", Permission.READ)

@@ -72,7 +72,7 @@ async def register_shard(services: Services, params: RegisterParams) -> ShardRec
         existing_transient=params.existing_transient,
         indexer=params.indexer,
     )
-    return services.dagstore.record(params.key)
+    return services.record(params.key)
 
 
 @method("Carfs.DestroyShard", Permission.ADMIN)
@@ -110,7 +110,7 @@ async def count_shards(services: Services, params: Filter) -> Counts:
 @method("Carfs.ShardInfo", Permission.READ)
 async def shard_info(services: Services, params: KeyParams) -> ShardRecord:
     """The record of a shard."""
-    return services.dagstore.record(params.key)
+    return services.record(params.key)
 
 
 @method("Carfs.ShardHistory", Permission.READ)
@@ -140,4 +140,4 @@ async def counted(services: Services, params: Filter) -> Counts:
 def _records(services: Services, params: Page) -> Iterator[ShardRecord]:
     for key, _ in params.page(services.dagstore.list_keys(), services.dagstore.find_life):
         with suppress(ShardError):  # destroyed since we began
-            yield services.dagstore.record(key)
+            yield services.record(key)

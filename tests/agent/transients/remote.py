@@ -32,6 +32,8 @@ class Server:
     piece_bytes: int = CHUNK
     gate: trio.Event = field(default_factory=trio.Event)  # closed: nothing is sent
     fail: list[ShardError] = field(default_factory=list)  # what the next requests meet
+    away: ShardError | None = None  # what all requests meet
+    looks: int = 0
     cut_after: list[int] = field(default_factory=list)  # bytes after which the next requests break off
     requests: list[tuple[int, int]] = field(default_factory=list)
     given: Counter[int] = field(default_factory=Counter)  # by chunk
@@ -74,6 +76,9 @@ class RemoteMount:
 
     async def look(self, environment: Environment) -> Fingerprint:
         await trio.lowlevel.checkpoint()
+        self.server.looks += 1
+        if self.server.away is not None:
+            raise self.server.away
         return Fingerprint(len(self.server.data), etag=self.server.etag)
 
     async def probe(self, environment: Environment) -> Probe:
@@ -86,6 +91,8 @@ class RemoteMount:
         server = self.server
         server.requests.append((offset, length))
         await trio.lowlevel.checkpoint()
+        if server.away is not None:
+            raise server.away
         if server.fail:
             raise server.fail.pop(0)
         if offset and not server.ranges:

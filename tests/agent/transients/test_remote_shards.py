@@ -12,7 +12,7 @@ import trio.testing
 from agent.dagstore import mounts
 from agent.dagstore.access import Access, FileAccess, SectorAccess, TransientAccess, open_source
 from agent.dagstore.dagstore import Dagstore
-from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.transients import GcResult
@@ -269,37 +269,134 @@ async def test_data_that_change_are_an_error_to_readers_and_indexed_anew(
 
 
 async def test_while_the_server_is_away_what_was_fetched_is_read_and_the_rest_is_an_error(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: Server
 ) -> None:
-    async def look(mount: RemoteMount, environment: Environment) -> mounts.Fingerprint:
-        raise AWAY
-
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore)
-        monkeypatch.setattr(RemoteMount, "look", look)
+        server.away = AWAY
         await dagstore.acquire("key")
         assert await read(dagstore, 0, 100) == server.data[:100]
-        server.fail = [AWAY]
         with pytest.raises(ShardError, match="nobody answers"):
             await read(dagstore, 40 * CHUNK, 1)
         assert dagstore.record("key").state == "ShardStateServing"
+        server.away = None
         assert await read(dagstore, 40 * CHUNK, 1) == server.data[40 * CHUNK :][:1]
 
 
-async def test_what_is_here_as_a_whole_needs_no_server(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+async def test_nothing_of_it_here_and_the_server_away_a_shard_is_acquired_all_the_same(
+    tmp_path: Path, server: Server
 ) -> None:
-    async def look(mount: RemoteMount, environment: Environment) -> mounts.Fingerprint:
-        raise ShardError(ErrorClass.GONE, "the object is no longer there")
-
+    """Ranges alone fail, until the server is back; that it gives none is found out then."""
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore)
+        await dagstore.gc()
+        server.away = AWAY
         await dagstore.acquire("key")
-        await dagstore.fetch_range("key", 0, len(server.data))
-        dagstore.release("key")
-        monkeypatch.setattr(RemoteMount, "look", look)
+        with pytest.raises(ShardError, match="nobody answers") as raised:
+            await read(dagstore, 0, 1)
+        assert raised.value.error_class is ErrorClass.GONE
+        server.away, server.ranges = None, False
+        assert await read(dagstore, 40 * CHUNK, 9) == server.data[40 * CHUNK :][:9]
+        assert dagstore.record("key").state == "ShardStateServing"
+
+
+@pytest.mark.parametrize("away", [AWAY, mounts.TryLater("overloaded")])
+async def test_a_shard_that_could_not_be_indexed_anew_is_served_with_the_index_that_it_has(
+    tmp_path: Path, server: Server, away: ShardError, expect_warning: ExpectWarning
+) -> None:
+    expect_warning(f"ERRORED: {away}")
+    expect_warning("ERRORED: it is odd")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        dagstore.fail("key", Failure(ErrorClass.BUSY, "it is odd"))
+        server.away = away
+        with pytest.raises(ShardError, match=str(away)):
+            await dagstore.recover("key")
         await dagstore.acquire("key")
+        assert await read(dagstore, 0, 100) == server.data[:100]
+
+
+async def test_an_origin_that_is_left_alone_keeps_no_shard_from_being_acquired(
+    tmp_path: Path, server: Server
+) -> None:
+    settings = msgspec.structs.replace(BY_HAND, breaker_failures=1, breaker_pause_s=300)
+    async with dagstore_at(tmp_path, settings=settings) as dagstore:
+        await register(dagstore)
+        server.away = AWAY
+        await dagstore.acquire("key")
+        await dagstore.gc()
+        await dagstore.acquire("key")
+        assert server.looks == 2  # the second was spared
+        with pytest.raises(ShardError, match="is left alone") as raised:
+            await read(dagstore, 40 * CHUNK, 1)
+        assert raised.value.error_class is ErrorClass.BUSY
+
+
+async def test_what_is_here_as_a_whole_needs_no_server_and_its_history_says_so_once(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("all of the data are here, and are read from here alone")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.complete("key", wait=True)
+        server.away = ShardError(ErrorClass.GONE, "the object is no longer there")
+        await dagstore.acquire("key")
+        record = await dagstore.acquire("key")
         assert await read(dagstore, 0, len(server.data)) == server.data
+    assert [line.event for line in record.history] == ["Initialise", "Indexed", "LastCopy"]
+    assert record.history[-1].reason.endswith("the object is no longer there")
+
+
+async def test_data_that_are_gone_and_not_here_as_a_whole_are_an_error(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("AVAILABLE -> ERRORED: the object is no longer there")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        server.away = ShardError(ErrorClass.GONE, "the object is no longer there")
+        with pytest.raises(ShardError, match="no longer there"):
+            await dagstore.acquire("key")
+        record = dagstore.record("key")
+    assert (record.state, record.error_class) == ("ShardStateErrored", "gone")
+
+
+async def test_what_is_here_as_a_whole_is_indexed_anew_when_the_data_change(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the data changed since it was indexed")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.complete("key", wait=True)
+        server.data, server.etag = write_v2(tmp_path / "y.car", BLOCKS[:40]), '"2"'
+        assert (await dagstore.acquire("key")).blocks == 40
+
+
+async def test_data_that_were_looked_at_a_moment_ago_are_not_looked_at_again(
+    tmp_path: Path, server: Server, mock_clock: trio.testing.MockClock, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the data changed since it was indexed")
+    settings = msgspec.structs.replace(BY_HAND, remote_fresh_s=30)
+    async with dagstore_at(tmp_path, settings=settings) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        looks, requests = server.looks, len(server.requests)
+        server.data, server.etag = write_v2(tmp_path / "y.car", BLOCKS[:40]), '"2"'
+        mock_clock.jump(29)
+        assert (await dagstore.acquire("key")).blocks == 60
+        assert (server.looks, len(server.requests)) == (looks, requests)
+        mock_clock.jump(2)
+        assert (await dagstore.acquire("key")).blocks == 40
+
+
+async def test_an_index_that_is_missing_is_made_anew_however_fresh_the_data(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("its index file is missing")
+    settings = msgspec.structs.replace(BY_HAND, remote_fresh_s=3600)
+    async with dagstore_at(tmp_path, settings=settings) as dagstore:
+        await register(dagstore)
+        Path(str((await dagstore.acquire("key")).index_path)).unlink()
+        assert Path(str((await dagstore.acquire("key")).index_path)).exists()
 
 
 async def test_all_of_a_shard_is_fetched_in_the_background_if_asked(tmp_path: Path, server: Server) -> None:
