@@ -9,7 +9,7 @@ import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
-from agent.rpc.backend import Verifier
+from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
 
@@ -28,3 +28,4 @@ class Services:
     tokens: Tokens
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
+    doctor: Doctor | None = None

@@ -41,6 +41,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.RegisterShards": "admin",
         "Carfs.RecoverShards": "write",
         "Carfs.VerifyShards": "write",
+        "Carfs.ScrubState": "read",
+        "Carfs.Doctor": "read",
         "Carfs.DestroyShard": "admin",
         "Carfs.ListShards": "read",
         "Carfs.WalkShards": "read",
