@@ -25,6 +25,9 @@ class Verifier(Protocol):
     def state(self, key: str) -> ScrubState:
         """What is known of a shard; raises ShardError(not-found)."""
 
+    def quarantined(self) -> dict[str, str]:
+        """By key, what of a shard cannot be read, in a line."""
+
     def statistics(self) -> ScrubStatistics:
         """What runs, and what is due."""
 

@@ -99,6 +99,9 @@ EXAMPLES: dict[str, Example] = {
         {"Key": "photos"},
         {"Run": None, "Verdict": _VERDICT, "Verified": {"index": _AT}, "Quarantined": [_BAD_BLOCK], "Home": ""},
     ),
+    "Carfs.ListQuarantined": Example(
+        {}, [{"Key": "photos", "Quarantined": f"1 bad block {_CID} at offset 59: its hash does not match"}]
+    ),
     "Carfs.Doctor": Example({"Fix": False}, [_FINDING]),
     "Carfs.DestroyShard": Example({"Key": "later"}, None),
     "Carfs.ListShards": Example({"States": ["Available"], "Glob": "p*", "Limit": 100}, [_RECORD]),
@@ -142,7 +145,7 @@ EXAMPLES: dict[str, Example] = {
                 "Transients": 0, "Open": 0, "UsedBytes": 0, "ReservedBytes": 0, "LimitBytes": 0, "Fetching": 0,
                 "FetchedBytes": 0, "EvictedBytes": 0,
             },
-            "Scrub": {"Scheduled": 1, "Overdue": 0, "NextAt": _AT, "Running": []},
+            "Scrub": {"Scheduled": 1, "Overdue": 0, "Damaged": 0, "NextAt": _AT, "Running": []},
             "UnhealthyOrigins": [
                 {"Origin": "https://example.org:443", "State": "open", "Failures": 5, "RetryInSeconds": 9.5}
             ],

@@ -42,6 +42,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.RecoverShards": "write",
         "Carfs.VerifyShards": "write",
         "Carfs.ScrubState": "read",
+        "Carfs.ListQuarantined": "read",
         "Carfs.Doctor": "read",
         "Carfs.DestroyShard": "admin",
         "Carfs.ListShards": "read",

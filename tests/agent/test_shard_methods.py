@@ -250,9 +250,12 @@ class Doctor:
         at = "2026-01-31T12:00:00.000000Z"
         return ScrubState(None, verdict(Depth.INDEX, "schedule"), {"index": at}, (bad_block(at),))
 
+    def quarantined(self) -> dict[str, str]:
+        return {"a": "1 bad block"}
+
     def statistics(self) -> ScrubStatistics:
         running = (Running("a", Depth.FULL, "schedule", "slices", 1, 2),)
-        return ScrubStatistics(3, 1, "2026-01-31T12:00:00.000000Z", running)
+        return ScrubStatistics(3, 1, 1, "2026-01-31T12:00:00.000000Z", running)
 
 
 def bad_block(at: str) -> BadBlock:
@@ -283,6 +286,7 @@ async def test_a_part_that_was_not_set_up_is_named(tmp_path: Path) -> None:
         assert refused.message == "this agent has no verification"
         refused = await ask(services, "Carfs.ScrubState", ["a"])
         assert refused.message == "this agent has no verification"
+        assert await ask(services, "Carfs.ListQuarantined") == []
         refused = await ask(services, "Carfs.Doctor")
         assert refused.message == "this agent has no doctor"
         assert (await ask(services, "Carfs.Status")).scrub is None

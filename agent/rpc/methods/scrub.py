@@ -7,7 +7,7 @@ import msgspec
 from agent.dagstore.scrub.records import BadBlock, Run, ScrubState, Verdict
 from agent.rpc.backend import not_set_up
 from agent.rpc.peers import Permission
-from agent.rpc.registry import KeyParams, method
+from agent.rpc.registry import KeyParams, NoParams, method
 from agent.rpc.services import Services
 
 
@@ -23,6 +23,20 @@ class ScrubFacts(msgspec.Struct, frozen=True, rename="pascal"):
     @classmethod
     def of(cls, state: ScrubState) -> ScrubFacts:
         return cls(state.run, state.verdict, state.verified, state.quarantined, state.home)
+
+
+class Quarantined(msgspec.Struct, frozen=True, rename="pascal"):
+    """A shard with blocks that cannot be read; all others of it can."""
+
+    key: str
+    quarantined: str  # in a line, for people
+
+
+@method("Carfs.ListQuarantined", Permission.READ)
+async def list_quarantined(services: Services, params: NoParams) -> list[Quarantined]:
+    """The shards with blocks that cannot be read, by key."""
+    found = {} if services.verifier is None else services.verifier.quarantined()
+    return [Quarantined(key, text) for key, text in found.items()]
 
 
 @method("Carfs.ScrubState", Permission.READ)
