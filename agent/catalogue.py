@@ -233,10 +233,10 @@ class Catalogue:
             found = self._connection.execute("SELECT state FROM scrubs WHERE key = ?", (key,)).fetchone()
             return ScrubState() if found is None else _read_scrub(key, found[0])
 
-    def scrubs_with_files(self) -> Iterator[tuple[str, ScrubState]]:
+    def scrubs_with_findings(self) -> Iterator[tuple[str, ScrubState]]:
         with _errors_named(self._name):
             for key, state in self._connection.execute("SELECT key, state FROM scrubs").fetchall():
-                if b'"repairs":{' in state or b'"order":["' in state:  # few of many, without decoding all
+                if any(mark in state for mark in _SCRUB_FINDINGS):  # few of many, without decoding all
                     yield key, _read_scrub(key, state)
 
     def put_scrub(self, key: str, state: ScrubState) -> None:
@@ -257,6 +257,7 @@ class Catalogue:
                 raise
 
 
+_SCRUB_FINDINGS = (b'"repairs":{', b'"order":["', b'"quarantined":[{')
 _SELECT_LIVES = "SELECT key, state, generation, error, error_class, attempts FROM shards ORDER BY key"
 _SELECT_HISTORY = """
     SELECT number, line FROM transitions WHERE key = :key AND (:before IS NULL OR number < :before)

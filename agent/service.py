@@ -33,6 +33,7 @@ from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.schedule import Load
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
+from agent.doctor.consultation import consult, live_of
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.access import Rules
 from agent.rpc.application import application
@@ -120,6 +121,13 @@ async def run(
                 time.monotonic(),
                 Tokens(repository.token_secret),
                 verifier=scrubber,
+                doctor=partial(
+                    consult,
+                    repository,
+                    dagstore,
+                    partial(live_of, dagstore, scrubber),
+                    scrub_interval_s=config.scrub.interval_days * 86400,
+                ),
             )
             stop_serving = trio.Event()
             serving = await stack.enter_async_context(trio.open_nursery())

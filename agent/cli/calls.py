@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,10 @@ from agent.cli.progress import Step, progress
 POLL_INTERVAL_S = 0.25
 
 Json = Any  # any value that JSON can carry
+Amount = tuple[int, int]
+"""Done, and all; 0: not known."""
+HowFar = Callable[[Json], Amount | None]
+"""From what `Carfs.Status` gives; None: nothing is known (yet)."""
 
 
 def shown(text: str) -> str:
@@ -48,6 +52,16 @@ def call_that_indexes(method: str, params: Json, key: str, *, quiet: bool) -> Js
 
     Whoever interrupts it stops waiting; the agent goes on.
     """
+    return call_that_lasts(
+        method, params, f"indexing {shown(key)}", lambda status: amount(status["Indexing"], key), quiet=quiet
+    )
+
+
+def call_that_lasts(
+    method: str, params: Json, what: str, how_far: HowFar, *, quiet: bool, unit: str = ""
+) -> Json:
+    """The result of a call that takes as long as it takes; meanwhile shows how far it is, which `how_far` takes from
+    the agent's status. `what` and `unit` are those of `progress`."""
     outcome: list[Json | Exception] = []
 
     def run() -> None:
@@ -58,18 +72,23 @@ def call_that_indexes(method: str, params: Json, key: str, *, quiet: bool) -> Js
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    with progress(f"indexing {shown(key)}", quiet=quiet) as step:
+    with progress(what, quiet=quiet, unit=unit) as step:
         while thread.is_alive():
             thread.join(POLL_INTERVAL_S)
             if thread.is_alive() and not quiet:
-                _show(key, step)
+                _show(how_far, step)
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
 
 
-def _show(key: str, step: Step) -> None:
+def amount(progresses: Json, key: str) -> Amount | None:
+    """How far one shard of a list of `Progress` is."""
+    return next(((one["Done"], one["Total"]) for one in progresses if one["Key"] == key), None)
+
+
+def _show(how_far: HowFar, step: Step) -> None:
     with suppress(AgentUnreachable, AgentRefused):  # if it matters, the call itself says so
-        for one in call("Carfs.Status")["Indexing"]:
-            if one["Key"] == key:
-                step(one["Done"], one["Total"])
+        found = how_far(call("Carfs.Status"))
+        if found is not None:
+            step(*found)

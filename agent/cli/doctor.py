@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
-from agent.cli.exits import AgentRefused, AgentUnreachable, CommandFailed, Exit
+from agent.cli.exits import AgentUnreachable, CommandFailed, Exit
 from agent.cli.output import emit_json
 
 _EXIT_BY_SEVERITY = {"error": Exit.FAILED, "warning": Exit.FAILED, "note": Exit.DONE}
@@ -24,13 +25,11 @@ def doctor(fix: bool, as_json: bool) -> int:
     well (there may be notes), 5 where data or state is damaged, 1 for anything else that should be seen to.
     """
     try:
-        findings = call("Carfs.Doctor", {"Fix": fix}, timeout_s=None)
+        call("Filecoin.Version")  # an agent that hangs is a finding, and is not waited for
     except AgentUnreachable:
         findings = _without_agent(fix)
-    except AgentRefused as error:
-        if error.error_class != "not-found":
-            raise
-        findings = _without_agent(False)
+    else:
+        findings = call("Carfs.Doctor", {"Fix": fix}, timeout_s=None)
     if as_json:
         emit_json(findings)
     else:
@@ -43,12 +42,15 @@ def doctor(fix: bool, as_json: bool) -> int:
 def _without_agent(fix: bool) -> list[dict[str, Any]]:  # Any: JSON, as doctor.findings.Finding documents it
     import msgspec
 
+    from agent.config import ConfigError
     from agent.dagstore.failures import ShardError
     from agent.doctor.consultation import consult_alone
-    from agent.repository import Repository
+    from agent.repository import NoHome, Repository
 
     try:
-        found = consult_alone(Repository.from_environment(), fix=fix)
+        found = consult_alone(Repository.from_environment(), environ=os.environ, fix=fix)
+    except (NoHome, ConfigError) as error:
+        raise CommandFailed(str(error)) from error
     except ShardError as error:
         raise CommandFailed(str(error), Exit.NOT_FOUND) from error
     builtins: list[dict[str, Any]] = msgspec.to_builtins(found)

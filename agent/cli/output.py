@@ -129,3 +129,13 @@ def size_text(size_bytes: float) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+
+
+def seconds(time: str) -> str:
+    """A time for people: RFC 3339 to the second."""
+    return f"{time.partition('.')[0]}Z" if "." in time else time
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something: "1 shard", "2 shards"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

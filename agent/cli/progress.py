@@ -20,15 +20,16 @@ LINE_INTERVAL_S = 10.0
 
 
 @contextmanager
-def progress(what: str, *, quiet: bool = False) -> Iterator[Step]:
-    """Gives the callback to report to while the block runs; `what` says what is being done, to what."""
+def progress(what: str, *, quiet: bool = False, unit: str = "") -> Iterator[Step]:
+    """Gives the callback to report to while the block runs; `what` says what is being done, to what, `unit` what is
+    counted where that is not bytes."""
     if quiet:
         yield lambda _done, _total: None
     elif sys.stderr.isatty():
-        with _bar(what) as step:
+        with _bar(what, unit) as step:
             yield step
     else:
-        yield _Lines(what).step
+        yield _Lines(what, unit).step
 
 
 @contextmanager
@@ -39,15 +40,19 @@ def progress_beside_output(what: str, *, quiet: bool = False) -> Iterator[Step]:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Step]:
+def _bar(what: str, unit: str) -> Iterator[Step]:
     from rich import progress as rich_progress
     from rich.console import Console
 
+    amounts = (
+        (rich_progress.MofNCompleteColumn(), rich_progress.TextColumn(unit))
+        if unit
+        else (rich_progress.DownloadColumn(binary_units=True), rich_progress.TransferSpeedColumn())
+    )
     columns = (
         rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
-        rich_progress.DownloadColumn(binary_units=True),
-        rich_progress.TransferSpeedColumn(),
+        *amounts,
         rich_progress.TimeRemainingColumn(),
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
@@ -58,19 +63,26 @@ def _bar(what: str) -> Iterator[Step]:
 class _Lines:
     """Plain lines, at most one every `LINE_INTERVAL_S`; work that ends sooner prints none."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, unit: str) -> None:
         self._what = what
+        self._unit = unit
         self._started = self._printed = time.monotonic()
 
     def step(self, done: int, total: int) -> None:
         now = time.monotonic()
         if now - self._printed >= LINE_INTERVAL_S:
             self._printed = now
-            print(line_text(self._what, done, total, now - self._started), file=sys.stderr, flush=True)
+            print(
+                line_text(self._what, done, total, now - self._started, self._unit),
+                file=sys.stderr,
+                flush=True,
+            )
 
 
-def line_text(what: str, done: int, total: int, elapsed_s: float) -> str:
+def line_text(what: str, done: int, total: int, elapsed_s: float, unit: str = "") -> str:
     """One line of progress, such as "indexing a.car: 1.0 GiB of 4.0 GiB (25 %), 512 MiB/s, 6 s left"."""
+    if unit:
+        return f"{what}: {done}{f' of {total}' if total else ''} {unit}"
     rate = done / elapsed_s if elapsed_s > 0 else 0.0
     speed = f"{size_text(rate)}/s"
     if total <= 0:

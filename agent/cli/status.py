@@ -6,13 +6,15 @@ from typing import Any
 
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
-from agent.cli.output import emit_json, size_text
+from agent.cli.output import counted, emit_json, seconds, size_text
+
+Json = Any  # any value that JSON can carry
 
 
 @command(epilog=example("carfs status", "carfs status --json | jq .Shards"))
 @json_option
 def status(as_json: bool) -> None:
-    """Show what the agent does now: shards by state, indexing, workers, who holds leases, memory."""
+    """Show what the agent does now: shards by state, work under way, verification, origins that fail, leases."""
     found = call("Carfs.Status")
     if as_json:
         emit_json(found)
@@ -20,20 +22,16 @@ def status(as_json: bool) -> None:
         print("\n".join(_lines(found)))
 
 
-def _lines(found: dict[str, Any]) -> list[str]:  # Any: JSON, as Carfs.Status documents it
+def _lines(found: Json) -> list[str]:
     workers = found["Workers"]
     memory, uptime = size_text(found["MemoryBytes"]), _duration_text(found["UptimeSeconds"])
     shards = [f"{count} {state.removeprefix('ShardState')}" for state, count in found["Shards"].items()]
     lines = [
         f"agent     {found['Version']}, process {found['Pid']}, up {uptime}, {memory}, state in {found['Path']}",
         f"shards    {', '.join(shards) or 'none'}",
-        f"workers   {workers['Busy']} of {workers['Limit']} busy, {workers['Waiting']} tasks wait",
+        f"workers   {workers['Busy']} of {workers['Limit']} busy, {counted(workers['Waiting'], 'task')} waiting",
     ]
-    inverted = found["InvertedIndex"]
-    lines.append(
-        f"lookup    {inverted['Entries']} blocks of {inverted['Shards']} shards, {inverted['Pending']} shards wait"
-        + (f": {shown(inverted['Problem'])}" if inverted["Problem"] else "")
-    )
+    lines += [_lookup(found["InvertedIndex"]), _copies(found["Transients"]), *_verification(found["Scrub"])]
     if found["Errors"]:
         lines.append(f"errors    {', '.join(f'{count} {name}' for name, count in found['Errors'].items())}")
     if found["Addresses"]:
@@ -42,8 +40,53 @@ def _lines(found: dict[str, Any]) -> list[str]:  # Any: JSON, as Carfs.Status do
         f"indexing  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
         for one in found["Indexing"]
     ]
+    lines += [
+        f"fetching  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
+        for one in found["Fetching"]
+    ]
+    lines += [_failing(one) for one in found["UnhealthyOrigins"]]
     lines += [f"client    {one['Client']}: leases {one['Leases']}" for one in found["Clients"]]
     return lines
+
+
+def _lookup(inverted: Json) -> str:
+    blocks, shards = counted(inverted["Entries"], "block"), counted(inverted["Shards"], "shard")
+    waiting = f", {inverted['Pending']} waiting" if inverted["Pending"] else ""
+    problem = f": {shown(inverted['Problem'])}" if inverted["Problem"] else ""
+    return f"lookup    {blocks} of {shards}{waiting}{problem}"
+
+
+def _copies(transients: Json) -> str:
+    limit = f", {size_text(transients['LimitBytes'])} at most" if transients["LimitBytes"] else ""
+    fetching = f", {counted(transients['Fetching'], 'request')} under way" if transients["Fetching"] else ""
+    return f"copies    {size_text(transients['UsedBytes'])} of remote data{limit}{fetching}"
+
+
+def _verification(scrub: Json) -> list[str]:
+    if scrub is None:
+        return []
+    first = scrub["NextAt"]
+    damaged = (
+        f"; {counted(scrub['Damaged'], 'shard')} with bad blocks, see list-shards" if scrub["Damaged"] else ""
+    )
+    due = (
+        f", {scrub['Overdue']} overdue"
+        if scrub["Overdue"]
+        else f", the next at {seconds(first)}"
+        if first
+        else ""
+    )
+    return [f"verify    {counted(scrub['Scheduled'], 'shard')} in the schedule{due}{damaged}"] + [
+        f"verifying {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}, "
+        f"depth {one['Depth']}, by {shown(one['By'])}"
+        for one in scrub["Running"]
+    ]
+
+
+def _failing(origin: Json) -> str:
+    times = f"{origin['Failures']} times in a row" if origin["Failures"] > 1 else "once"
+    alone = "" if origin["State"] == "closed" else f"; left alone for {origin['RetryInSeconds']:.0f} s"
+    return f"failing   {shown(origin['Origin'])}: {times}{alone}"
 
 
 def _duration_text(seconds: float) -> str:

@@ -21,7 +21,7 @@ from agent.catalogue import Store
 from agent.dagstore import index_files, indexers, mounts
 from agent.dagstore.access import Access
 from agent.dagstore.actors import acting
-from agent.dagstore.breaker import Limits
+from agent.dagstore.breaker import Breaker, Limits
 from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
@@ -228,6 +228,10 @@ class Dagstore:
         """What local copies of remote data take."""
         return self._transients.statistics()
 
+    def unhealthy_origins(self) -> dict[str, Breaker]:
+        """The hosts and folders that have failed since they last answered."""
+        return self._origins.unhealthy()
+
     def release(self, key: str) -> None:
         """Gives one reference back."""
         self._steps.apply(self._shards[key], Release())
@@ -317,6 +321,14 @@ class Dagstore:
         ]
         waiting = itertools.islice(self._steps.waiting_for_index(), PROGRESS_SHOWN)
         return begun + [Progress(shard.key, 0, 0) for shard in waiting]
+
+    def fetching(self) -> list[Progress]:
+        """The remote shards whose data is being fetched as a whole."""
+        return [
+            Progress(key, done, total)
+            for key, (done, total) in sorted(self._remotes.completing().items())
+            if key in self._shards
+        ]
 
     async def gc(self) -> Sequence[Collected]:
         """Removes all that can be fetched again and that nobody uses (`idle`); what became of each."""

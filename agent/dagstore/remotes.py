@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -42,7 +43,9 @@ class Remotes:
         self._transients = transients
         self._environment = environment
         self._look = look
-        self._completing: set[str] = set()
+        self._completing: set[str] = set()  # in the background
+        self._whole: Counter[str] = Counter()  # callers that have all of a shard fetched
+        self._sizes: dict[str, int] = {}  # of these
 
     async def access(self, shard: Shard) -> Access | None:
         """How other processes read the data of a shard that is in use, with its transient there: it may have been
@@ -92,7 +95,18 @@ class Remotes:
     async def complete(self, shard: Shard) -> None:
         """Returns when all of the data are here; whatever readers ask for goes first. Raises as `fetch_range`."""
         async with self._transient(shard.row) as transient:
-            await transient.finish()
+            self._whole[shard.key] += 1
+            self._sizes[shard.key] = transient.access.size
+            try:
+                await transient.finish()
+            finally:
+                self._whole[shard.key] -= 1
+                if not self._whole[shard.key]:
+                    del self._whole[shard.key], self._sizes[shard.key]
+
+    def completing(self) -> dict[str, tuple[int, int]]:
+        """By key, of what is being fetched as a whole: bytes that are here, and all bytes."""
+        return {key: (self._transients.size_of(key), size) for key, size in self._sizes.items()}
 
     def complete_soon(self, shard: Shard) -> None:
         """Does that in the background; harmless if it is under way. What it fails of is logged."""

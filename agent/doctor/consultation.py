@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import trio
 
+from agent import config
+from agent.dagstore.breaker import BreakerState
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import ShardState
@@ -37,9 +40,22 @@ async def consult(
 
 
 def live_of(dagstore: Dagstore, scrubber: Scrubber) -> Live:
-    """What the agent knows that no file says; others may add to it."""
-    scrubs, transients = scrubber.statistics(), dagstore.transients()
-    return Live(scrubs.overdue, scrubs.scheduled, transients.used_bytes, transients.limit_bytes)
+    """What the agent knows that no file says."""
+    scrubs, transients, inverted = (
+        scrubber.statistics(),
+        dagstore.transients(),
+        dagstore.inverted.statistics(),
+    )
+    origins = dagstore.unhealthy_origins().items()
+    return Live(
+        overdue=scrubs.overdue,
+        scheduled=scrubs.scheduled,
+        transient_bytes=transients.used_bytes,
+        transient_quota=transients.limit_bytes,
+        inverted_missing=inverted.pending,
+        inverted_problem=inverted.problem,
+        open_breakers=tuple(sorted(url for url, one in origins if one.state is not BreakerState.CLOSED)),
+    )
 
 
 async def _again(dagstore: Dagstore, key: str) -> None:
@@ -57,8 +73,15 @@ async def _again(dagstore: Dagstore, key: str) -> None:
     dagstore.release(key)
 
 
-def consult_alone(repository: Repository, *, fix: bool) -> list[Finding]:
-    """What `carfs doctor` does where no agent answers; raises ShardError(not-found) where there is no repository."""
+def consult_alone(
+    repository: Repository, *, environ: Mapping[str, str] | None = None, fix: bool
+) -> list[Finding]:
+    """What `carfs doctor` does where no agent answers; `environ` configures it as it would an agent.
+
+    Raises ShardError(not-found) where there is no repository, ConfigError.
+    """
+    settings = config.load(repository.config, required=False, environ=environ or {})
+    repository = replace(repository, dagstore=settings.dagstore.root_dir)
     with ExitStack() as stack:
         agent = False
         if repository.lock.exists():
@@ -68,12 +91,15 @@ def consult_alone(repository: Repository, *, fix: bool) -> list[Finding]:
                 agent = True
             except PermissionError:
                 pass  # whoever may not even lock it can only look
-        return _alone(repository, agent=agent, with_fix=fix and not agent)
+        interval_s = settings.scrub.interval_days * 86400
+        return _alone(repository, agent=agent, scrub_interval_s=interval_s, with_fix=fix and not agent)
 
 
-def _alone(repository: Repository, *, agent: bool, with_fix: bool) -> list[Finding]:
+def _alone(repository: Repository, *, agent: bool, scrub_interval_s: float, with_fix: bool) -> list[Finding]:
     try:
-        facts: Facts = examine(repository, agent=agent, agent_answers=not agent)
+        facts: Facts = examine(
+            repository, agent=agent, agent_answers=not agent, scrub_interval_s=scrub_interval_s
+        )
     except FileNotFoundError as error:
         hint = "there is no state yet; `carfs agent` makes it"
         raise ShardError(ErrorClass.NOT_FOUND, f"{repository.path}: {hint}") from error

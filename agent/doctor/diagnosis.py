@@ -13,6 +13,8 @@ from agent.doctor.findings import Facts, FileFacts, Finding, LeftOver, Severity,
 GIB = 1 << 30
 LITTLE_SPACE = 0.05
 STUCK_ATTEMPTS = 3
+A_MOMENTS = 100
+"""Shards that wait for the inverted index where nothing is wrong: it takes them in as they are indexed."""
 OLD_S = 3600.0
 """A file that nothing names yet may be about to be named, where an agent runs."""
 _INDEXED = (ShardState.AVAILABLE, ShardState.SERVING)
@@ -99,11 +101,17 @@ def _live(facts: Facts) -> Iterator[Finding]:
             what=f"copies of remote data take {used} bytes, more than their quota of {live.transient_quota}",
             advice="run `carfs dagstore gc`; what is in use stays",
         )  # fmt: skip
-    if live.inverted_missing:
+    if live.inverted_missing and live.inverted_problem:
         yield Finding(
             check="inverted-stale", severity=Severity.WARNING,
-            what=f"the blocks of {live.inverted_missing} shards cannot be looked up by CID",
-            advice="wait until they are taken in; if that does not happen, restart the agent: it is derived data",
+            what=f"the blocks of {live.inverted_missing} shards cannot be looked up by CID: {live.inverted_problem}",
+            advice="mend what it says; it is tried again by itself, and `carfs dagstore reindex` makes all of it anew",
+        )  # fmt: skip
+    elif live.inverted_missing > A_MOMENTS:
+        yield Finding(
+            check="inverted-behind", severity=Severity.NOTE,
+            what=f"the blocks of {live.inverted_missing} shards cannot be looked up by CID yet",
+            advice="wait: they are being taken in",
         )  # fmt: skip
     if live.overdue > max(10, live.scheduled // 20):
         yield Finding(
@@ -177,7 +185,7 @@ def _errors(shard: ShardFacts) -> Iterator[Finding]:
         return
     is_stuck = row.attempts >= STUCK_ATTEMPTS
     is_corrupt = row.error_class is ErrorClass.CORRUPT
-    tried = f", tried {row.attempts} times" if row.attempts else ""
+    tried = f", tried {row.attempts} times" if row.attempts > 1 else ""
     yield Finding(
         check="errored-stuck" if is_stuck else "errored", severity=Severity.ERROR, key=row.key, corrupt=is_corrupt,
         fixable=not is_corrupt,

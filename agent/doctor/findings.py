@@ -74,6 +74,7 @@ class Live:
     transient_bytes: int = 0
     transient_quota: int = 0  # 0: none
     inverted_missing: int = 0  # shards whose index is not in the inverted index
+    inverted_problem: str = ""  # why that does not get on
     open_breakers: tuple[str, ...] = ()  # origins that are given a rest
 
 

@@ -5,20 +5,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Protocol
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.scrub.records import Depth, ScrubEvent
+from agent.dagstore.scrub.records import Depth, ScrubEvent, ScrubState
+from agent.dagstore.scrub.scrubber import ScrubStatistics
+from agent.doctor.findings import Finding
 
 
 class Verifier(Protocol):
-    """Scrubbing by hand."""
+    """Scrubbing: by hand, and what is known of all of it."""
 
     def verify(
         self, keys: Sequence[str], *, depth: Depth, sample: int, by: str
     ) -> AsyncGenerator[ScrubEvent, None]:
         """Verifies shards one after the other, and says how far it is and what it finds; raises ShardError."""
+
+    def state(self, key: str) -> ScrubState:
+        """What is known of a shard; raises ShardError(not-found)."""
+
+    def quarantined(self) -> dict[str, str]:
+        """By key, what of a shard cannot be read, in a line."""
+
+    def statistics(self) -> ScrubStatistics:
+        """What runs, and what is due."""
+
+
+class Doctor(Protocol):
+    """Looks over the whole state of the agent."""
+
+    def __call__(self, *, with_fix: bool) -> Awaitable[list[Finding]]:
+        """What is not well, the worst first; with `with_fix`, after mending what can be without a risk."""
 
 
 def not_set_up(what: str) -> ShardError:

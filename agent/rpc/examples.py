@@ -55,6 +55,16 @@ _STATISTICS = {
     "Problem": "",
 }  # fmt: skip
 
+_BAD_BLOCK = {
+    "Offset": 59, "Size": 100, "CID": _CID, "Multihash": "1220b94d27b9…", "Problem": "its hash does not match",
+    "Found": _AT, "Run": "5f0c", "Repaired": "", "RepairedFrom": "",
+}  # fmt: skip
+_FINDING = {
+    "Check": "data-gone", "Severity": "error", "What": "the data of shard 'moved' is not at file:///srv/moved.car",
+    "Advice": "put it back, or mount its disk; or `carfs dagstore destroy-shard`", "Key": "moved",
+    "Path": "file:///srv/moved.car", "Corrupt": False, "Fixable": False, "Fixed": "",
+}  # fmt: skip
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -85,6 +95,14 @@ EXAMPLES: dict[str, Example] = {
     "Carfs.VerifyShards": Example(
         {"Keys": ["photos"], "Depth": "index"}, {"Key": "photos", "Event": "verdict", "Verdict": _VERDICT}
     ),
+    "Carfs.ScrubState": Example(
+        {"Key": "photos"},
+        {"Run": None, "Verdict": _VERDICT, "Verified": {"index": _AT}, "Quarantined": [_BAD_BLOCK], "Home": ""},
+    ),
+    "Carfs.ListQuarantined": Example(
+        {}, [{"Key": "photos", "Quarantined": f"1 bad block {_CID} at offset 59: its hash does not match"}]
+    ),
+    "Carfs.Doctor": Example({"Fix": False}, [_FINDING]),
     "Carfs.DestroyShard": Example({"Key": "later"}, None),
     "Carfs.ListShards": Example({"States": ["Available"], "Glob": "p*", "Limit": 100}, [_RECORD]),
     "Carfs.WalkShards": Example({"After": "lost"}, _RECORD),
@@ -122,6 +140,15 @@ EXAMPLES: dict[str, Example] = {
             "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "Addresses": ["127.0.0.1:3453"], "Errors": {"gone": 1},
             "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
             "Shards": {"ShardStateNew": 1, "ShardStateAvailable": 1, "ShardStateErrored": 1}, "Indexing": [],
+            "Fetching": [],
+            "Transients": {
+                "Transients": 0, "Open": 0, "UsedBytes": 0, "ReservedBytes": 0, "LimitBytes": 0, "Fetching": 0,
+                "FetchedBytes": 0, "EvictedBytes": 0,
+            },
+            "Scrub": {"Scheduled": 1, "Overdue": 0, "Damaged": 0, "NextAt": _AT, "Running": []},
+            "UnhealthyOrigins": [
+                {"Origin": "https://example.org:443", "State": "open", "Failures": 5, "RetryInSeconds": 9.5}
+            ],
             "InvertedIndex": _STATISTICS,
             "Workers": {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 4}, "Clients": [],
         },

@@ -49,6 +49,10 @@ _Handler = TypeVar("_Handler", bound=Handler)
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """What all parameter Structs share: names in Go's spelling, nothing unknown."""
 
+    def needs(self) -> Permission:
+        """The level that these values need, where it is above that of their method."""
+        return Permission.READ
+
 
 class NoParams(Params, frozen=True):
     """For methods without parameters."""
@@ -69,7 +73,7 @@ class Method:
     """One entry of the registry."""
 
     permission: Permission
-    params: type[msgspec.Struct]
+    params: type[Params]
     handler: Handler
     is_stream: bool = False
     result: Any = None  # the type of what it gives, of a stream of each value; None: nothing, Any: whatever
@@ -116,14 +120,14 @@ async def answer(services: Services, caller: Caller, call: Call) -> Json | Strea
         message = f"method '{call.method}' not found"  # go-jsonrpc's words
         return ErrorObject(jsonrpc.METHOD_NOT_FOUND, message, {"class": ErrorClass.NOT_FOUND})
     if caller.permission < found.permission:
-        name, needed = call.method.removeprefix(LOTUS), found.permission.name.lower()
-        message = f"missing permission to invoke '{name}' (need '{needed}')"  # likewise
-        return ErrorObject(_code(call.method, ErrorClass.DENIED), message, {"class": ErrorClass.DENIED})
+        return _denied(call.method, found.permission)
     try:
         params = _converted(call.params, found.params)
     except (msgspec.ValidationError, ValueError) as error:
         message = f"{call.method}: {error}"
         return ErrorObject(jsonrpc.INVALID_PARAMS, message, {"class": ErrorClass.INVALID})
+    if caller.permission < params.needs():
+        return _denied(call.method, params.needs())
     try:
         with acting(f"rpc: {caller.name}"):
             outcome = await found.handler(services.for_caller(caller), params)
@@ -167,12 +171,18 @@ def cancelled(name: str) -> ErrorObject:
     return ErrorObject(_code(name, ErrorClass.CANCELLED), "context canceled", {"class": ErrorClass.CANCELLED})
 
 
+def _denied(name: str, needed: Permission) -> ErrorObject:
+    """In Lotus' words."""
+    message = f"missing permission to invoke '{name.removeprefix(LOTUS)}' (need '{needed.name.lower()}')"
+    return ErrorObject(_code(name, ErrorClass.DENIED), message, {"class": ErrorClass.DENIED})
+
+
 def _code(name: str, error_class: ErrorClass) -> int:
     """Lotus has one code for all that its methods refuse; its clients put others in front of the message."""
     return LOTUS_CODE if name.startswith(LOTUS) else CODES[error_class]
 
 
-def _converted(params: Json, wanted: type[msgspec.Struct]) -> msgspec.Struct:
+def _converted(params: Json, wanted: type[Params]) -> Params:
     fields = msgspec.structs.fields(wanted)
     if isinstance(params, list):
         if len(params) == 1 and isinstance(params[0], dict) and _is_all(params[0], fields):

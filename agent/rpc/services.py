@@ -10,7 +10,7 @@ import trio
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
-from agent.rpc.backend import Verifier
+from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
@@ -30,6 +30,7 @@ class Services:
     tokens: Tokens
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
+    doctor: Doctor | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -228,6 +228,6 @@ def test_what_is_known_of_verifications_goes_with_its_shard(tmp_path: Path) -> N
             ("b", INDEXED.url, away),
             ("c", INDEXED.url, ScrubState()),
         ]
-        assert list(catalogue.scrubs_with_files()) == [("b", away)]
+        assert list(catalogue.scrubs_with_findings()) == [("b", away)]
         catalogue.delete("b")
-        assert (catalogue.scrub("b"), list(catalogue.scrubs_with_files())) == (ScrubState(), [])
+        assert (catalogue.scrub("b"), list(catalogue.scrubs_with_findings())) == (ScrubState(), [])

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts.bytes import BytesMount
@@ -21,7 +22,7 @@ from agent.rpc.registry import Stream
 from tests.agent.cars import CID, write_car
 from tests.agent.serving import ADMIN, services_at
 from tests.agent.stores import register
-from tests.agent.test_shard_methods import Copies, Doctor
+from tests.agent.test_shard_methods import Copies, Doctor, findings
 from tests.conftest import ExpectWarning
 
 Json = Any  # any value that JSON can carry
@@ -93,9 +94,11 @@ async def test_an_example_does_what_it_shows(
         full = replace(
             services,
             verifier=Doctor(),
+            doctor=findings,
             addresses=["127.0.0.1:3453"],
         )
         services.dagstore.collector = Copies({"remote": 1})
+        services.dagstore._origins._breakers.failed("https://example.org:443", trio.current_time())
         found = await _ask(full, name, await _adapted(EXAMPLES[name].params, services, tmp_path))
     expected = EXAMPLES[name].result
     assert like(expected, found), found

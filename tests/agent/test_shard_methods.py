@@ -13,7 +13,10 @@ import pytest
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent, Verdict
+from agent.dagstore.mounts import TryLater
+from agent.dagstore.scrub.records import BadBlock, Depth, Outcome, ScrubEvent, ScrubState, Verdict
+from agent.dagstore.scrub.scrubber import Running, ScrubStatistics
+from agent.doctor.findings import Finding, Severity
 from agent.rpc.jsonrpc import Call, ErrorObject
 from agent.rpc.methods import Services, answer
 from agent.rpc.peers import Caller, Permission
@@ -241,6 +244,23 @@ class Doctor:
             yield ScrubEvent(key, "progress", "slices", 1, 2)
             yield ScrubEvent(key, "verdict", verdict=verdict(depth, by))
 
+    def state(self, key: str) -> ScrubState:
+        if key == "none":
+            raise ShardError(ErrorClass.NOT_FOUND, "shard not found: 'none'", key=key)
+        at = "2026-01-31T12:00:00.000000Z"
+        return ScrubState(None, verdict(Depth.INDEX, "schedule"), {"index": at}, (bad_block(at),))
+
+    def quarantined(self) -> dict[str, str]:
+        return {"a": "1 bad block"}
+
+    def statistics(self) -> ScrubStatistics:
+        running = (Running("a", Depth.FULL, "schedule", "slices", 1, 2),)
+        return ScrubStatistics(3, 1, 1, "2026-01-31T12:00:00.000000Z", running)
+
+
+def bad_block(at: str) -> BadBlock:
+    return BadBlock(59, 100, str(CID), "1220…", "its hash does not match", at, "1")
+
 
 def verdict(depth: Depth, by: str) -> Verdict:
     return Verdict("1", depth, 0, by, "2026", "2027", Outcome.GOOD, "", 234, 3, 0, 0)
@@ -264,6 +284,54 @@ async def test_a_part_that_was_not_set_up_is_named(tmp_path: Path) -> None:
         refused = await ask(services, "Carfs.VerifyShards", [["a"]])
         assert isinstance(refused, ErrorObject)
         assert refused.message == "this agent has no verification"
+        refused = await ask(services, "Carfs.ScrubState", ["a"])
+        assert refused.message == "this agent has no verification"
+        assert await ask(services, "Carfs.ListQuarantined") == []
+        refused = await ask(services, "Carfs.Doctor")
+        assert refused.message == "this agent has no doctor"
+        assert (await ask(services, "Carfs.Status")).scrub is None
+
+
+async def test_what_verifications_have_shown_is_told_in_full(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        verifying = replace(services, verifier=Doctor())
+        found = await ask(verifying, "Carfs.ScrubState", ["a"])
+        assert (found.verdict.depth, [one.offset for one in found.quarantined]) == (Depth.INDEX, [59])
+        assert (await ask(verifying, "Carfs.ScrubState", ["none"])).data["class"] == "not-found"
+        assert (await ask(verifying, "Carfs.Status")).scrub == Doctor().statistics()
+
+
+async def findings(*, with_fix: bool) -> list[Finding]:
+    """One, which is mended if asked for."""
+    fixed = "removed" if with_fix else ""
+    return [Finding(check="x", severity=Severity.NOTE, what="y", advice="z", fixable=True, fixed=fixed)]
+
+
+async def test_whoever_may_read_may_ask_the_doctor_and_only_an_admin_have_things_mended(
+    tmp_path: Path,
+) -> None:
+    async with services_at(tmp_path) as services:
+        full = replace(services, doctor=findings)
+        reader = Caller(Permission.READ, "a reader")
+        assert await answer(full, reader, Call("Carfs.Doctor", None, 1)) == await findings(with_fix=False)
+        refused = await answer(full, reader, Call("Carfs.Doctor", {"Fix": True}, 1))
+        assert isinstance(refused, ErrorObject)
+        assert refused.message == "missing permission to invoke 'Carfs.Doctor' (need 'admin')"
+        assert await ask(full, "Carfs.Doctor", [True]) == await findings(with_fix=True)
+
+
+async def test_status_names_the_origins_that_fail_and_until_when_they_are_left_alone(tmp_path: Path) -> None:
+    async with services_at(tmp_path) as services:
+        url = write_car(tmp_path / "x.car").as_uri()
+        for _ in range(4):
+            with pytest.raises(ShardError), services.dagstore._origins.visited(url):
+                raise TryLater("no route")
+        (one,) = (await ask(services, "Carfs.Status")).unhealthy_origins
+        assert (one.state, one.failures, one.retry_in_seconds) == ("closed", 4, 0)
+        with pytest.raises(ShardError), services.dagstore._origins.visited(url):
+            raise TryLater("no route")
+        (one,) = (await ask(services, "Carfs.Status")).unhealthy_origins
+        assert (one.state, one.failures, one.retry_in_seconds > 0) == ("open", 5, True)
 
 
 @pytest.mark.usefixtures("errored")

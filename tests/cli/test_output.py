@@ -37,6 +37,8 @@ def test_a_line_of_progress_shows_share_rate_and_rest() -> None:
     text = line_text("indexing a.car", 2**30, 4 * 2**30, 2.0)
     assert text == "indexing a.car: 1.0 GiB of 4.0 GiB (25 %), 512 MiB/s, 6 s left"
     assert line_text("packing", 2**20, 0, 1.0) == "packing: 1.0 MiB, 1.0 MiB/s"
+    assert line_text("reindexing", 3, 7, 1.0, "shards") == "reindexing: 3 of 7 shards"
+    assert line_text("reindexing", 3, 0, 1.0, "shards") == "reindexing: 3 shards"
 
 
 @pytest.mark.parametrize("quiet", [True, False])

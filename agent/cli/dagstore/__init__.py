@@ -23,6 +23,8 @@ COMMANDS: CommandTable = {
     "destroy-shard": ("agent.cli.dagstore.collecting:destroy_shard", "Forget a shard; its data stays."),
     "lookup-pieces": ("agent.cli.dagstore.listing:lookup_pieces", "List the shards that have a block."),
     "gc": ("agent.cli.dagstore.collecting:gc", "Remove local copies of remote data that nobody uses."),
+    "complete": ("agent.cli.dagstore.fetching:complete", "Fetch all data of a remote shard."),
+    "reindex": ("agent.cli.dagstore.reindexing:reindex", "Make the index of look-ups anew, or check it."),
     "verify": ("agent.cli.dagstore.verifying:verify", "Check that shards hold what they should."),
     "history": (
         "agent.cli.dagstore.history:history",

@@ -10,10 +10,11 @@ import click
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
 from agent.cli.dagstore.given import STATES, filter_of, filter_options
-from agent.cli.output import Styled, color_option, emit_json, emit_table, size_text
+from agent.cli.output import Styled, color_option, emit_json, emit_table, seconds, size_text
 
 Json = Any  # any value that JSON can carry
 
+URL_SHOWN = 100  # characters
 STATE_COLORS = {"Available": "green", "Serving": "blue", "Errored": "red", "New": "yellow"}  # Lotus'
 
 
@@ -49,7 +50,10 @@ def list_shards(
     color: bool,
     as_json: bool,
 ) -> None:
-    """List shards by key; with --json, all that is known of each."""
+    """List shards by key; with --json, all that is known of each.
+
+    A shard that is Available and has an error lacks only the blocks that this names; verify says which.
+    """
     wanted = filter_of(prefix, glob, classes, States=list(states), After=after)
     if count:
         _emit_counts(call("Carfs.CountShards", wanted), color=color, as_json=as_json)
@@ -60,7 +64,8 @@ def list_shards(
     elif is_long:
         _emit_long(call("Carfs.ListShards", page, timeout_s=None), color=color)
     else:
-        emit_shards(call("Filecoin.DagstoreListShards", page, timeout_s=None), color=color)
+        shards = call("Filecoin.DagstoreListShards", page, timeout_s=None)
+        emit_shards(_with_quarantine(shards), color=color)
 
 
 @command(
@@ -85,6 +90,12 @@ def emit_shards(shards: Sequence[Json], *, color: bool) -> None:
         emit_table(("Key", "State", "Error"), rows, color=color)
 
 
+def _with_quarantine(shards: Sequence[Json]) -> list[Json]:
+    """Says what cannot be read of a shard that has no error: its other blocks can be."""
+    found = {one["Key"]: one["Quarantined"] for one in call("Carfs.ListQuarantined")}
+    return [one if one["Error"] else {**one, "Error": found.get(one["Key"], "")} for one in shards]
+
+
 def _emit_long(records: Sequence[Json], *, color: bool) -> None:
     rows = [
         (
@@ -93,11 +104,11 @@ def _emit_long(records: Sequence[Json], *, color: bool) -> None:
             one["Refs"],
             "" if one["Size"] is None else size_text(one["Size"]),
             "" if one["Blocks"] is None else one["Blocks"],
-            _seconds(one["Registered"]),
-            _seconds(one["History"][-1]["At"]) if one["History"] else "",
+            seconds(one["Registered"]),
+            seconds(one["History"][-1]["At"]) if one["History"] else "",
             one["ErrorClass"],
-            shown(one["URL"]),
-            shown(one["Error"]),
+            _shortened(shown(one["URL"])),
+            shown(one["Error"] or one["Quarantined"]),
         )
         for one in records
     ]
@@ -115,12 +126,12 @@ def _emit_counts(counts: Json, *, color: bool, as_json: bool) -> None:
     emit_table(("State", "Class", "Shards"), [*rows, ("all", "", counts["Total"])], color=color)
 
 
+def _shortened(url: str) -> str:
+    """A URL for people; `bytes:` ones have no end."""
+    return url if len(url) <= URL_SHOWN else f"{url[: URL_SHOWN - 1]}…"
+
+
 def _state(shard: Json) -> Styled:
     """L126's form: without the prefix."""
     name = shard["State"].removeprefix("ShardState")
     return Styled(name, STATE_COLORS.get(name, ""))
-
-
-def _seconds(time: str) -> str:
-    """A time for people: RFC 3339 to the second."""
-    return f"{time.partition('.')[0]}Z" if "." in time else time

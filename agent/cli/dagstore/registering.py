@@ -17,12 +17,18 @@ from agent.cli.calls import call, call_that_indexes, shown
 from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.dagstore.given import key_argument
 from agent.cli.exits import CommandFailed, Exit
-from agent.cli.output import emit_json
+from agent.cli.output import counted, emit_json
 
 Json = Any  # any value that JSON can carry
 
 TOGETHER = 1000  # shards of one call
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:/|bytes:")
+
+indexer_option = click.option(
+    "--indexer",
+    metavar="NAME",
+    help="What makes the index: car, or aggregate for pieces of several CARs.  [default: car]",
+)
 
 
 @command(
@@ -40,7 +46,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:/|bytes:")
 @click.option(
     "--replica", "replicas", multiple=True, metavar="URL", help="Where else the data is; may be repeated."
 )
-@click.option("--indexer", metavar="NAME", help="What makes the index: car, or another that the agent has.")
+@indexer_option
 @click.option("--no-wait", is_flag=True, help="Return when it is registered, not when it is indexed.")
 @quiet_option
 @json_option
@@ -90,16 +96,18 @@ def register_shard(
 @click.option(
     "--lazy/--eager", default=False, help="Index each when it is first used, or now.  [default: now]"
 )
+@indexer_option
 @json_option
-def register_shards(file: Iterable[str], lazy: bool, as_json: bool) -> int:
+def register_shards(file: Iterable[str], lazy: bool, indexer: str | None, as_json: bool) -> int:
     """Take many CARs in: FILE (- for standard input) has a line for each.
 
-    A line is a KEY, white space and a URL or path; or an object {"Key": …, "URL": …, "Lazy": …, "Replicas": […]}.
+    A line is a KEY, white space and a URL or path; or an object with Key, URL, and if need be Lazy, Replicas,
+    ExistingTransient and Indexer.
 
     Returns when all that could be are on disk; none is waited for. The exit code is 1 if one was refused.
     """
     registered, refused = 0, []
-    given = _registrations(file, lazy=lazy)
+    given = _registrations(file, {"Lazy": lazy} | ({"Indexer": indexer} if indexer else {}))
     while some := list(islice(given, TOGETHER)):
         told = call("Carfs.RegisterShards", {"Shards": some}, timeout_s=None)
         registered += told["Registered"]
@@ -109,12 +117,13 @@ def register_shards(file: Iterable[str], lazy: bool, as_json: bool) -> int:
     else:
         for one in refused:
             print(f"{shown(one['Key'])} ERROR {shown(one['Error'])}")
-        print(f"Registered {registered} shards" + (f", refused {len(refused)}" if refused else ""))
+        print(f"Registered {counted(registered, 'shard')}" + (f", refused {len(refused)}" if refused else ""))
     return Exit.FAILED if refused else Exit.DONE
 
 
-def _registrations(lines: Iterable[str], *, lazy: bool) -> Iterator[Json]:
-    """What the lines ask for, with paths taken from here; raises CommandFailed that names the line."""
+def _registrations(lines: Iterable[str], common: Json) -> Iterator[Json]:
+    """What the lines ask for, with paths taken from here, and what they do not say from `common`; raises CommandFailed
+    that names the line."""
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text:
@@ -125,10 +134,20 @@ def _registrations(lines: Iterable[str], *, lazy: bool) -> Iterator[Json]:
                 if text.startswith("{")
                 else dict(zip(("Key", "URL"), text.split(None, 1), strict=True))
             )
-            yield {"Lazy": lazy, **one, "URL": absolute_url(one["URL"])}
+            yield common | one | _absolute(one)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"line {number}: neither 'KEY URL' nor an object with Key and URL: {text[:80]!r}"
             raise CommandFailed(message, Exit.USAGE) from error
+
+
+def _absolute(one: Json) -> Json:
+    """What of a registration is paths, taken from here."""
+    found: Json = {"URL": absolute_url(one["URL"])}
+    if "Replicas" in one:
+        found["Replicas"] = [absolute_url(url) for url in one["Replicas"]]
+    if one.get("ExistingTransient"):
+        found["ExistingTransient"] = str(Path(one["ExistingTransient"]).absolute())
+    return found
 
 
 def absolute_url(url_or_path: str) -> str:

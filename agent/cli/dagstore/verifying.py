@@ -10,7 +10,7 @@ from agent.cli.calls import shown, stream
 from agent.cli.command import command, example, json_option, quiet_option
 from agent.cli.dagstore.given import text_key
 from agent.cli.exits import EXIT_BY_RPC_CLASS, Exit
-from agent.cli.output import Styled, color_option, emit_json_line, size_text
+from agent.cli.output import Styled, color_option, counted, emit_json_line, size_text
 from agent.cli.progress import progress
 
 Json = Any  # any value that JSON can carry
@@ -72,13 +72,19 @@ def _told(event: Json, color: bool) -> str:
     match event:
         case {"Event": "bad" | "repaired" as what, "Block": block}:
             word = Styled(what.upper(), "red" if what == "bad" else "green").text_in(color)
-            return f"{word} offset {block['Offset']}, {block['CID'] or 'no CID'}: {shown(block['Problem'])}"
+            cid = block["CID"] or "no CID"
+            why = (
+                shown(block["Problem"].removesuffix(f" {cid}"))
+                if what == "bad"
+                else f"from {shown(block['RepairedFrom'])}"
+            )
+            return f"{word} offset {block['Offset']}, {cid}: {why}"
         case {"Event": "verdict", "Verdict": verdict}:
             good = verdict["Outcome"] in ("good", "repaired")
             word = Styled(verdict["Outcome"].upper(), "green" if good else "red").text_in(color)
             bad = f", {verdict['Bad']} bad" if verdict["Bad"] else ""
             detail = f": {shown(verdict['Detail'])}" if verdict["Detail"] else ""
-            return f"{word} {verdict['Blocks']} blocks, {size_text(verdict['Bytes'])}{bad}{detail}"
+            return f"{word} {counted(verdict['Blocks'], 'block')}, {size_text(verdict['Bytes'])}{bad}{detail}"
     return f"{Styled('ERROR', 'red').text_in(color)} {shown(event.get('Error', ''))}"
 
 

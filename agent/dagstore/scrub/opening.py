@@ -44,7 +44,7 @@ async def open_scrubber(
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[Scrubber]:
     """A scrubber that follows its schedule for the time of the block; what it was at goes on the next time."""
-    wanted = [(key, state) for key, state in store.scrubs_with_files() if state.repairs is not None]
+    wanted = [(key, state) for key, state in store.scrubs_with_findings() if state.repairs is not None]
     there = await trio.to_thread.run_sync(_swept, repairer.directory, wanted)
     for key, state in wanted:
         if state.repairs is not None and state.repairs.name not in there:

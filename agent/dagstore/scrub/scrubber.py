@@ -19,7 +19,7 @@ from agent.dagstore.access import Access, RepairedAccess
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Workers
-from agent.dagstore.lifecycle import INDEXED_STATES, ShardState
+from agent.dagstore.lifecycle import INDEXED_STATES, INDEXING_STATES, ShardState
 from agent.dagstore.records import ShardRow
 from agent.dagstore.scrub import progress, schedule
 from agent.dagstore.scrub.job import SCHEDULED, Job
@@ -60,6 +60,7 @@ class ScrubStatistics(msgspec.Struct, frozen=True, rename="pascal"):
 
     scheduled: int  # shards
     overdue: int
+    damaged: int  # shards with blocks that cannot be read
     next_at: str | None  # RFC 3339
     running: tuple[Running, ...]
 
@@ -93,6 +94,9 @@ class Scrubber:
         self._config = config
         self._clock = clock
         self._jobs: dict[str, Job] = {}
+        self._damaged = {
+            key for key, state in store.scrubs_with_findings() if state.bad
+        }  # all, and maybe more
         self.routine = Routine(
             shards=shards, store=store, hub=hub, config=config, clock=clock, chance=chance,
             verify=self._begin_due, running=self._jobs.keys(),
@@ -135,6 +139,13 @@ class Scrubber:
         self._shards.row(key)
         return self._store.scrub(key)
 
+    def quarantined(self) -> dict[str, str]:
+        """The shards with blocks that cannot be read, by key, and which these are in a line."""
+        found = {key: progress.summary(self._store.scrub(key)) for key in sorted(self._damaged)}
+        found = {key: text for key, text in found.items() if text}  # others were repaired, or destroyed
+        self._damaged = set(found)
+        return found
+
     def readable(self, key: str, access: Access) -> Access:
         """How readers read the data: with the repairs that there are for it."""
         state = self._store.scrub(key)
@@ -147,7 +158,8 @@ class Scrubber:
             Running(job.key, job.depth, job.by, job.now.phase, job.now.done, job.now.total)
             for job in self._jobs.values()
         )
-        return ScrubStatistics(scheduled, overdue, None if at_s is None else time_text(at_s), running)
+        next_at = None if at_s is None else time_text(at_s)
+        return ScrubStatistics(scheduled, overdue, len(self.quarantined()), next_at, running)
 
     # One run
 
@@ -214,7 +226,9 @@ class Scrubber:
         row, state = self._shards.row(key), self._shards.state(key)
         if state not in INDEXED_STATES or row.index is None:
             message = f"cannot verify shard; expected state {ShardState.AVAILABLE.value}, was: {state.value}"
-            raise ShardError(ErrorClass.BUSY, f"{message} {row.error}".rstrip(), key=key)
+            indexing = "its data or its index was changed; verify it when it is indexed"
+            why = indexing if state in INDEXING_STATES else row.error
+            raise ShardError(ErrorClass.BUSY, f"{message}; {why}" if why else message, key=key)
         return row
 
     async def _wait_for_turn(self, job: Job) -> None:
@@ -291,6 +305,8 @@ class Scrubber:
         before = self._store.scrub(key)
         self._store.put_scrub(key, state)
         text = progress.summary(state)
+        if text:
+            self._damaged.add(key)
         if text != progress.summary(before):
             self._shards.set_quarantined(key, text)
         if (before.repairs, before.quarantined, before.verdict) != (

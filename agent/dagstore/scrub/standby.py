@@ -76,7 +76,7 @@ class Standby:
         self._is_on = is_on
         self._busy: set[str] = set()
         self._limiter = trio.CapacityLimiter(AT_ONCE)
-        self._away = {key for key, state in store.scrubs_with_files() if state.order}
+        self._away = {key for key, state in store.scrubs_with_findings() if state.order}
 
     async def run(self) -> None:
         """Until cancelled, or until the hub closes."""

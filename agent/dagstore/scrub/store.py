@@ -23,8 +23,8 @@ class ScrubStore(Protocol):
     def scrub_page(self, after: str, limit: int) -> list[tuple[str, str, str, ScrubState]]:
         """Shards by key, those greater than `after`: key, URL, when it was registered (RFC 3339), what is known."""
 
-    def scrubs_with_files(self) -> Iterable[tuple[str, ScrubState]]:
-        """Of those shards that have repairs, or are read from a replica."""
+    def scrubs_with_findings(self) -> Iterable[tuple[str, ScrubState]]:
+        """Of those shards that have bad blocks or repairs, or are read from a replica."""
 
     def put_scrub(self, key: str, state: ScrubState) -> None:
         """Replaces it; nothing happens where there is no such shard (any more)."""

@@ -57,17 +57,16 @@ class GcResult(msgspec.Struct, frozen=True, rename="pascal"):
     freed_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(msgspec.Struct, frozen=True, rename="pascal"):
     """A snapshot for status displays; bytes."""
 
-    transients: int
-    open: int
+    transients: int  # how many
+    open: int  # of these
     used_bytes: int
     reserved_bytes: int
     limit_bytes: int
-    fetching: int
-    fetched_bytes: int
+    fetching: int  # requests under way
+    fetched_bytes: int  # since the start, here and below
     evicted_bytes: int
 
 

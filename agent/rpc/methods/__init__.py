@@ -1,6 +1,6 @@
 """The methods, a module for each noun: a method is one function and the registration line above it."""
 
-from agent.rpc.methods import auth, bulk, dagstore, discovery, inverted, leases, shards, status
+from agent.rpc.methods import auth, bulk, dagstore, discovery, doctor, inverted, leases, scrub, shards, status
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
 
@@ -12,8 +12,10 @@ __all__ = [
     "bulk",
     "dagstore",
     "discovery",
+    "doctor",
     "inverted",
     "leases",
+    "scrub",
     "shards",
     "status",
 ]

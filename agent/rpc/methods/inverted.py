@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.dagstore.failures import ShardError, class_of_os_error
 from agent.dagstore.inverted import Statistics
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services
+from agent.workers import WorkerFailed
 
 
 class Problem(msgspec.Struct, frozen=True, rename="pascal"):
@@ -20,11 +22,19 @@ class Problem(msgspec.Struct, frozen=True, rename="pascal"):
 @method("Carfs.CheckInvertedIndex", Permission.ADMIN)
 async def check_inverted_index(services: Services, params: NoParams) -> list[Problem]:
     """What the inverted index has other than the shards' own indices, all of which are read for it."""
-    return [Problem(key, problem) for key, problem in await services.dagstore.inverted.check()]
+    try:
+        found = await services.dagstore.inverted.check()
+    except WorkerFailed as error:
+        raise ShardError(error.error_class, str(error)) from error
+    return [Problem(key, problem) for key, problem in found]
 
 
 @method("Carfs.RebuildInvertedIndex", Permission.ADMIN)
 async def rebuild_inverted_index(services: Services, params: NoParams) -> Statistics:
     """Makes the inverted index anew from the shards' own; answers when all are in."""
-    await services.dagstore.inverted.rebuild()
+    try:
+        await services.dagstore.inverted.rebuild()
+    except OSError as error:
+        message = f"the inverted index stays as it was: {error.strerror}"
+        raise ShardError(class_of_os_error(error), message) from error
     return services.dagstore.inverted.statistics()

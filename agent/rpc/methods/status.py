@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import msgspec
+import trio
 
 from agent.dagstore.dagstore import Progress
 from agent.dagstore.inverted import Statistics
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.scrub.scrubber import ScrubStatistics
+from agent.dagstore.transients import Statistics as TransientStatistics
 from agent.rpc.filters import Filter
 from agent.rpc.methods.shards import counted
 from agent.rpc.peers import Permission
@@ -47,6 +50,15 @@ class ClientLeases(msgspec.Struct, frozen=True, rename="pascal"):
     leases: int
 
 
+class Origin(msgspec.Struct, frozen=True, rename="pascal"):
+    """A host or a folder that has failed since it last answered."""
+
+    origin: str
+    state: str  # "closed": it is asked; "open": it is left alone; "half-open": one asks, to see how it is
+    failures: int  # in a row
+    retry_in_seconds: float  # 0: now
+
+
 class Status(msgspec.Struct, frozen=True, rename="pascal"):
     """What the agent does now; sizes in bytes, times in seconds."""
 
@@ -59,7 +71,11 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     shards: dict[str, int]
     errors: dict[str, int]  # shards whose data or index is not well, by class
     indexing: list[Progress]
+    fetching: list[Progress]  # remote shards whose data is wanted here as a whole
     inverted_index: Statistics
+    transients: TransientStatistics  # local copies of remote data
+    scrub: ScrubStatistics | None  # null: nothing is verified here
+    unhealthy_origins: list[Origin]
     workers: Workers
     clients: list[ClientLeases]
 
@@ -86,7 +102,11 @@ async def status(services: Services, params: NoParams) -> Status:
         shards=states,
         errors=counts.error_classes,
         indexing=services.dagstore.indexing(),
+        fetching=services.dagstore.fetching(),
         inverted_index=services.dagstore.inverted.statistics(),
+        transients=services.dagstore.transients(),
+        scrub=None if services.verifier is None else services.verifier.statistics(),
+        unhealthy_origins=_unhealthy(services),
         workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
     )
@@ -97,6 +117,14 @@ async def shutdown(services: Services, params: NoParams) -> None:
     """Stops the agent."""
     logger.info("asked to stop over RPC")
     services.stop.set()
+
+
+def _unhealthy(services: Services) -> list[Origin]:
+    now_s = trio.current_time()
+    return [
+        Origin(origin, one.state.value, one.failures, round(max(0.0, one.until_s - now_s), 1))
+        for origin, one in sorted(services.dagstore.unhealthy_origins().items())
+    ]
 
 
 def _name(state: ShardState) -> str:

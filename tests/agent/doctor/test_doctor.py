@@ -8,13 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from agent.cli.main import main
+from agent.client import AgentError
 from agent.dagstore.scrub.records import Depth
 from agent.doctor import examination
 from agent.doctor.consultation import consult, consult_alone, live_of
 from agent.doctor.findings import FileFacts
 from agent.repository import Repository, locked
+from tests.agent.processes import AgentProcess
 from tests.agent.scrub.test_in_dagstore import agent_at
 from tests.agent.scrub.worlds import BLOCKS, rot, section_of, write_car
 from tests.conftest import ExpectWarning
@@ -100,6 +103,8 @@ async def test_with_an_agent_it_has_shards_tried_again(
     car = write_car(tmp_path / "a.car")
     async with agent_at(repository.path, repository.indices, repository.repairs) as (dagstore, scrubber):
         await dagstore.register("a", str(car), wait=True)
+        while dagstore.inverted.statistics().pending:  # else it is this that finds the damage
+            await trio.lowlevel.checkpoint()
         path = dagstore.record("a").index_path
         assert path is not None
         await dagstore.inverted.wait_complete()  # else the inverted index comes upon it first
@@ -129,6 +134,42 @@ async def test_the_command_says_it_and_ends_with_the_code_for_it(
     assert [one["Check"] for one in json.loads(capsys.readouterr().out)] == ["data-gone"]
     next(repository.indices.glob("*.idx")).unlink()
     assert main(["doctor"]) == 5
+
+
+def test_the_command_asks_the_agent_that_runs_and_has_it_mend(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with AgentProcess(repository.path) as agent:
+        assert main(["doctor"]) == 0
+        assert capsys.readouterr().out == "All is well.\n"
+        with pytest.raises(AgentError):
+            agent.register("a", tmp_path / "a.car")
+        assert main(["doctor"]) == 1
+        out = capsys.readouterr().out
+        assert "error: errored: shard 'a' is errored (gone" in out
+        assert out.endswith("2 errors; --fix mends 1\n")
+        write_car(tmp_path / "a.car")
+        assert main(["doctor", "--fix"]) == 0
+        assert "    fixed: its index was made anew\n" in capsys.readouterr().out
+        assert main(["doctor", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+def test_without_an_agent_it_looks_where_the_configuration_says(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = repository.path / "elsewhere" / "index"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / f"{'a' * 52}.7.idx").write_bytes(b"x")
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "All is well.\n"
+    monkeypatch.setenv("CARFS_DAGSTORE_ROOT_DIR", "elsewhere")
+    assert main(["doctor"]) == 0
+    assert "note: orphan-index" in capsys.readouterr().out
+    monkeypatch.setenv("CARFS_DAGSTORE_ROOT_DIR", "")
+    repository.config.write_text("[nonsense]\n")
+    assert main(["doctor"]) == 1
+    assert "nonsense" in capsys.readouterr().err
 
 
 def test_where_there_is_no_state_it_says_so(

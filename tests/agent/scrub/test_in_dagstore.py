@@ -67,14 +67,21 @@ async def test_a_record_says_what_is_bad_and_the_shard_stays_available(
         await dagstore.register("a", str(car), wait=True)
         assert dagstore.record("a").scrub is None
         rot(car, section_of(car, BLOCKS[7][0])[0] + 500)
+        assert scrubber.quarantined() == {}
         await verified(scrubber, "a")
-    async with agent_at(tmp_path) as (dagstore, _):
+        assert list(scrubber.quarantined()) == ["a"]
+    async with agent_at(tmp_path) as (dagstore, scrubber):
         record = dagstore.record("a")
+        assert (scrubber.quarantined(), scrubber.statistics().damaged) == ({"a": record.quarantined}, 1)
         assert record.state == ShardState.AVAILABLE.value
         assert record.scrub is not None
         assert (record.scrub.bad, record.scrub.first_bad[0].cid) == (1, str(BLOCKS[7][0]))
         assert str(BLOCKS[7][0]) in record.quarantined
         assert (await dagstore.acquire("a")).refs == 1
+        dagstore.release("a")
+        await dagstore.destroy("a")
+        await dagstore.register("a", str(car), wait=True)
+        assert scrubber.quarantined() == {}
 
 
 async def test_repairs_outlive_a_restart_and_a_lost_one_is_noticed(

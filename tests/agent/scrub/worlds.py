@@ -117,7 +117,7 @@ class MemoryScrubStore:
         rows = sorted(self.shards.rows.items())
         return [(key, row.url, row.registered, self.scrub(key)) for key, row in rows if key > after][:limit]
 
-    def scrubs_with_files(self) -> Iterable[tuple[str, ScrubState]]:
+    def scrubs_with_findings(self) -> Iterable[tuple[str, ScrubState]]:
         return [(key, self.scrub(key)) for key in self.rows]
 
     def put_scrub(self, key: str, state: ScrubState) -> None:

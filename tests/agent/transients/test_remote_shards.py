@@ -402,11 +402,18 @@ async def test_an_index_that_is_missing_is_made_anew_however_fresh_the_data(
 async def test_all_of_a_shard_is_fetched_in_the_background_if_asked(tmp_path: Path, server: Server) -> None:
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore)
+        server.hold()
         await dagstore.complete("key")
         await dagstore.complete("key")
+        await trio.testing.wait_all_tasks_blocked()
+        (progress,) = dagstore.fetching()
+        assert (progress.key, progress.total) == ("key", len(server.data))
+        assert 0 < progress.done < progress.total
+        server.gate.set()
         while dagstore.transients().used_bytes < len(server.data):
             await trio.lowlevel.checkpoint()
         await dagstore.complete("key", wait=True)
+        assert dagstore.fetching() == []
     assert set(server.given.values()) == {1}
 
 
