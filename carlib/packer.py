@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Flag
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ from carlib.cid import Cid
 from carlib.durable import TEMPORARY_PREFIX
 from carlib.errors import CarError
 from carlib.limits import KIB, MIB
+from carlib.listing import Folder, OpenedFolder, identity_of, kind_of
 from carlib.source import Buffers
 from carlib.unixfs import chunking
 from carlib.unixfs.builder import Builder
@@ -88,22 +89,6 @@ class RootOfOtherLength(Exception):
         self.root = root
 
 
-@dataclass(slots=True)
-class _Folder:
-    """A directory being packed: what is left of its listing, last name first, and the links so far.
-
-    An item of the listing is a name, a zero byte and the kind of file in digits, and sorts as the name does: 100,000
-    tuples would take 6 MB more.
-    """
-
-    path: bytes
-    name: bytes
-    identity: tuple[int, int]
-    attributes: dict[str, int]
-    listing: list[bytes]
-    links: Links = field(default_factory=Links)
-
-
 class Watcher(Protocol):
     """Is told what is read of which file, in the order in which leaves are put."""
 
@@ -149,8 +134,8 @@ class Packer:
         self._reported = 0
         out = Path(os.path.realpath(out))  # where it is written, if there is a symlink in its place
         self._out_name = os.fsencode(out.name)
-        self._out_folder = _identity(out.parent.stat())
-        self._out_identity = _identity(out.stat()) if out.exists() else None
+        self._out_folder = identity_of(out.parent.stat())
+        self._out_identity = identity_of(out.stat()) if out.exists() else None
 
     def pack(self, source: Path, room: Cid) -> Cid:
         """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
@@ -198,7 +183,7 @@ class Packer:
     def _pack(self, source: bytes) -> Built:
         found = os.stat(source)  # noqa: PTH116  names are bytes here
         if stat.S_ISREG(found.st_mode):
-            if _identity(found) == self._out_identity:
+            if identity_of(found) == self._out_identity:
                 raise ValueError(
                     f"{os.fsdecode(source)} would be replaced by the CAR of it; write to another file"
                 )
@@ -221,11 +206,11 @@ class Packer:
                 return built
             folders[-1].links.add(folder.name, built)
 
-    def _pack_entries(self, folders: list[_Folder]) -> _Folder | None:
+    def _pack_entries(self, folders: list[Folder]) -> Folder | None:
         """Pack the entries of the last of ``folders`` up to its next directory, which is entered; None at the end."""
         folder = folders[-1]
         prefix = os.path.join(folder.path, b"")  # noqa: PTH118
-        with _Opened(folder.path) as opened:
+        with OpenedFolder(folder.path) as opened:
             while folder.listing:
                 name, _, kind_digits = folder.listing.pop().partition(b"\0")
                 kind, path, found = int(kind_digits), prefix + name, None
@@ -248,20 +233,20 @@ class Packer:
                     self._skip(path, "is a symlink")
         return None
 
-    def _follow(self, path: bytes, folders: list[_Folder]) -> os.stat_result | None:
+    def _follow(self, path: bytes, folders: list[Folder]) -> os.stat_result | None:
         """What the symlink at ``path`` leads to; None, and it is left out, where that is nothing or has no end."""
         try:
             found = os.stat(path)  # noqa: PTH116
         except OSError as error:
             self._skip(path, f"is a symlink to nothing ({error.strerror})")
             return None
-        if _identity(found) in (folder.identity for folder in folders):
+        if identity_of(found) in (folder.identity for folder in folders):
             self._skip(path, "is a symlink to a folder that it is in")
             return None
         return found
 
-    def _enter(self, path: bytes, name: bytes, found: os.stat_result) -> _Folder:
-        identity = _identity(found)
+    def _enter(self, path: bytes, name: bytes, found: os.stat_result) -> Folder:
+        identity = identity_of(found)
         own, hidden = identity == self._out_folder, self._profile.hidden
         listing: list[bytes] = []
         with os.scandir(path) as entries:
@@ -271,9 +256,9 @@ class Packer:
                 if own and entry.name == self._out_name:
                     self._skip(entry.path, "is the CAR being written")
                 elif hidden or not entry.name.startswith(b"."):
-                    listing.append(b"%b\0%d" % (entry.name, _kind(entry)))
+                    listing.append(b"%b\0%d" % (entry.name, kind_of(entry)))
         listing.sort(reverse=True)
-        return _Folder(path, name, identity, self._attributes(found), listing)
+        return Folder(path, name, identity, self._attributes(found), listing)
 
     def _pack_file(self, path: bytes, name: bytes | None = None, folder: int | None = None) -> Built:
         """The file at ``path``, or ``name`` in the folder that is open; read anew once if it changed meanwhile."""
@@ -401,44 +386,6 @@ class Packer:
             self._progress(done, self._total)
 
 
-class _Opened:
-    """A folder that is opened when its descriptor is first asked for."""
-
-    __slots__ = ("_fd", "_path")
-
-    def __init__(self, path: bytes) -> None:
-        self._path = path
-        self._fd = -1
-
-    @property
-    def fd(self) -> int:
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self._fd
-
-    def __enter__(self) -> _Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-
 def _last_name(source: Path) -> bytes:
     """Also of ``.`` and ``..``, those that they have in their folders."""
     return os.path.basename(os.path.abspath(os.fsencode(source)))  # noqa: PTH100, PTH119
-
-
-def _kind(entry: os.DirEntry[bytes]) -> int:
-    """The file type of ``entry``, without a system call for all that is usual."""
-    if entry.is_symlink():
-        return stat.S_IFLNK
-    if entry.is_file(follow_symlinks=False):
-        return stat.S_IFREG
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from carlib import dagcbor, dagjson, dagpb, header, usual, varint
+from carlib import dagcbor, dagjson, dagpb, header, tally, usual, varint
 from carlib.blockstore import MemoryBlocks, own_index
 from carlib.checked import CheckedBlocks
 from carlib.cid import CODEC_NAMES, DAG_PB, Cid, read_cid
@@ -83,6 +83,9 @@ def every_codec(data: bytes) -> None:
             continue
 
 
+_KEY = bytes(range(16))
+
+
 def usual_sections(data: bytes) -> None:
     """Sections by the kernel and by its Python twin, which must say the same."""
     start = min((data[:1] or b"\0")[0], len(data))
@@ -92,6 +95,10 @@ def usual_sections(data: bytes) -> None:
     count, rows = usual.entries(data, start, 1000, 0)
     if (count, rows[: 40 * count]) != usual.portable_entries(data, start, 1000, 0):
         raise AssertionError("entries")
+    for width in (8, 40, 8 + start):
+        rows = data[: len(data) // width * width]
+        if tally.tally(rows, width, _KEY) != tally.portable_tally(rows, width, _KEY):
+            raise AssertionError("tally")
     expected = usual.portable_right(data, start, 1000, absent)
     for variant in range(len(usual.VARIANTS)):
         if usual.variant(variant)(data, start, 1000, absent) != expected:
