@@ -21,7 +21,7 @@ from agent.dagstore.lifecycle import (
     Recover,
     Returned,
 )
-from agent.dagstore.origins import Origins, is_of_origin
+from agent.dagstore.origins import Origins, failure_of
 from agent.dagstore.records import ShardRow, source_url
 from agent.dagstore.shards import Shard
 from agent.dagstore.steps import Steps
@@ -150,7 +150,7 @@ class Looks:
                     difference = await self._inspector.difference(url, row.index)
                     visit.came_out(None)
         except ShardError as error:
-            failure = Failure(error.error_class, str(error), is_of_origin(error))
+            failure = failure_of(error)
             if is_elsewhere and (failure.origin_failed or error.error_class is ErrorClass.BUSY):
                 logger.debug("shard %s could not be looked at: %s", row.key, error)
             elif is_elsewhere and self._transients.is_whole(row.key, row.index.fingerprint):

@@ -24,7 +24,7 @@ from agent.dagstore.access import Range, TransientAccess
 from agent.dagstore.failures import ErrorClass, Failure, ShardError, class_of_os_error
 from agent.dagstore.mounts import DataChanged, Fingerprint, Mount
 from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.origins import Visit
+from agent.dagstore.origins import Visit, failure_of
 from agent.dagstore.transients import files
 from agent.dagstore.transients.files import Names, Opened
 from agent.dagstore.transients.planner import Answer, Planner, Request, Waiter
@@ -113,6 +113,7 @@ class Transient:
         self.access = TransientAccess(str(names.data), str(names.map), fingerprint.size)
         self.holders = 0
         self.fetched_bytes = 0
+        self.last_failure: Failure | None = None
         self._opened = opened
         self._means = means
         self._planner = Planner(opened.map.head, bytearray(opened.map.present))
@@ -267,6 +268,7 @@ class Transient:
             if self.complete:
                 logger.debug("shard %s: its transient is complete", self.key)
         else:
+            self.last_failure = failure
             may_resume = failure.error_class in (ErrorClass.GONE, ErrorClass.BUSY)
             self._tell(self._planner.failed(request, failure, may_resume=may_resume))
             log = logger.debug if request.is_ahead or may_resume else logger.info
@@ -299,7 +301,7 @@ class Transient:
                     visit.came_out(None)
                     return None
             except ShardError as error:
-                failures.append(error.failure)
+                failures.append(failure_of(error))
                 if error.error_class in (ErrorClass.NO_SPACE, ErrorClass.BUG) or isinstance(
                     error, DataChanged
                 ):
