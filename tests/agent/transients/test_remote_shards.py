@@ -244,6 +244,50 @@ async def test_m4_when_the_copy_is_gone_the_data_come_from_the_mount(
         assert await read(dagstore, 9, 100) == server.data[9:109]
 
 
+async def test_a_copy_that_was_changed_is_no_longer_taken_for_what_is_at_the_url(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the local copy was changed, test:/remote takes its place: the data changed .*size")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        write_car(mine)
+        record = await dagstore.acquire("key")
+        assert isinstance(record.access, TransientAccess)
+        assert (record.blocks, record.existing_transient) == (60, None)
+        assert await read(dagstore, 9, 100) == server.data[9:109]
+        assert [line.event for line in record.history][-2:] == ["Changed", "Indexed"]
+    assert mine.exists()
+
+
+async def test_a_copy_that_was_changed_is_indexed_where_it_is_all_there_is(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("RECOVERING: the data changed since it was indexed")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        write_car(mine, blocks=7)
+        server.away = ShardError(ErrorClass.GONE, "the object is no longer there")
+        record = await dagstore.acquire("key")
+        assert (record.access, record.blocks) == (FileAccess(str(mine)), 7)
+
+
+async def test_a_copy_whose_index_is_missing_is_indexed_again_and_kept(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("its index file is missing")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        Path(str(dagstore.record("key").index_path)).unlink()
+        assert (await dagstore.acquire("key")).access == FileAccess(str(mine))
+    assert server.looks == 0
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_a_server_that_says_when_to_come_back_is_left_alone_till_then(
     tmp_path: Path,
