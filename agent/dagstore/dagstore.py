@@ -52,7 +52,7 @@ from agent.dagstore.remotes import Remotes, settings_of
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
 from agent.dagstore.settings import DagstoreConfig
-from agent.dagstore.shards import Shard, unknown
+from agent.dagstore.shards import Shard, Shards, unknown
 from agent.dagstore.steps import Move, Steps
 from agent.dagstore.traces import Traces
 from agent.dagstore.transients import Statistics, Transients, open_transients
@@ -101,7 +101,7 @@ class Dagstore:
         self._transients = transients
         self._indexer = Indexer(workers, index_directory, transients, environment, origins)
         self._origins = origins
-        self._shards: dict[str, Shard] = {}
+        self._shards = Shards()
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
         self.traces = Traces(buffer=settings.trace_buffer)
@@ -291,13 +291,13 @@ class Dagstore:
         shard = self._shards.get(key)
         return None if shard is None else shard.life
 
-    def list_keys(self) -> list[str]:
-        """The keys of all shards, sorted."""
-        return sorted(self._shards)
+    def list_keys(self) -> Sequence[str]:
+        """The keys of all shards, sorted; not to be changed."""
+        return self._shards.sorted_keys()
 
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
-        return [(key, self._shards[key].life) for key in sorted(self._shards)]
+        return [(key, self._shards[key].life) for key in self._shards.sorted_keys()]
 
     def lives_of(self, keys: Iterable[str]) -> list[tuple[str, Life]]:
         """Those of `keys` that there are (still), and where each is in its life."""
