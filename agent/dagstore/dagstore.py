@@ -10,8 +10,8 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,11 +22,11 @@ from agent.dagstore import index_files, indexers, mounts
 from agent.dagstore.access import Access
 from agent.dagstore.actors import acting
 from agent.dagstore.breaker import Limits
+from agent.dagstore.bulk import Step, in_bulk
 from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
-from agent.dagstore.initialising import InitialiseEvent, initialise_each
 from agent.dagstore.inspection import Inspector
 from agent.dagstore.inverted import InvertedIndex, ShardIndex
 from agent.dagstore.lifecycle import (
@@ -159,11 +159,12 @@ class Dagstore:
             raise _unexpected("initialize", shard, ShardState.NEW)
         await self._steps.ask(shard, Initialise)
 
+    @asynccontextmanager
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncGenerator[InitialiseEvent, None]:
-        """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
-        Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
+    ) -> AsyncIterator[AsyncIterator[Step]]:
+        """Indexes all shards in state New, as `bulk.in_bulk` does it, `max_concurrency` of them side by side (0: no
+        limit of this). Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
         keys = []
         for number, (key, life) in enumerate(self.lives()):
@@ -171,10 +172,8 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
-        async with aclosing(all_of_them) as events:
-            async for event in events:
-                yield event
+        async with in_bulk(keys, self.initialise, limit=max_concurrency) as steps:
+            yield steps
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
