@@ -23,11 +23,11 @@ from agent import config as configuration
 from agent import logs, systemd
 from agent.catalogue import Catalogue
 from agent.config import Config, ConfigError
-from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.mounts.environment import open_environment
+from agent.dagstore.opening import open_dagstore
 from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas

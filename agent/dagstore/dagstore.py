@@ -8,27 +8,27 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import trio
 
 from agent.catalogue import Store
-from agent.dagstore import index_files, indexers, mounts
+from agent.dagstore import indexers, mounts
 from agent.dagstore.access import Access
 from agent.dagstore.actors import acting
-from agent.dagstore.breaker import Breaker, Limits
+from agent.dagstore.breaker import Breaker
+from agent.dagstore.bulk import Step, in_bulk
 from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers
-from agent.dagstore.initialising import InitialiseEvent, initialise_each
+from agent.dagstore.indices import Indices
 from agent.dagstore.inspection import Inspector
-from agent.dagstore.inverted import InvertedIndex, ShardIndex
+from agent.dagstore.inverted import InvertedIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
@@ -40,7 +40,6 @@ from agent.dagstore.lifecycle import (
     Recover,
     Release,
     Reported,
-    Restarted,
     ShardState,
 )
 from agent.dagstore.looking import Looks
@@ -48,23 +47,20 @@ from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins
 from agent.dagstore.records import IndexFacts, ShardRecord, Transition, record_of
 from agent.dagstore.registering import Registrar, Registration
-from agent.dagstore.remotes import Remotes, settings_of
+from agent.dagstore.remotes import Remotes
+from agent.dagstore.restart import Restart
 from agent.dagstore.retries import Retries
 from agent.dagstore.retrying import Retrying
 from agent.dagstore.settings import DagstoreConfig
-from agent.dagstore.shards import Shard, unknown
-from agent.dagstore.steps import Move, Steps
+from agent.dagstore.shards import Shard, Shards, unknown
+from agent.dagstore.steps import Steps
 from agent.dagstore.traces import Traces
-from agent.dagstore.transients import Statistics, Transients, open_transients
+from agent.dagstore.transients import Statistics, Transients
 from agent.dagstore.upkeep import Upkeep
 from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
 
-INDICES_AT_ONCE = (
-    256  # rows that are read from the catalogue for the inverted index before others have a turn
-)
-RESTARTED_TOGETHER = 256  # shards whose work begins again, in one transaction
 PROGRESS_SHOWN = 256  # of shards that wait for their turn; all that are being indexed are
 
 
@@ -101,11 +97,12 @@ class Dagstore:
         self._transients = transients
         self._indexer = Indexer(workers, index_directory, transients, environment, origins)
         self._origins = origins
-        self._shards: dict[str, Shard] = {}
+        self._shards = Shards()
+        self._indices = Indices(store, self._shards, index_directory)
         retries = Retries(settings.retry_attempts, settings.retry_max_s)
         self._retrying = Retrying(retries, chance, self._try_again)
         self.traces = Traces(buffer=settings.trace_buffer)
-        self.inverted = InvertedIndex(inverted_directory, inverting, self._indices, self._index_damaged)
+        self.inverted = InvertedIndex(inverted_directory, inverting, self._indices.all, self._index_damaged)
         self._steps = Steps(
             nursery, store, hub, self.traces, self._indexer, self._shards, self._origins, self._retrying.schedule,
             self._index_changed,
@@ -120,6 +117,9 @@ class Dagstore:
         self._remotes = Remotes(nursery, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self.upkeep = Upkeep(self._steps, store, self._shards, self._looks, self._remotes)
+        self._restart = Restart(
+            nursery, store, self._shards, self._steps, self._looks, transients, index_directory, settings
+        )
         self._stopping = False
         self.annotate: Callable[[ShardRecord], ShardRecord] = lambda record: record
         """Adds what others know of a shard to its record."""
@@ -159,11 +159,12 @@ class Dagstore:
             raise _unexpected("initialize", shard, ShardState.NEW)
         await self._steps.ask(shard, Initialise)
 
+    @asynccontextmanager
     async def initialise_all(
         self, max_concurrency: int = 0, include_sealed: bool = False
-    ) -> AsyncGenerator[InitialiseEvent, None]:
-        """Indexes all shards in state New, `max_concurrency` of them side by side (0: no limit of this), and gives
-        Lotus' events. Shards that must be unsealed first are left out unless `include_sealed`."""
+    ) -> AsyncIterator[AsyncIterator[Step]]:
+        """Indexes all shards in state New, as `bulk.in_bulk` does it, `max_concurrency` of them side by side (0: no
+        limit of this). Shards that must be unsealed first are left out unless `include_sealed`."""
         self._refuse_if_stopping()
         keys = []
         for number, (key, life) in enumerate(self.lives()):
@@ -171,10 +172,8 @@ class Dagstore:
                 keys.append(key)
             if number % 256 == 255:
                 await trio.lowlevel.checkpoint()
-        all_of_them = initialise_each(keys, self.initialise, self._nursery, at_once=max_concurrency)
-        async with aclosing(all_of_them) as events:
-            async for event in events:
-                yield event
+        async with in_bulk(keys, self.initialise, limit=max_concurrency) as steps:
+            yield steps
 
     def _is_sealed(self, key: str) -> bool:
         row = self._store.row(key)
@@ -295,13 +294,13 @@ class Dagstore:
         shard = self._shards.get(key)
         return None if shard is None else shard.life
 
-    def list_keys(self) -> list[str]:
-        """The keys of all shards, sorted."""
-        return sorted(self._shards)
+    def list_keys(self) -> Sequence[str]:
+        """The keys of all shards, sorted; not to be changed."""
+        return self._shards.sorted_keys()
 
     def lives(self) -> list[tuple[str, Life]]:
         """All shards, sorted by key, and where each is in its life."""
-        return [(key, self._shards[key].life) for key in sorted(self._shards)]
+        return [(key, self._shards[key].life) for key in self._shards.sorted_keys()]
 
     def lives_of(self, keys: Iterable[str]) -> list[tuple[str, Life]]:
         """Those of `keys` that there are (still), and where each is in its life."""
@@ -350,37 +349,13 @@ class Dagstore:
     # Start
 
     async def start(self) -> None:
-        """Takes over what the catalogue holds, removes the last run's orphans, begins again what was cut short.
-
-        What takes a while with many shards (looking at all data, writing what begins again) goes on afterwards.
-        """
-        never = self._settings.recover_on_start == "never"
-        for key, life in self._store.lives():
-            shard = self._shards[key] = Shard(key, life, self._store)
-            if never and life.state is ShardState.ERRORED:
-                shard.retry_at_s = math.inf
-        wanted = set(self._store.index_names())
-        # Before any work begins, since it removes what is being made.
-        await trio.to_thread.run_sync(index_files.sweep, self._index_directory, wanted)
-        del wanted
-        await self._transients.start(self._shards)
-        cut_short = (shard for shard in list(self._shards.values()) if shard.life.state in INDEXING_STATES)
-        self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER))
-        self._nursery.start_soon(self._go_on, cut_short)
+        """Takes over what the catalogue holds, as `Restart` does, and begins what goes on by itself."""
+        await self._restart.run()
         self._nursery.start_soon(self._retrying.run)
         if self._settings.gc_interval_s:
             self._nursery.start_soon(self._tidy_often)
         self._nursery.start_soon(self.inverted.run)
         logger.info("%d shards: %s", len(self._shards), self.counts() or "none")
-
-    async def _go_on(self, cut_short: Iterator[Shard]) -> None:
-        """What the start has left for later."""
-        with acting("agent: restart"):
-            while self._restart(itertools.islice(cut_short, RESTARTED_TOGETHER)):
-                await trio.lowlevel.checkpoint()
-            if self._settings.recover_on_start == "now":
-                await self._recover_all()
-            await self._looks.at_all()
 
     async def _tidy_often(self) -> None:
         """X-5: what is within its limits stays, and what came of it is said."""
@@ -394,48 +369,14 @@ class Dagstore:
                 else:
                     logger.log(logging.INFO if freed else logging.DEBUG, "removed %d bytes", freed)
 
-    def _restart(self, shards: Iterable[Shard]) -> int:
-        """Begins again what was cut short; gives how many there were."""
-        some = [shard for shard in shards if shard.life.state in INDEXING_STATES]
-        try:
-            self._steps.apply_all([Move(shard, Restarted(), by="agent: restart") for shard in some])
-        except ShardError:
-            for shard in some:
-                self._steps.settle(shard, Restarted())
-        return len(some)
-
-    async def _recover_all(self) -> None:
-        errored = [shard for shard in self._shards.values() if shard.life.state is ShardState.ERRORED]
-        for number, shard in enumerate(errored):
-            if shard.life.state is ShardState.ERRORED and not shard.row.quarantined:
-                self._steps.settle(shard, Recover(None, "recover_on_start"))
-            if number % RESTARTED_TOGETHER == 0:
-                await trio.lowlevel.checkpoint()
-
     async def _try_again(self, shard: Shard, number: int, of: int) -> None:
         await self._looks.again(shard, number, of)
-
-    # The inverted index, which is derived from the indices of all shards
-
-    async def _indices(self) -> AsyncIterator[ShardIndex]:
-        after = ""
-        while rows := self._store.rows_after(after, INDICES_AT_ONCE):
-            after = rows[-1].key
-            for row in rows:
-                shard = self._shards.get(row.key)
-                if row.index is not None and shard is not None:
-                    yield self._index_of(shard.key, row.index)
-            await trio.lowlevel.checkpoint()
-
-    def _index_of(self, key: str, facts: IndexFacts) -> ShardIndex:
-        generation, path = index_files.generation_of(facts.name), self._index_directory / facts.name
-        return ShardIndex(key, generation, facts.checksum, path, facts.blocks)
 
     def _index_changed(self, key: str, facts: IndexFacts | None) -> None:
         if facts is None:
             self.inverted.remove(key)
         else:
-            self.inverted.add(self._index_of(key, facts))
+            self.inverted.add(self._indices.of(key, facts))
 
     def _index_damaged(self, key: str, why: str) -> None:
         shard = self._shards.get(key)
@@ -460,48 +401,6 @@ class Dagstore:
     def _refuse_if_stopping(self) -> None:
         if self._stopping:
             raise ShardError(STOPPING.error_class, STOPPING.message)
-
-
-@asynccontextmanager
-async def open_dagstore(
-    *,
-    store: Store,
-    workers: Workers,
-    hub: Hub,
-    index_directory: Path,
-    transients_directory: Path | None = None,
-    settings: DagstoreConfig | None = None,
-    environment: Environment | None = None,
-    chance: Callable[[], float] = random.random,
-    inverted_directory: Path | None = None,
-    inverting: Workers | None = None,
-) -> AsyncIterator[Dagstore]:
-    """The dagstore over what `store` holds, for the time of the block; `chance` spreads retries. Directories that are
-    not named are beside that of indices.
-
-    `inverting` works for the inverted index: others than `workers`, since these may all be busy for hours.
-    """
-    settings, environment = settings or DagstoreConfig(), environment or Environment()
-    origins = Origins(Limits(settings.breaker_failures, settings.breaker_pause_s))
-    directory = transients_directory or index_directory.with_name("transients")
-    directory.mkdir(exist_ok=True)
-
-    def in_use(key: str) -> bool:
-        return not dagstore.idle(key)
-
-    async with (
-        open_transients(
-            directory, environment, settings_of(settings), visits=origins, in_use=in_use
-        ) as transients,
-        trio.open_nursery() as nursery,
-    ):
-        means = (settings, environment, transients, origins, chance)
-        inverted = (inverted_directory or index_directory.with_name("inverted"), inverting or workers)
-        dagstore = Dagstore(nursery, store, workers, hub, index_directory, *means, *inverted)
-        await dagstore.start()
-        yield dagstore
-        dagstore.stop()
-        nursery.cancel_scope.cancel()
 
 
 def _unexpected(operation: str, shard: Shard, expected: ShardState) -> ShardError:

@@ -29,11 +29,13 @@ class ErrorClass(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a shard is Errored. `origin_failed`: not this one object but all that comes from the same place, such as a
-    host that refuses connections or a disk that does not answer; the circuit breaker counts these alone."""
+    host that refuses connections or a disk that does not answer; the circuit breaker counts these alone. `after_s`: in
+    how many seconds it may be better, if somebody has said so."""
 
     error_class: ErrorClass
     message: str
     origin_failed: bool = field(default=False, compare=False)
+    after_s: float | None = field(default=None, compare=False)
 
 
 STOPPING = Failure(ErrorClass.BUSY, "the agent is stopping")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.indexers import DEFAULT
 from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.origins import is_of_origin
+from agent.dagstore.origins import failure_of
 from agent.dagstore.records import IndexFacts
 from agent.dagstore.transients import Transient, Transients, Visits
 from agent.workers import Needs, WorkerFailed
@@ -86,7 +86,7 @@ class Indexer:
             try:
                 return await self._made(key, url, indexing, replicas, {"indexer": indexer})
             except ShardError as error:
-                return Failure(error.error_class, str(error), is_of_origin(error))
+                return failure_of(error)
             except WorkerFailed as error:
                 return Failure(error.error_class, str(error))
             except Exception as error:
@@ -122,7 +122,16 @@ class Indexer:
         sources = [mount, *map(mounts.parse, replicas)]
         async with self._transients.use(key, sources, fingerprint) as transient:
             params |= {"access": msgspec.to_builtins(transient.access)}
-            return await self._run(params, indexing, transient)
+            try:
+                return await self._run(params, indexing, transient)
+            except WorkerFailed as error:
+                lacked = transient.last_failure
+                if lacked is None or lacked.error_class is not error.error_class:
+                    raise
+                # The worker knows that it did not get its bytes; whose fault that is, and for how long, is known here.
+                failed = ShardError(error.error_class, str(error))
+                failed.failure = replace(lacked, message=str(error))
+                raise failed from error
 
     async def _run(
         self, params: dict[str, Any], indexing: Indexing, transient: Transient | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.dagstore import index_files, mounts
 from agent.dagstore.failures import ShardError
-from agent.dagstore.mounts import FileMount
+from agent.dagstore.mounts import FileMount, Fingerprint
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.records import IndexFacts, ShardRow, source_url
 
@@ -26,10 +26,14 @@ class Inspector:
 
         Raises ShardError if the data cannot be looked at: gone, denied, busy (not the data's fault).
         """
-        changed = facts.fingerprint.differs_from(await mounts.parse(url).look(self._environment))
+        changed = facts.fingerprint.differs_from(await self.look(url))
         if changed:
             return f"the data changed since it was indexed: {changed}"
         return self.index_difference(facts)
+
+    async def look(self, url: str) -> Fingerprint:
+        """What is there now; raises ShardError."""
+        return await mounts.parse(url).look(self._environment)
 
     def index_difference(self, facts: IndexFacts) -> str:
         """Likewise of the index file alone."""

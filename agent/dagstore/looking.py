@@ -21,7 +21,7 @@ from agent.dagstore.lifecycle import (
     Recover,
     Returned,
 )
-from agent.dagstore.origins import Origins, is_of_origin
+from agent.dagstore.origins import Origins, failure_of
 from agent.dagstore.records import ShardRow, source_url
 from agent.dagstore.shards import Shard
 from agent.dagstore.steps import Steps
@@ -80,16 +80,19 @@ class Looks:
         if row.index is None or not (life.state in INDEXED_STATES or _may_come_back(life, row)):
             return
         found = await self._difference(shard, row)
+        dropped = await self._without_copy(row, found)
         now = shard.life
         if now.generation != life.generation:
             return  # somebody else has moved it on in the meantime
-        if isinstance(found, Failure):
-            if now.state in INDEXED_STATES:
-                self._not_there(shard, row, found)
-        elif now.state in INDEXED_STATES and found:
+        if now.state not in INDEXED_STATES:
+            if _may_come_back(now, row) and not found:
+                self._steps.settle(shard, Returned(now.generation))
+        elif dropped:
+            self._steps.settle(shard, Changed(dropped), existing_transient="")
+        elif isinstance(found, Failure):
+            self._steps.settle(shard, Failed(now.generation, found))
+        elif found:
             self._steps.settle(shard, Changed(found))
-        elif _may_come_back(now, row) and not found:
-            self._steps.settle(shard, Returned(now.generation))
 
     async def at_all(self) -> None:
         """Looks once at each shard: in passing at what lies on this machine, and then at what looked odd.
@@ -112,10 +115,12 @@ class Looks:
         with acting(f"agent: retry {number} of {of}"):
             life = shard.life
             found: str | Failure | None = None
+            dropped = ""
             try:
                 row = shard.row
                 if row.index is not None and _may_come_back(life, row):
                     found = await self._difference(shard, row)
+                    dropped = "" if isinstance(found, Failure) else await self._without_copy(row, found)
             except ShardError:  # we could not look: it is as bad as before
                 found = life.failure
             if shard.life is not life or self._shards.get(shard.key) is not shard:
@@ -124,6 +129,8 @@ class Looks:
                 self._steps.settle(shard, Returned(life.generation))
             elif isinstance(found, Failure):
                 self._steps.settle(shard, FailedAgain(found))
+            elif dropped:
+                self._steps.settle(shard, Recover(None, dropped), existing_transient="")
             else:
                 self._steps.settle(shard, Recover(None, found or f"retry {number} of {of}"))
 
@@ -150,7 +157,7 @@ class Looks:
                     difference = await self._inspector.difference(url, row.index)
                     visit.came_out(None)
         except ShardError as error:
-            failure = Failure(error.error_class, str(error), is_of_origin(error))
+            failure = failure_of(error)
             if is_elsewhere and (failure.origin_failed or error.error_class is ErrorClass.BUSY):
                 logger.debug("shard %s could not be looked at: %s", row.key, error)
             elif is_elsewhere and self._transients.is_whole(row.key, row.index.fingerprint):
@@ -171,12 +178,30 @@ class Looks:
         if not last or last[0].reason != reason:
             self._steps.note(shard, row, "LastCopy", reason)
 
-    def _not_there(self, shard: Shard, row: ShardRow, failure: Failure) -> None:
-        if row.existing_transient and failure.error_class is ErrorClass.GONE and not failure.origin_failed:
-            reason = f"the local copy is gone, {mounts.shown(row.url)} takes its place: {failure.message}"
-            self._steps.settle(shard, Changed(reason), existing_transient="")
-        else:
-            self._steps.settle(shard, Failed(shard.life.generation, failure))
+    async def _without_copy(self, row: ShardRow, found: str | Failure) -> str:
+        """Why the data are read from the URL from now on and no longer from the user's own copy; empty if they are.
+
+        A copy that was changed is no longer one of what is at the URL, and only if that is known to be gone is it
+        indexed as it is now."""
+        assert row.index is not None
+        if not row.existing_transient or not found:
+            return ""
+        if isinstance(found, Failure):
+            is_gone = found.error_class is ErrorClass.GONE and not found.origin_failed
+            why = f"the local copy is gone, {mounts.shown(row.url)} takes its place: {found.message}"
+            return why if is_gone else ""
+        if found == self._inspector.index_difference(row.index):
+            return ""
+        try:
+            async with self._calls:
+                with self._origins.visited(row.url) as visit:
+                    await self._inspector.look(row.url)
+                    visit.came_out(None)
+        except ShardError as error:
+            failure = failure_of(error)
+            if failure.error_class is ErrorClass.GONE and not failure.origin_failed:
+                return ""
+        return f"the local copy was changed, {mounts.shown(row.url)} takes its place: {found}"
 
 
 def _may_come_back(life: Life, row: ShardRow) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import trio
 
@@ -18,6 +19,11 @@ _ANSWERS = frozenset({ErrorClass.GONE, ErrorClass.DENIED, ErrorClass.CORRUPT, Er
 def is_of_origin(error: ShardError) -> bool:
     """Whether the origin has failed and not this one object: it says so, or a server says that it is overloaded."""
     return is_origin_failure(error) or isinstance(error, mounts.TryLater)
+
+
+def failure_of(error: ShardError) -> Failure:
+    """What a mount has met, with whose fault it is."""
+    return replace(error.failure, origin_failed=is_of_origin(error))
 
 
 class Visit:
@@ -49,13 +55,14 @@ class Origins:
         if wait_s > 0:
             count = self._breakers[origin].failures
             message = f"{origin} has failed {count} times in a row and is left alone for {wait_s:.0f} s"
-            raise ShardError(ErrorClass.BUSY, message)
+            error = ShardError(ErrorClass.BUSY, message)
+            error.failure = replace(error.failure, after_s=wait_s)
+            raise error
         visit = Visit()
         try:
             yield visit
         except ShardError as error:
-            failure = error.failure
-            visit.came_out(Failure(failure.error_class, failure.message, is_of_origin(error)))
+            visit.came_out(failure_of(error))
             raise
         finally:
             if visit.has_answered:

@@ -23,12 +23,18 @@ class RetryPolicy:
     max_s: float
     attempts: int  # after the first failure; then it waits for somebody who asks
 
-    def delay_s(self, attempt: int, chance: Callable[[], float]) -> float | None:
-        """Seconds to wait before retry number `attempt` (from 1); None: no more. `chance` gives numbers in [0, 1)."""
+    def delay_s(
+        self, attempt: int, chance: Callable[[], float], after_s: float | None = None
+    ) -> float | None:
+        """Seconds to wait before retry number `attempt` (from 1); None: no more. `chance` gives numbers in [0, 1).
+
+        `after_s`: when whoever failed has said that it may be tried again; sooner it is not, but for `max_s`.
+        """
         if not 1 <= attempt <= self.attempts:
             return None
         longest = min(self.max_s, self.first_s * _FACTOR ** min(attempt - 1, _MAX_DOUBLINGS))
-        return longest * (1 - chance() / 2)
+        delay_s = longest * (1 - chance() / 2)
+        return delay_s if after_s is None else max(delay_s, min(after_s, self.max_s))
 
 
 NEVER = RetryPolicy(first_s=0, max_s=0, attempts=0)

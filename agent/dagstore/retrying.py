@@ -37,7 +37,7 @@ class Retrying:
         """Attempt `number` comes after its delay, if there is one. Whoever acquires the shard may have it tried as
         soon as that is over, and when no attempts are left, each time the longest delay is."""
         policy = self._retries.policy(failure.error_class)
-        delay_s = policy.delay_s(number, self._chance)
+        delay_s = policy.delay_s(number, self._chance, failure.after_s)
         now_s = trio.current_time()
         if delay_s is None:
             shard.retry_at_s = math.inf if policy.attempts == NEVER.attempts else now_s + policy.max_s

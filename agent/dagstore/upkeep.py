@@ -9,13 +9,13 @@ import msgspec
 
 from agent.catalogue import Store
 from agent.dagstore.access import Access, FileAccess
-from agent.dagstore.lifecycle import INDEXED_STATES, Changed, Life, Returned, ShardState
+from agent.dagstore.lifecycle import INDEXED_STATES, Changed, Life, Recover, Returned, ShardState
 from agent.dagstore.looking import Looks
 from agent.dagstore.mounts import Fingerprint, parse
 from agent.dagstore.records import source_url
 from agent.dagstore.remotes import Remotes
 from agent.dagstore.shards import Shard, unknown
-from agent.dagstore.steps import Steps
+from agent.dagstore.steps import Move, Steps
 from agent.dagstore.transients import Transient
 
 
@@ -74,6 +74,14 @@ class Upkeep:
         self._steps.note(shard, moved, "StandIn", reason)
         if shard.life.state is ShardState.ERRORED:
             self._steps.settle(shard, Returned(shard.life.generation))
+
+    def index_from(self, key: str, url: str, replicas: tuple[str, ...], reason: str) -> None:
+        """Has an Errored shard without an index read from another mount of the same bytes from now on, and indexed from
+        there. Raises ShardError."""
+        shard = self._shard(key)
+        if shard.life.state is ShardState.ERRORED and shard.row.index is None:
+            moved = {"url": url, "replicas": replicas}
+            self._steps.apply_all([Move(shard, Recover(None, reason), changes=moved)])
 
     def _shard(self, key: str) -> Shard:
         shard = self._shards.get(key)

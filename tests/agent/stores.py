@@ -11,10 +11,11 @@ from typing import Any
 import trio
 
 from agent.catalogue import Catalogue, Store
-from agent.dagstore.dagstore import Dagstore, open_dagstore
+from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.indexer import Workers
+from agent.dagstore.opening import open_dagstore
 from agent.dagstore.records import ShardRow, Transition
 from agent.dagstore.settings import DagstoreConfig
 from agent.workers import Needs, WorkerFailed, tasks

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from agent.dagstore.bulk import Step, in_bulk
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.rpc.bulk import Step, in_bulk
 
 KEYS = ["a", "b", "c", "d"]
 

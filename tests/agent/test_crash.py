@@ -164,8 +164,9 @@ async def live_otherwise(tmp_path: Path, store: FailingStore, done: set[str]) ->
             nursery.cancel_scope.cancel()
         workers.gate.set()
         await dagstore.acquire("slow")
-        async for event in dagstore.initialise_all():
-            assert event.success or event.event == "start"
+        async with dagstore.initialise_all() as steps:
+            async for step in steps:
+                assert step.success or step.event == "start"
         (tmp_path / "q.car").rename(tmp_path / "q.away")
         with pytest.raises(ShardError):
             await dagstore.acquire("q")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from agent.dagstore import mounts
-from agent.dagstore.initialising import InitialiseEvent
+from agent.dagstore.bulk import Step
+from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.mounts import FileMount
 from tests.agent.cars import write_broken_car, write_car
 from tests.agent.stores import LocalWorkers, dagstore_at, register
@@ -38,6 +38,11 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mounts.SCHEMES, "sealed", parse)
 
 
+async def told(dagstore: Dagstore, limit: int = 0, *, include_sealed: bool = False) -> list[Step]:
+    async with dagstore.initialise_all(limit, include_sealed) as steps:
+        return [step async for step in steps]
+
+
 async def test_all_that_is_new_is_initialised_with_two_events_each(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
@@ -47,7 +52,7 @@ async def test_all_that_is_new_is_initialised_with_two_events_each(
         await register(dagstore, "done", good)
         for key, path in (("a", good), ("b", bad), ("c", good)):
             await register(dagstore, key, path, lazy=True)
-        events = [event async for event in dagstore.initialise_all(max_concurrency=1)]
+        events = await told(dagstore, 1)
         assert [(one.key, one.event, one.success) for one in events] == [
             ("a", "start", False),
             ("a", "end", True),
@@ -59,7 +64,7 @@ async def test_all_that_is_new_is_initialised_with_two_events_each(
         assert [(one.total, one.current) for one in events] == [(3, n) for n in (1, 1, 2, 2, 3, 3)]
         assert events[3].error == dagstore.record("b").error
         assert dagstore.counts() == {AVAILABLE: 3, ERRORED: 1}
-        assert [event async for event in dagstore.initialise_all()] == []
+        assert await told(dagstore) == []
 
 
 async def test_r1_what_is_sealed_is_initialised_only_if_asked_for(tmp_path: Path, sealed: None) -> None:
@@ -67,9 +72,9 @@ async def test_r1_what_is_sealed_is_initialised_only_if_asked_for(tmp_path: Path
     async with dagstore_at(tmp_path) as dagstore:
         await register(dagstore, "unsealed", path, lazy=True)
         await dagstore.register("sealed", f"sealed://{path}", lazy=True)
-        keys = {event.key async for event in dagstore.initialise_all()}
+        keys = {step.key for step in await told(dagstore)}
         assert (keys, dagstore.record("sealed").state) == ({"unsealed"}, NEW)
-        keys = {event.key async for event in dagstore.initialise_all(include_sealed=True)}
+        keys = {step.key for step in await told(dagstore, include_sealed=True)}
         assert (keys, dagstore.record("sealed").state) == ({"sealed"}, AVAILABLE)
 
 
@@ -79,10 +84,10 @@ async def test_r1_as_many_are_begun_as_the_limit_says_and_zero_is_no_limit(
 ) -> None:
     workers = LocalWorkers()
     workers.hold()
-    events: list[InitialiseEvent] = []
+    events: list[Step] = []
 
     async def follow() -> None:
-        events.extend([event async for event in dagstore.initialise_all(max_concurrency=limit)])
+        events.extend(await told(dagstore, limit))
 
     async with dagstore_at(tmp_path, workers=workers) as dagstore:
         for number in range(5):
@@ -99,7 +104,7 @@ async def test_whoever_stops_listening_stops_what_has_not_begun(tmp_path: Path) 
     async with dagstore_at(tmp_path) as dagstore:
         for number in range(5):
             await register(dagstore, str(number), write_car(tmp_path / "x.car"), lazy=True)
-        async with aclosing(dagstore.initialise_all(max_concurrency=1)) as events:
+        async with dagstore.initialise_all(max_concurrency=1) as events:
             async for event in events:
                 if event.event == "end":
                     break
@@ -112,12 +117,12 @@ async def test_d7_a_stream_that_nobody_reads_holds_up_nothing_else(tmp_path: Pat
     async with dagstore_at(tmp_path) as dagstore:
         for number in range(50):
             await register(dagstore, str(number), path, lazy=True)
-        stream = dagstore.initialise_all()
-        await anext(stream)
-        with trio.fail_after(30):
-            await wait_all_tasks_blocked(0.02)
-            await register(dagstore, "other", path)
-            await dagstore.acquire("other")
-        async for _ in stream:
-            pass
+        async with dagstore.initialise_all() as steps:
+            await anext(steps)
+            with trio.fail_after(30):
+                await wait_all_tasks_blocked(0.02)
+                await register(dagstore, "other", path)
+                await dagstore.acquire("other")
+            async for _ in steps:
+                pass
         assert set(dagstore.counts()) == {AVAILABLE, "ShardStateServing"}

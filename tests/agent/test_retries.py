@@ -23,6 +23,11 @@ def test_chance_takes_off_up_to_a_half() -> None:
     assert [POLICY.delay_s(1, lambda: next(drawn)) for _ in range(3)] == [4, 3, 2]
 
 
+def test_whoever_says_when_to_come_back_is_left_alone_till_then_but_not_longer_than_the_longest() -> None:
+    assert [POLICY.delay_s(1, no_luck, after_s) for after_s in (None, 1, 15, 9999)] == [4, 4, 15, 20]
+    assert POLICY.delay_s(6, no_luck, 1) is None
+
+
 def test_after_the_last_attempt_there_is_none() -> None:
     assert POLICY.delay_s(6, no_luck) is None
     assert POLICY.delay_s(0, no_luck) is None

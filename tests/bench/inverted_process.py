@@ -21,9 +21,9 @@ import trio
 
 from agent.catalogue import Catalogue
 from agent.dagstore import index_files
-from agent.dagstore.dagstore import open_dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.inverted import InvertedIndex, ShardIndex
+from agent.dagstore.opening import open_dagstore
 from agent.workers import WorkerPool, open_pool
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.bench.data import small_block, small_cid

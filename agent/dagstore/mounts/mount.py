@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -73,7 +73,12 @@ class TryLater(ShardError):
 
     def __init__(self, message: str, *, after_s: float | None = None) -> None:
         super().__init__(ErrorClass.BUSY, message)
-        self.after_s = after_s  # its Retry-After, in seconds from now; None if it did not say
+        self.failure = replace(self.failure, after_s=after_s)
+
+    @property
+    def after_s(self) -> float | None:
+        """Its Retry-After, in seconds from when it answered; None if it did not say."""
+        return self.failure.after_s
 
 
 class Mount(Protocol):

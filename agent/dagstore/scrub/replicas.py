@@ -49,10 +49,14 @@ class Replicas:
 
     async def find(self, url: str, facts: IndexFacts) -> Replica:
         """The replica at `url`; raises Mismatch where its size is another, ShardError where it cannot be reached."""
-        fingerprint = await mounts.parse(url).look(self._environment)
+        fingerprint = await self.look(url)
         if fingerprint.size != facts.fingerprint.size:
             raise Mismatch(f"it has {fingerprint.size} bytes, the data {facts.fingerprint.size}")
         return Replica(url, fingerprint)
+
+    async def look(self, url: str) -> Fingerprint:
+        """What is at `url` now; raises ShardError."""
+        return await mounts.parse(url).look(self._environment)
 
     async def sections(self, replica: Replica, facts: IndexFacts, offset: int, size: int) -> bytes:
         """The bytes of whole sections, each of which hashes to its CID and lies where the index says.

@@ -65,6 +65,10 @@ class DagstoreShards:
         with acting("agent: standby"):
             self._dagstore.upkeep.stand_in(key, index, replica.url, replicas, replica.fingerprint, reason)
 
+    def index_from(self, key: str, url: str, replicas: tuple[str, ...], reason: str) -> None:
+        with acting("agent: standby"):
+            self._dagstore.upkeep.index_from(key, url, replicas, reason)
+
     def set_quarantined(self, key: str, text: str) -> None:
         """Nothing: `annotated` says so whenever a record is asked for."""
 

@@ -29,6 +29,8 @@ HOME_INTERVAL_S: Final = 60.0
 AT_ONCE: Final = 4
 _REPLACED: Final = frozenset({ErrorClass.GONE, ErrorClass.DENIED, ErrorClass.CORRUPT})
 """What another copy of the data helps against."""
+_AWAY: Final = frozenset({ErrorClass.GONE, ErrorClass.DENIED, ErrorClass.BUSY})
+"""Likewise before there is an index that says which bytes are the right ones."""
 
 
 class Changeable(Protocol):
@@ -39,6 +41,9 @@ class Changeable(Protocol):
 
     def state(self, key: str) -> ShardState:
         """Raises ShardError(not-found)."""
+
+    def index_from(self, key: str, url: str, replicas: tuple[str, ...], reason: str) -> None:
+        """Has an Errored shard without an index read from another mount from now on, and indexed. Raises ShardError."""
 
     def stand_in(
         self, key: str, index: str, replica: Replica, replicas: tuple[str, ...], reason: str
@@ -109,14 +114,15 @@ class Standby:
             row = self._shards.row(key)
         except ShardError:
             return None
-        return row if row.replicas and row.index is not None and row.error_class in _REPLACED else None
+        replaced = _AWAY if row.index is None else _REPLACED
+        return row if row.replicas and row.error_class in replaced else None
 
     async def _help(self, key: str) -> None:
         try:
             async with self._limiter:
                 row = self._needs_help(key)
                 if row is not None and self._is_on():
-                    await self._stand_in(row)
+                    await (self._index_elsewhere if row.index is None else self._stand_in)(row)
         except ShardError as error:
             logger.warning("shard %s: no replica could take over: %s", key, error)
         finally:
@@ -133,6 +139,24 @@ class Standby:
             if not trouble:
                 return
             troubles.append(f"{shown(url)}: {trouble}")
+        logger.warning("shard %s: no replica can take over: %s", row.key, "; ".join(troubles))
+
+    async def _index_elsewhere(self, row: ShardRow) -> None:
+        """Has a shard that never got an index read from the first replica that is there, if its own mount is not."""
+        troubles = []
+        order = order_of(row, self._store.scrub(row.key).order)
+        for url in (row.url, *others(order, row.url)):
+            try:
+                await self._replicas.look(url)
+            except ShardError as error:
+                troubles.append(f"{shown(url)}: {error}")
+                continue
+            if url != row.url:  # else it is back, and is tried again as all that failed is
+                reason = f"{shown(row.url)} is {row.error_class}, {shown(url)} takes over"
+                self._keep_order(row.key, order if url != order[0] else ())
+                self._shards.index_from(row.key, url, others(order, url), reason)
+                logger.warning("shard %s: %s", row.key, reason)
+            return
         logger.warning("shard %s: no replica can take over: %s", row.key, "; ".join(troubles))
 
     async def _taken_over(self, row: ShardRow, url: str, order: tuple[str, ...], reason: str) -> str:

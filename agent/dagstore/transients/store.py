@@ -27,8 +27,10 @@ from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import is_of_origin
 from agent.dagstore.transients import files
 from agent.dagstore.transients.files import Found, Names, Opened
+from agent.dagstore.transients.means import Free, Means, Visits
 from agent.dagstore.transients.quota import Account, Idle, Limits, decide
-from agent.dagstore.transients.transient import Free, Means, Transient, Visits
+from agent.dagstore.transients.transient import Transient
+from agent.dagstore.transients.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +84,6 @@ class _Entry:
     opened: Transient | None = None
 
 
-@dataclass(eq=False, slots=True)
-class _Turn:
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    waiting: int = 0
-
-
 class Transients:
     """Get one from `open_transients`."""
 
@@ -109,7 +105,7 @@ class Transients:
         self._slots = trio.CapacityLimiter(settings.fetches or _UNLIMITED)
         self._means = Means(nursery, environment, self._slots, self, visits, settings.stall_s)
         self._entries: dict[str, _Entry] = {}  # by stem
-        self._turns: dict[str, _Turn] = {}
+        self._turns = Turns()  # by stem: one at a time opens, closes or removes the files of a shard
         self._uses = itertools.count()
         self._fetched_bytes = self._evicted_bytes = 0
 
@@ -175,7 +171,7 @@ class Transients:
 
         What cannot be removed now is removed at the next start. Whoever has it open reads on."""
         stem = files.stem_of(key)
-        async with self._turn(stem):
+        async with self._turns.of(stem):
             entry = self._entries.get(stem)
             return 0 if entry is None else await self._remove(entry)
 
@@ -270,7 +266,7 @@ class Transients:
     ) -> Transient:
         """The transient, with one holder more."""
         names = Names.of(self._directory, key, fingerprint)
-        async with self._turn(names.stem):
+        async with self._turns.of(names.stem):
             entry = self._entries.get(names.stem)
             if entry is not None and entry.names.tag != names.tag:
                 await self._remove(entry)
@@ -306,7 +302,7 @@ class Transients:
         return not busy and entry.names.stem not in self._turns and not self._in_use(entry.key)
 
     async def _reclaim(self, entry: _Entry) -> GcResult:
-        async with self._turn(entry.names.stem):
+        async with self._turns.of(entry.names.stem):
             try:
                 freed = await self._remove(entry)
             except ShardError as error:
@@ -374,23 +370,10 @@ class Transients:
             for entry in sorted(filter(self._is_idle, opened), key=lambda entry: entry.used)[
                 : _MOST_OPEN // 4
             ]:
-                async with self._turn(entry.names.stem):
+                async with self._turns.of(entry.names.stem):
                     if entry.opened is not None and entry.opened.idle:
                         transient, entry.opened = entry.opened, None
                         await transient.close()
-
-    @asynccontextmanager
-    async def _turn(self, stem: str) -> AsyncIterator[None]:
-        """One at a time opens, closes or removes the files of a shard."""
-        turn = self._turns.setdefault(stem, _Turn())
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[stem]
 
 
 @asynccontextmanager

@@ -13,20 +13,19 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from agent.dagstore.access import Range, TransientAccess
 from agent.dagstore.failures import ErrorClass, Failure, ShardError, class_of_os_error
 from agent.dagstore.mounts import DataChanged, Fingerprint, Mount
-from agent.dagstore.mounts.environment import Environment
-from agent.dagstore.origins import Visit
+from agent.dagstore.origins import failure_of
 from agent.dagstore.transients import files
 from agent.dagstore.transients.files import Names, Opened
+from agent.dagstore.transients.means import Means
 from agent.dagstore.transients.planner import Answer, Planner, Request, Waiter
 
 logger = logging.getLogger(__name__)
@@ -39,52 +38,6 @@ _SETTLE_BYTES: Final = 64 << 20
 """After so many new bytes they are put on disk: a power cut costs no more."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class Visits(Protocol):
-    """Which places that data comes from are to be left alone for a while: `origins.Origins`."""
-
-    def visited(self, url: str) -> AbstractContextManager[Visit]:
-        """For the time of a visit; raises ShardError(busy) if it is to be left alone."""
-
-
-class Free:
-    """No place is ever left alone."""
-
-    @contextmanager
-    def visited(self, url: str) -> Iterator[Visit]:
-        yield Visit()
-
-
-class Room(Protocol):
-    """Who gives out the room on disk."""
-
-    async def reserve(self, size_bytes: int) -> None:
-        """Raises ShardError(no-space)."""
-
-    def unreserve(self, size_bytes: int) -> None:
-        """Gives back what was not written."""
-
-    def wrote(self, transient: Transient, size_bytes: int) -> None:
-        """So much of what was reserved is on disk now."""
-
-    def dropped(self, transient: Transient, size_bytes: int) -> None:
-        """So much of what is on disk counts no longer."""
-
-    async def make_room(self, size_bytes: int) -> bool:
-        """The disk is full: whether anything could be removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all transients fetch with."""
-
-    nursery: trio.Nursery
-    environment: Environment
-    slots: trio.CapacityLimiter  # requests at once
-    room: Room
-    visits: Visits
-    stall_s: float  # without a byte, and a request is given up
 
 
 @dataclass(eq=False, slots=True)
@@ -113,6 +66,7 @@ class Transient:
         self.access = TransientAccess(str(names.data), str(names.map), fingerprint.size)
         self.holders = 0
         self.fetched_bytes = 0
+        self.last_failure: Failure | None = None
         self._opened = opened
         self._means = means
         self._planner = Planner(opened.map.head, bytearray(opened.map.present))
@@ -267,6 +221,7 @@ class Transient:
             if self.complete:
                 logger.debug("shard %s: its transient is complete", self.key)
         else:
+            self.last_failure = failure
             may_resume = failure.error_class in (ErrorClass.GONE, ErrorClass.BUSY)
             self._tell(self._planner.failed(request, failure, may_resume=may_resume))
             log = logger.debug if request.is_ahead or may_resume else logger.info
@@ -299,7 +254,7 @@ class Transient:
                     visit.came_out(None)
                     return None
             except ShardError as error:
-                failures.append(error.failure)
+                failures.append(failure_of(error))
                 if error.error_class in (ErrorClass.NO_SPACE, ErrorClass.BUG) or isinstance(
                     error, DataChanged
                 ):

@@ -10,12 +10,12 @@ import msgspec
 
 from agent.dagstore import indexers
 from agent.dagstore.actors import actor
+from agent.dagstore.bulk import Step, in_bulk
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.registering import Registration
 from agent.dagstore.scrub.records import Depth, ScrubEvent
 from agent.dagstore.traces import Trace
 from agent.rpc.backend import not_set_up
-from agent.rpc.bulk import Step, in_bulk
 from agent.rpc.filters import Filter
 from agent.rpc.peers import Permission
 from agent.rpc.registry import Params, Values, method, stream

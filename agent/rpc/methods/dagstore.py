@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 
 from agent.dagstore import mounts
+from agent.dagstore.bulk import Step
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.initialising import InitialiseEvent
 from agent.dagstore.lifecycle import Life
 from agent.rpc.filters import Page
 from agent.rpc.peers import Permission
@@ -94,10 +94,10 @@ async def initialise_shard(services: Services, params: KeyParams) -> None:
     await services.dagstore.initialise(params.key)
 
 
-@stream("Filecoin.DagstoreInitializeAll", Permission.WRITE, gives=InitialiseEvent)
+@stream("Filecoin.DagstoreInitializeAll", Permission.WRITE, gives=Step)
 async def initialise_all(services: Services, params: InitialiseAllParams) -> Values:
     """Indexes all shards that are New; those that must be unsealed first only with `IncludeSealed`."""
-    return aclosing(services.dagstore.initialise_all(params.max_concurrency, params.include_sealed))
+    return services.dagstore.initialise_all(params.max_concurrency, params.include_sealed)
 
 
 @method("Filecoin.DagstoreRecoverShard", Permission.WRITE)

@@ -12,11 +12,12 @@ import trio
 
 from agent.catalogue import Catalogue
 from agent.dagstore.access import RepairedAccess, TransientAccess
-from agent.dagstore.dagstore import Dagstore, open_dagstore
+from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.mounts import BytesMount
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.opening import open_dagstore
 from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent
 from agent.dagstore.scrub.repairer import Repairer

@@ -68,6 +68,47 @@ async def test_a_replica_takes_over_and_the_first_mount_when_it_is_back(
         assert (await dagstore.acquire("a")).url == first.as_uri()
 
 
+async def test_a_shard_whose_mount_was_never_there_is_indexed_from_its_first_replica_that_is(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("INITIALIZING -> ERRORED")
+    expect_warning("a.car is gone, file://.*c.car takes over")
+    expect_warning("a.car is back and takes over again")
+    away, there = write_car(tmp_path / "away"), write_car(tmp_path / "c.car")
+    urls = [(tmp_path / f"{name}.car").as_uri() for name in "abc"]
+    async with agent_at(tmp_path) as (dagstore, _):
+        await dagstore.register("a", urls[0], replicas=urls[1:])
+        record = await until(dagstore, lambda record: record.state == ShardState.AVAILABLE.value)
+        assert (record.path, record.replicas) == (str(there), tuple(urls[:2]))
+        assert record.scrub is not None
+        assert record.scrub.home == urls[0]
+        away.rename(tmp_path / "a.car")
+        record = await until(dagstore, lambda record: record.url == urls[0])
+        assert record.replicas == tuple(urls[1:])
+
+
+async def test_a_shard_that_cannot_be_indexed_though_its_mount_is_there_goes_nowhere_else(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("INITIALIZING -> ERRORED")
+    first, second = tmp_path / "a.car", write_car(tmp_path / "b.car")
+    first.write_bytes(b"no CAR")
+    async with agent_at(tmp_path) as (dagstore, _):
+        await dagstore.register("a", str(first), replicas=[second.as_uri()])
+        record = await until(dagstore, lambda record: record.state == ShardState.ERRORED.value)
+        assert (record.url, record.error_class) == (first.as_uri(), "corrupt")
+
+
+async def test_where_no_mount_is_there_at_all_it_is_said(
+    tmp_path: Path, expect_warning: ExpectWarning, caplog: pytest.LogCaptureFixture
+) -> None:
+    expect_warning("INITIALIZING -> ERRORED")
+    expect_warning("no replica can take over: file://.*a.car: .*; file://.*b.car")
+    async with agent_at(tmp_path) as (dagstore, _):
+        await dagstore.register("a", str(tmp_path / "a.car"), replicas=[(tmp_path / "b.car").as_uri()])
+        await until(dagstore, lambda _: "no replica can take over" in caplog.text)
+
+
 async def test_no_replica_that_is_not_the_same_data_takes_over(
     tmp_path: Path, expect_warning: ExpectWarning, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,6 +32,7 @@ class Server:
     piece_bytes: int = CHUNK
     gate: trio.Event = field(default_factory=trio.Event)  # closed: nothing is sent
     fail: list[ShardError] = field(default_factory=list)  # what the next requests meet
+    fail_late: list[ShardError] = field(default_factory=list)  # likewise, those of probing apart
     away: ShardError | None = None  # what all requests meet
     looks: int = 0
     cut_after: list[int] = field(default_factory=list)  # bytes after which the next requests break off
@@ -95,6 +96,8 @@ class RemoteMount:
             raise server.away
         if server.fail:
             raise server.fail.pop(0)
+        if server.fail_late and length > probing.SAMPLE_BYTES:
+            raise server.fail_late.pop(0)
         if offset and not server.ranges:
             raise ShardError(ErrorClass.INVALID, "no ranges here")
         changed = expected.differs_from(Fingerprint(len(server.data), etag=server.etag))

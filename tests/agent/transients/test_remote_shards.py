@@ -15,6 +15,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.leases import Leases
 from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.transients import GcResult
 from carlib import indexing
 from carlib.cid import Cid
@@ -241,6 +242,78 @@ async def test_m4_when_the_copy_is_gone_the_data_come_from_the_mount(
         mine.unlink()
         assert isinstance((await dagstore.acquire("key")).access, TransientAccess)
         assert await read(dagstore, 9, 100) == server.data[9:109]
+
+
+async def test_a_copy_that_was_changed_is_no_longer_taken_for_what_is_at_the_url(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("the local copy was changed, test:/remote takes its place: the data changed .*size")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        write_car(mine)
+        record = await dagstore.acquire("key")
+        assert isinstance(record.access, TransientAccess)
+        assert (record.blocks, record.existing_transient) == (60, None)
+        assert await read(dagstore, 9, 100) == server.data[9:109]
+        assert [line.event for line in record.history][-2:] == ["Changed", "Indexed"]
+    assert mine.exists()
+
+
+async def test_a_copy_that_was_changed_is_indexed_where_it_is_all_there_is(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("RECOVERING: the data changed since it was indexed")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        write_car(mine, blocks=7)
+        server.away = ShardError(ErrorClass.GONE, "the object is no longer there")
+        record = await dagstore.acquire("key")
+        assert (record.access, record.blocks) == (FileAccess(str(mine)), 7)
+
+
+async def test_a_copy_whose_index_is_missing_is_indexed_again_and_kept(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("its index file is missing")
+    mine = tmp_path / "mine.car"
+    mine.write_bytes(server.data)
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore, existing_transient=str(mine))
+        Path(str(dagstore.record("key").index_path)).unlink()
+        assert (await dagstore.acquire("key")).access == FileAccess(str(mine))
+    assert server.looks == 0
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_server_that_says_when_to_come_back_is_left_alone_till_then(
+    tmp_path: Path,
+    server: Server,
+    mock_clock: trio.testing.MockClock,
+    expect_warning: ExpectWarning,
+    is_late: bool,
+) -> None:
+    """Whether it says so when it is looked at, or in the middle of making the index."""
+    expect_warning("ERRORED: .*overloaded")
+    overloaded = mounts.TryLater("overloaded", after_s=40)
+    if is_late:
+        server.fail_late = [overloaded] * 9
+    else:
+        server.away = overloaded
+    async with dagstore_at(tmp_path, settings=DagstoreConfig(breaker_failures=0)) as dagstore:
+        with pytest.raises(ShardError, match="overloaded"):
+            await register(dagstore)
+        server.away, server.fail_late = None, []
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(39)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert dagstore.record("key").state == "ShardStateErrored"
+        mock_clock.jump(2)
+        while dagstore.record("key").state != "ShardStateAvailable":
+            await trio.lowlevel.checkpoint()
 
 
 async def test_d4_a_destroyed_shard_leaves_nothing_behind(tmp_path: Path, server: Server) -> None:

@@ -60,5 +60,8 @@ async def in_bulk(
             for _ in range(min(limit or AT_ONCE, total)):
                 nursery.start_soon(work, sending.clone())
         async with receiving:
-            yield receiving
-        nursery.cancel_scope.cancel()
+            try:
+                yield receiving
+            finally:
+                # Before it is closed, or whoever is about to tell something finds the channel broken.
+                nursery.cancel_scope.cancel()
