@@ -40,27 +40,27 @@ class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "carfs"  # its members may do all; so may root and the user of the agent; "": nobody else
     )
     event_buffer: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = (
-        16384  # shards that a slow reader may lag
+        16384  # changed shards that a slow reader of /events may lag behind
     )
-    stop_grace_s: Seconds = 1.0  # for requests that are being answered when the agent stops
+    stop_grace_s: Seconds = 1.0  # seconds for requests under way when the agent stops
     listen: tuple[
         str, ...
     ] = ()  # TCP addresses such as 127.0.0.1:3453, for clients with a token; none: no TCP
-    allowed_hosts: tuple[str, ...] = ()  # names of this machine by which such a client may call it
-    allowed_origins: tuple[str, ...] = ()  # web pages that may call, such as https://example.org
+    allowed_hosts: tuple[str, ...] = ()  # names by which clients over TCP may call this machine
+    allowed_origins: tuple[str, ...] = ()  # web pages that may call over TCP, as https://example.org
 
 
 class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[workers]`: the processes that index."""
 
-    count: Count = 0  # at once; 0: one for each CPU that this process may use
-    idle_timeout_s: Seconds = 10.0  # an idle worker costs about 40 MB; a new one 0.2 s
+    count: Count = 0  # processes at once; 0: one for each CPU that the agent may use
+    idle_timeout_s: Seconds = 10.0  # seconds after which an idle one ends; it takes 40 MB, a new one 0.2 s
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[log]`."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"  # what is told on stderr
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,7 +35,7 @@ def doctor(fix: bool, as_json: bool) -> int:
     else:
         for one in findings:
             _print(one)
-        _print_sum(findings)
+        _print_sum(findings, fix)
     return _exit_code(findings)
 
 
@@ -62,11 +62,11 @@ def _print(one: dict[str, Any]) -> None:
     print(f"    fixed: {shown(one['Fixed'])}" if one["Fixed"] else f"    {shown(one['Advice'])}")
 
 
-def _print_sum(findings: list[dict[str, Any]]) -> None:
+def _print_sum(findings: list[dict[str, Any]], fix: bool) -> None:
     left = [one for one in findings if not one["Fixed"]]
     counts = [(sum(one["Severity"] == kind for one in left), kind) for kind in _EXIT_BY_SEVERITY]
     told = ", ".join(f"{count} {kind}" + ("s" if count > 1 else "") for count, kind in counts if count)
-    fixable = sum(one["Fixable"] for one in left)
+    fixable = 0 if fix else sum(one["Fixable"] for one in left)
     print(told + (f"; --fix mends {fixable}" if fixable else "") if told else "All is well.")
 
 

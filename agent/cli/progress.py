@@ -55,7 +55,9 @@ def _bar(what: str, unit: str) -> Iterator[Step]:
         *amounts,
         rich_progress.TimeRemainingColumn(),
     )
-    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    both = sys.stdout.isatty()  # what is printed goes above the bar; elsewhere it goes where it was sent
+    console = Console(stderr=True, soft_wrap=True)
+    with rich_progress.Progress(*columns, console=console, transient=True, redirect_stdout=both) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total or None)
 

@@ -45,24 +45,28 @@ class DagstoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_concurrency_storage_calls: Limit = 100  # looks at mounts at once
     gc_interval_s: Interval = 60.0  # seconds between two looks for what may go; 0: only when asked
     recover_on_start: Literal["never", "acquire", "now"] = (
-        "acquire"  # shards that were Errored when it stopped
+        "acquire"  # when shards that were Errored before are tried again
     )
     retry_attempts: Limit = (
-        20  # of one shard by itself, at most; each class of error has a limit of its own below
+        20  # retries of one shard by itself, at most; each class of error has a limit of its own below
     )
     retry_max_s: Interval = (
         3600.0  # seconds between two retries, at most; each class of error has a limit of its own below
     )
-    breaker_failures: Limit = 5  # in a row, after which an origin (host, bucket, folder) is left alone
+    breaker_failures: Limit = (
+        5  # failures in a row, after which an origin (host, bucket, folder) is left alone
+    )
     breaker_pause_s: Interval = (
         10.0  # seconds for which an origin is left alone at first; twice that each time, up to 5 minutes
     )
     remote_fresh_s: Interval = (
         30.0  # seconds for which remote data are not looked at again when their shard is acquired
     )
-    history_kept: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64  # transitions of each shard
-    trace_buffer: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1024  # events a slow reader may lag
-    transients_max_bytes: Bytes = 0  # of local copies of remote data; 0: as much as the disk holds
+    history_kept: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64  # transitions kept of each shard
+    trace_buffer: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = (
+        1024  # events that a slow reader may lag behind
+    )
+    transients_max_bytes: Bytes = 0  # bytes of local copies of remote data; 0: as much as the disk holds
     transients_high: Share = 0.9  # part of transients_max_bytes from which on the least recently used go
     transients_low: Share = 0.7  # part of transients_max_bytes that is left then
 

@@ -200,7 +200,7 @@ def _verification(shard: ShardFacts, facts: Facts) -> Iterator[Finding]:
         first = scrub.bad[0]
         yield Finding(
             check="quarantine", severity=Severity.ERROR, key=row.key, corrupt=True, path=shown(row.url),
-            what=f"{len(scrub.bad)} blocks of shard {row.key!r} cannot be read, the first at offset {first.offset}: "
+            what=f"{_blocks(len(scrub.bad))} of shard {row.key!r} cannot be read, the first at offset {first.offset}: "
                  f"{first.cid or first.multihash}",
             advice="register a replica and verify again, or restore the data; all other blocks can be read",
         )  # fmt: skip
@@ -208,7 +208,7 @@ def _verification(shard: ShardFacts, facts: Facts) -> Iterator[Finding]:
     if repaired:
         yield Finding(
             check="repaired", severity=Severity.NOTE, key=row.key, path=shown(row.url),
-            what=f"{repaired} blocks of shard {row.key!r} are bad where they lie, and are read from a repair",
+            what=f"of shard {row.key!r}, {_blocks(repaired)} bad where the data lies and read from a repair",
             advice="its disk may be failing: replace the data by a good copy when you can",
         )  # fmt: skip
     if scrub.home:
@@ -225,6 +225,10 @@ def _verification(shard: ShardFacts, facts: Facts) -> Iterator[Finding]:
             what=f"shard {row.key!r} was last verified, or registered, {late_s / 86400:.0f} days ago ({since})",
             advice=f"carfs dagstore verify {row.key}",
         )  # fmt: skip
+
+
+def _blocks(count: int) -> str:
+    return "1 block" if count == 1 else f"{count} blocks"
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 
 def on_terminal(program: str) -> str:
@@ -36,6 +37,32 @@ def test_a_bar_shows_what_is_done_and_goes_away() -> None:
     assert "packing a[bold]b" in shown
     assert "1.0/4.0 MiB" in shown
     assert shown.endswith("done\r\n")
+
+
+def test_what_is_printed_beside_a_bar_is_above_it_as_it_is() -> None:
+    line = "a word " * 40
+    shown = on_terminal(
+        "from agent.cli.progress import progress\n"
+        "with progress('verifying') as step:\n"
+        "    step(1, 2)\n"
+        f"    print({line!r})\n"
+    )
+    assert line in shown
+
+
+def test_what_is_printed_beside_a_bar_goes_where_output_goes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shown = on_terminal(
+        f"import os; os.dup2(os.open({str(out)!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
+        "from agent.cli.progress import progress\n"
+        "with progress('verifying', unit='shards') as step:\n"
+        "    step(1, 2)\n"
+        "    print('found')\n"
+    )
+    assert out.read_text() == "found\n"
+    assert "found" not in shown
+    assert "1/2" in shown
+    assert "shards" in shown
 
 
 def test_tables_take_cells_as_data_and_not_as_markup() -> None:

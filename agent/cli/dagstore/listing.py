@@ -93,7 +93,9 @@ def emit_shards(shards: Sequence[Json], *, color: bool) -> None:
 def _with_quarantine(shards: Sequence[Json]) -> list[Json]:
     """Says what cannot be read of a shard that has no error: its other blocks can be."""
     found = {one["Key"]: one["Quarantined"] for one in call("Carfs.ListQuarantined")}
-    return [one if one["Error"] else {**one, "Error": found.get(one["Key"], "")} for one in shards]
+    return [
+        one if one["Error"] else {**one, "Error": _bad_blocks(found.get(one["Key"], ""))} for one in shards
+    ]
 
 
 def _emit_long(records: Sequence[Json], *, color: bool) -> None:
@@ -108,7 +110,7 @@ def _emit_long(records: Sequence[Json], *, color: bool) -> None:
             seconds(one["History"][-1]["At"]) if one["History"] else "",
             one["ErrorClass"],
             _shortened(shown(one["URL"])),
-            shown(one["Error"] or one["Quarantined"]),
+            shown(one["Error"] or _bad_blocks(one["Quarantined"])),
         )
         for one in records
     ]
@@ -124,6 +126,11 @@ def _emit_counts(counts: Json, *, color: bool, as_json: bool) -> None:
     rows = [(_state({"State": state}), "", number) for state, number in counts["States"].items()]
     rows += [(_state({"State": "Errored"}), name, number) for name, number in counts["ErrorClasses"].items()]
     emit_table(("State", "Class", "Shards"), [*rows, ("all", "", counts["Total"])], color=color)
+
+
+def _bad_blocks(quarantined: str) -> str:
+    """Without when and by which run they were found."""
+    return quarantined.partition("; found ")[0]
 
 
 def _shortened(url: str) -> str:

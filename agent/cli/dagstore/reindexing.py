@@ -23,8 +23,8 @@ Json = Any  # any value that JSON can carry
 def reindex(verify: bool, quiet: bool, as_json: bool) -> int:
     """Make the index anew that lookup-pieces asks, from the indices of all shards; no data is read.
 
-    Look-ups may miss shards meanwhile. Ctrl-C does not stop the agent. With --verify the exit code is 5 if something is
-    other than it should be, which making it anew mends.
+    Look-ups may miss shards meanwhile. Ctrl-C stops waiting, and the agent goes on. With --verify the exit code is 5
+    if something is other than it should be, which making it anew mends.
     """
     if verify:
         return _verify(as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import click
@@ -50,20 +51,21 @@ def verify(
     index      the index against the sections, both ways
     full       the hash of every block, and every link
 
-    Ctrl-C stops it; it goes on from there the next time. The exit code is 5 if a shard is damaged, 1 if one could
-    not be looked at to the end.
+    Ctrl-C stops it; it goes on from there the next time. The exit code is 5 if a shard is damaged, else that of the
+    worst error if one could not be looked at to the end.
     """
     worst = Exit.DONE
     params = {"Keys": list(keys), "Depth": depth, "Sample": sample or 0}
-    with progress("verifying", quiet=quiet or as_json) as step:
-        for event in stream("Carfs.VerifyShards", params):
-            if as_json:
-                emit_json_line(event)
-            elif event["Event"] == "progress":
-                step(event.get("Done", 0), event.get("Total", 0))
-            else:
-                print(f"{shown(event['Key'])} {_told(event, color)}", flush=True)
-            worst = max(worst, _exit(event))
+    for key, events in groupby(stream("Carfs.VerifyShards", params), lambda event: event["Key"]):
+        with progress(f"verifying {shown(key)}", quiet=quiet or as_json) as step:
+            for event in events:
+                if as_json:
+                    emit_json_line(event)
+                elif event["Event"] == "progress":
+                    step(event.get("Done", 0), event.get("Total", 0))
+                else:
+                    print(f"{shown(key)} {_told(event, color)}", flush=True)
+                worst = max(worst, _exit(event))
     return worst
 
 

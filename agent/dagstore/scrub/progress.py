@@ -212,5 +212,6 @@ def summary(state: ScrubState) -> str:
         return ""
     first, count = state.bad[0], len(state.bad)
     what = first.cid or f"multihash {first.multihash}" if first.cid or first.multihash else "bytes"
+    problem = first.problem.removesuffix(f" {first.cid}")
     many = f"{count} bad blocks, the first" if count > 1 else "1 bad block"
-    return f"{many} {what} at offset {first.offset}: {first.problem}; found {first.found} by run {first.run}"
+    return f"{many} {what} at offset {first.offset}: {problem}; found {first.found} by run {first.run}"

@@ -32,14 +32,20 @@ class ScrubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[scrub]`: verifying what shards hold, again and again."""
 
     interval_days: Annotated[float, msgspec.Meta(ge=0, le=3650)] = (
-        30.0  # each shard once in so many; 0: never
+        30.0  # each shard is verified once in so many days; 0: never
     )
-    depth: Literal["structure", "index", "full"] = "full"  # of shards whose data is local
-    remote_depth: Literal["structure", "index", "full", "none"] = "index"  # of others: full fetches all of it
-    remote_sample: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100  # entries; 0: all of them
-    bandwidth: Annotated[int, msgspec.Meta(ge=0)] = 50 * 1024 * 1024  # bytes/s while it reads; 0: no limit
-    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5  # of the time, at most
-    repair: bool = True  # from replicas, where there are any
+    depth: Literal["structure", "index", "full"] = "full"  # how deep local data is verified
+    remote_depth: Literal["structure", "index", "full", "none"] = (
+        "index"  # how deep other data is; full fetches all of it
+    )
+    remote_sample: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = (
+        100  # blocks of other data that are looked at; 0: all
+    )
+    bandwidth: Annotated[int, msgspec.Meta(ge=0)] = (
+        50 * 1024 * 1024
+    )  # bytes a second while it reads; 0: no limit
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5  # part of the time, at most, in which it reads
+    repair: bool = True  # whether bad blocks are taken from replicas
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ CASES: list[tuple[Facts, str, Severity, str]] = [
     (facts(shard(ERRORED)), "errored-stuck", Severity.ERROR, "tried 5 times): no such file"),
     (facts(shard(replace(ERRORED, attempts=0))), "errored", Severity.ERROR, "(gone): no such file"),
     (facts(shard(scrub=ScrubState(quarantined=(BAD,)))), "quarantine", Severity.ERROR, "offset 100: bafyx"),
-    (facts(shard(scrub=ScrubState(quarantined=(replace(BAD, repaired="x"),)))), "repaired", Severity.NOTE, "1 blocks"),
+    (facts(shard(scrub=ScrubState(quarantined=(replace(BAD, repaired="x"),)))), "repaired", Severity.NOTE, "1 block"),
     (facts(shard(scrub=ScrubState(order=("file:///old.car",)))), "stand-in", Severity.WARNING, "file:///old.car"),
     (facts(shard(replace(ROW, registered="2026-01-01T00:00:00Z"))), "unverified", Severity.NOTE, "days ago"),
 ]  # fmt: skip
