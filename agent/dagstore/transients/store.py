@@ -271,6 +271,10 @@ class Transients:
             if entry is not None and entry.names.tag != names.tag:
                 await self._remove(entry)
                 entry = None
+            if entry is not None and entry.opened is not None and entry.opened.vanished:
+                logger.warning("%s was removed by somebody: what is read is fetched anew", names.data)
+                await self._remove(entry)
+                entry = None
             if entry is None:
                 entry = _Entry(key, names, 0, 0)
             if entry.opened is None:
