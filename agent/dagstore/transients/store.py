@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 _MOST_OPEN: Final = 256
 """Idle transients that keep their files open."""
 _UNLIMITED: Final = 1 << 20
+_ROOM_FOR_FILES: Final = 1 << 20
+"""What is made on a full disk for the files of a transient without any data in it."""
 
 _REMOVED = Failure(ErrorClass.CANCELLED, "the transient was removed while it was being fetched")
 
@@ -331,19 +333,27 @@ class Transients:
 
     async def _files(self, names: Names, mount: Mount, fingerprint: Fingerprint) -> Opened:
         """The files of a transient, open; raises ShardError."""
-        try:
-            opened = await trio.to_thread.run_sync(files.open_kept, names, fingerprint, self._boot)
-            if opened is not None:
-                await trio.to_thread.run_sync(files.touch, names)
-                return opened
-            environment = self._means.environment
-            whole = not await probing.gives_ranges(mount, environment, fingerprint)
-            return await trio.to_thread.run_sync(
-                partial(files.create, names, fingerprint, self._boot, whole=whole)
-            )
-        except OSError as error:
-            message = f"{names.data}: cannot be made or opened: {error.strerror}"
-            raise ShardError(class_of_os_error(error), message) from error
+        for last in (False, True):
+            try:
+                return await self._opened_files(names, mount, fingerprint)
+            except OSError as error:
+                no_room = class_of_os_error(error) is ErrorClass.NO_SPACE
+                if no_room and not last and await self.make_room(_ROOM_FOR_FILES):
+                    continue
+                message = f"{names.data}: cannot be made or opened: {error.strerror}"
+                raise ShardError(class_of_os_error(error), message) from error
+        raise AssertionError("unreachable")
+
+    async def _opened_files(self, names: Names, mount: Mount, fingerprint: Fingerprint) -> Opened:
+        """Raises OSError, and ShardError for what the mount raises."""
+        opened = await trio.to_thread.run_sync(files.open_kept, names, fingerprint, self._boot)
+        if opened is not None:
+            await trio.to_thread.run_sync(files.touch, names)
+            return opened
+        whole = not await probing.gives_ranges(mount, self._means.environment, fingerprint)
+        return await trio.to_thread.run_sync(
+            partial(files.create, names, fingerprint, self._boot, whole=whole)
+        )
 
     async def _close_surplus(self) -> None:
         """Closes the files of the longest unused where too many are open."""
