@@ -29,7 +29,7 @@ from fusefs.errors import FAULTS, AgentAway, Overdue, ShardBroken
 from fusefs.origin import Opened, Origin
 from fusefs.resident import MOST_BYTES, NotResident
 from fusefs.tree import Buffer
-from fusefs.waits import Job
+from fusefs.waits import OVERDUE_S, Job
 
 PIECE_BYTES: Final = MIB
 PIECES_AHEAD: Final = 4
@@ -41,8 +41,6 @@ _LARGE_BYTES: Final = 64 * 1024
 _PLAN_PIECES: Final = 32
 _KNOWN_LEAVES: Final = 16_384
 _KEPT_PIECES: Final = 8
-_OVERDUE_S: Final = 1.0
-"""The kernel asks again, for one page, as soon as a read fails: that one must not wait a whole deadline more."""
 
 
 class LeafSource(Protocol):
@@ -189,7 +187,7 @@ class DagContent:
                 self._shard.lane, partial(self._read, offset, stop)
             )
         except Overdue:
-            self._overdue_until = trio.current_time() + _OVERDUE_S
+            self._overdue_until = trio.current_time() + OVERDUE_S
             raise
 
     async def _read(self, offset: int, stop: int) -> Buffer:

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, cast
 
 import pyfuse3
+import trio
 
 from fusefs import eager, errors, xattrs
 from fusefs.attributes import BLOCK_SIZE
-from fusefs.errors import FaultLog, NameTooLong, NoSuchName, ReadOnlyTree, WrongKind, errno_of
+from fusefs.errors import FaultLog, NameTooLong, NoSuchName, Overdue, ReadOnlyTree, WrongKind, errno_of
 from fusefs.inodes import ROOT, Inode, InodeTable, number_of
 from fusefs.listing import Listing
 from fusefs.resident import NotResident
 from fusefs.tree import Buffer, Content, File, Folder, Link, Node
-from fusefs.waits import Waits
+from fusefs.waits import OVERDUE_S, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Tree(pyfuse3.Operations):
         self._open: dict[int, tuple[Inode, Content]] = {}
         self._listings: dict[int, tuple[Inode, Listing]] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
+        self._overdue: dict[tuple[int, bytes], float] = {}  # folder and name of look-ups; until when
         self._reused = self._blank()  # listing copies it at once: one for all
         self.usage: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Bytes and blocks in all shards, for `statfs`."""
@@ -98,13 +100,26 @@ class Tree(pyfuse3.Operations):
         try:
             node = folder.child_nowait(name)
         except NotResident:
-            assert folder.lane is not None
-            node = await self._waits.call(folder.lane, functools.partial(folder.child, name))
+            node = await self._wait_for_child(parent, folder, name)
         if node is None:
             return self._absent(settled)
         inode = self._inodes.meet(parent, name, node)
         inode.lookups += 1
         return self._entry(inode)
+
+    async def _wait_for_child(self, parent: Inode, folder: Folder, name: bytes) -> Node | None:
+        """Raises Overdue, and does so at once for a second after: the kernel lets all who look up one name ask one
+        after the other, so that with a deadline each a hundred of them would hang for an hour."""
+        place, now = (parent.number, name), trio.current_time()
+        if now < self._overdue.get(place, 0.0):
+            raise Overdue(f"{name!r} was waited for in vain a moment ago")
+        assert folder.lane is not None
+        try:
+            return await self._waits.call(folder.lane, functools.partial(folder.child, name))
+        except Overdue:
+            self._overdue = {place: until for place, until in self._overdue.items() if until > now}
+            self._overdue[place] = trio.current_time() + OVERDUE_S
+            raise
 
     @staticmethod
     def _absent(settled: bool) -> pyfuse3.EntryAttributes:

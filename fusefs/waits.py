@@ -14,7 +14,7 @@ and other shards go on, and its own names too.  A hop to a thread and back costs
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -22,6 +22,10 @@ from carlib.limits import MIB
 from fusefs.errors import Overdue
 
 T = TypeVar("T")
+
+OVERDUE_S: Final = 1.0
+"""So long what was waited for in vain is not waited for again: the kernel asks anew as soon as we have failed, for one
+page of a read, or for the next who looks up the same name, and those must not wait a whole deadline more."""
 
 
 class Job(Generic[T]):

@@ -178,6 +178,11 @@ class MapWriter:
         os.close(fd)
         return cls.create(path, replace(head, boot=boot), lasting)
 
+    @property
+    def links(self) -> int:
+        """How many names the file has: none once it was removed."""
+        return os.fstat(self._fd).st_nlink
+
     def set(self, first: int, stop: int) -> None:
         """These chunks are in the data file; raises OSError."""
         for chunk in range(first, stop):

@@ -79,8 +79,14 @@ class Remotes:
         """Returns when these bytes are in the transient; with `again`, what is there of them is wrong and is fetched
         once more. Raises ShardError: what the mount raises, no-space, busy (there is no index yet)."""
         try:
-            async with self._transient(shard.row) as transient:
-                await (transient.renew if again else transient.ensure)(offset, length)
+            for last in (False, True):
+                async with self._transient(shard.row) as transient:
+                    try:
+                        await (transient.renew if again else transient.ensure)(offset, length)
+                        break
+                    except ShardError:
+                        if last or not transient.vanished:
+                            raise  # else it is another one by now, in the place of files that somebody removed
         except ShardError as error:
             says_much = error.error_class in (ErrorClass.CORRUPT, ErrorClass.GONE) and not is_of_origin(error)
             if says_much:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 
 import pyfuse3
 import pytest
+import trio
+import trio.testing
 
 from fusefs.attributes import Attributes, of_folder
 from fusefs.operations import FOREVER_S, Tree
@@ -101,3 +104,28 @@ def test_to_count_its_subdirectories_a_folder_renders_no_file() -> None:
     inner = StaticFolder(dict, lasting=False, mtime_ns=lambda: 0)
     entries: dict[bytes, Node] = {b"status.json": RenderedFile(render, lambda: 0), b"inner": inner}
     assert StaticFolder(lambda: entries, lasting=False, mtime_ns=lambda: 0).attributes().links == 3
+
+
+async def test_after_a_look_up_that_is_overdue_the_next_for_that_name_waits_no_deadline_more(
+    autojump_clock: trio.testing.MockClock, expect_warning: Callable[[str], None]
+) -> None:
+    """The kernel sends look-ups of one name one after the other: two hundred readers would hang for hours."""
+    expect_warning("no data within")
+    release = threading.Event()
+    waits = Waits(deadline_s=30.0)
+
+    def dead_storage() -> None:
+        release.wait(60)
+
+    tree = Tree(OneFolder(waits, dead_storage, settled=True), waits)
+    try:
+        for _ in range(200):
+            with pytest.raises(pyfuse3.FUSEError) as refused:
+                await tree.lookup(1, b"x", NOBODY)
+            assert refused.value.errno == errno.ETIMEDOUT
+        assert trio.current_time() < 31
+        with pytest.raises(pyfuse3.FUSEError):
+            await tree.lookup(1, b"another", NOBODY)
+        assert trio.current_time() >= 60
+    finally:
+        release.set()

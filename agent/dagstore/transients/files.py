@@ -66,6 +66,11 @@ class Opened:
     def present_bytes(self) -> int:
         return bytes_present(self.map.head, self.map.present)
 
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody else has removed one of the files: nobody can open them any more."""
+        return not (os.fstat(self.data_fd).st_nlink and self.map.links)
+
     def close(self) -> None:
         """Idempotent."""
         fd, self.data_fd = self.data_fd, -1
@@ -98,6 +103,7 @@ def open_kept(names: Names, fingerprint: Fingerprint, boot: bytes) -> Opened | N
 
 def create(names: Names, fingerprint: Fingerprint, boot: bytes, *, whole: bool) -> Opened:
     """A transient without any data in it, on disk, in the place of what was there; raises OSError."""
+    names.directory.mkdir(parents=True, exist_ok=True)  # somebody may have removed all of them at once
     remove(names)
     fd = os.open(names.data, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 _MOST_OPEN: Final = 256
 """Idle transients that keep their files open."""
 _UNLIMITED: Final = 1 << 20
+_ROOM_FOR_FILES: Final = 1 << 20
+"""What is made on a full disk for the files of a transient without any data in it."""
 
 _REMOVED = Failure(ErrorClass.CANCELLED, "the transient was removed while it was being fetched")
 
@@ -271,6 +273,10 @@ class Transients:
             if entry is not None and entry.names.tag != names.tag:
                 await self._remove(entry)
                 entry = None
+            if entry is not None and entry.opened is not None and entry.opened.vanished:
+                logger.warning("%s was removed by somebody: what is read is fetched anew", names.data)
+                await self._remove(entry)
+                entry = None
             if entry is None:
                 entry = _Entry(key, names, 0, 0)
             if entry.unseen and not entry.size_bytes and entry.opened is not None and entry.opened.idle:
@@ -330,22 +336,33 @@ class Transients:
 
     async def _files(self, entry: _Entry, mount: Mount, fingerprint: Fingerprint, *, unseen: bool) -> Opened:
         """The files of a transient, open; raises ShardError."""
+        for last in (False, True):
+            try:
+                return await self._opened_files(entry, mount, fingerprint, unseen=unseen)
+            except OSError as error:
+                no_room = class_of_os_error(error) is ErrorClass.NO_SPACE
+                if no_room and not last and await self.make_room(_ROOM_FOR_FILES):
+                    continue
+                message = f"{entry.names.data}: cannot be made or opened: {error.strerror}"
+                raise ShardError(class_of_os_error(error), message) from error
+        raise AssertionError("unreachable")
+
+    async def _opened_files(
+        self, entry: _Entry, mount: Mount, fingerprint: Fingerprint, *, unseen: bool
+    ) -> Opened:
+        """Raises OSError, and ShardError for what the mount raises."""
         names = entry.names
-        try:
-            opened = await trio.to_thread.run_sync(files.open_kept, names, fingerprint, self._boot)
-            if opened is not None and (opened.present_bytes or not fingerprint.size):
-                entry.unseen = False
-                await trio.to_thread.run_sync(files.touch, names)
-                return opened
-            if opened is not None:  # one without any data may have been made unseen
-                opened.close()
-            whole = await self._comes_whole(entry, mount, fingerprint, unseen=unseen)
-            return await trio.to_thread.run_sync(
-                partial(files.create, names, fingerprint, self._boot, whole=whole)
-            )
-        except OSError as error:
-            message = f"{names.data}: cannot be made or opened: {error.strerror}"
-            raise ShardError(class_of_os_error(error), message) from error
+        opened = await trio.to_thread.run_sync(files.open_kept, names, fingerprint, self._boot)
+        if opened is not None and (opened.present_bytes or not fingerprint.size):
+            entry.unseen = False
+            await trio.to_thread.run_sync(files.touch, names)
+            return opened
+        if opened is not None:  # one without any data may have been made unseen
+            opened.close()
+        whole = await self._comes_whole(entry, mount, fingerprint, unseen=unseen)
+        return await trio.to_thread.run_sync(
+            partial(files.create, names, fingerprint, self._boot, whole=whole)
+        )
 
     async def _comes_whole(
         self, entry: _Entry, mount: Mount, fingerprint: Fingerprint, *, unseen: bool

@@ -79,7 +79,7 @@ class Transient:
         self._writing = trio.Lock()
         self._settling = False
         self._unsettled_bytes = 0
-        self._closed = False
+        self._closed = self._vanished = False
 
     @property
     def idle(self) -> bool:
@@ -89,6 +89,13 @@ class Transient:
     @property
     def complete(self) -> bool:
         return self._planner.complete
+
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody has removed its files, which are no use to new readers then."""
+        if not self._closed:
+            self._vanished = self._opened.vanished
+        return self._vanished
 
     async def ensure(self, offset: int, length: int) -> None:
         """Returns when these bytes are there; raises ShardError (what the mount raised, no-space, invalid).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,18 @@ async def test_a_full_disk_is_made_room_on_by_what_nobody_uses(small_disk: Path)
         await read(transients, RemoteMount(server), 0, 9 * CHUNK, key="old")
         assert await read(transients, RemoteMount(server), 0, 9 * CHUNK, key="new") == server.data
         assert (transients.size_of("old"), transients.size_of("new")) == (0, 9 * CHUNK)
+
+
+async def test_a_disk_that_one_transient_fills_has_room_for_another_once_nobody_uses_the_first(
+    small_disk: Path,
+) -> None:
+    async with transients_at(small_disk, keys=("old", "new")) as (transients, _):
+        with pytest.raises(ShardError, match="no space"):
+            await read(transients, RemoteMount(Server(random_data(30))), 0, 30 * CHUNK, key="old")
+        (small_disk / "somebody else's").write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096))
+        server = Server(random_data(3))
+        assert await read(transients, RemoteMount(server), 0, 3 * CHUNK, key="new") == server.data
+        assert transients.size_of("old") == 0
 
 
 async def test_a_disk_without_room_for_an_empty_transient_says_so(small_disk: Path) -> None:

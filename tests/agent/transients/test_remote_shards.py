@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -158,6 +160,47 @@ async def test_what_is_asked_for_is_fetched_and_is_what_the_server_has(
         before = server.sent_bytes
         assert await read(dagstore, 40 * CHUNK + 7, 1000) == server.data[40 * CHUNK + 7 :][:1000]
         assert server.sent_bytes - before <= CHUNK
+        dagstore.release("key")
+
+
+async def test_a_folder_of_transients_that_was_removed_under_the_agent_is_made_anew(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    """What is lost is fetched again, by who reads already and by who comes."""
+    expect_warning("was removed by somebody")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        path = Path(access_of(dagstore).data)
+        assert await read(dagstore, 40 * CHUNK, 1000) == server.data[40 * CHUNK :][:1000]
+
+        def ensure(offset: int, length: int) -> None:
+            trio.from_thread.run(dagstore.fetch_range, "key", offset, length)
+
+        with closing(open_source(access_of(dagstore), ensure)) as source:
+            shutil.rmtree(path.parent)
+            for chunk in (40, 60):
+                got = await trio.to_thread.run_sync(source.pread, chunk * CHUNK, 1000)
+                assert got == server.data[chunk * CHUNK :][:1000]
+        assert await read(dagstore, 40 * CHUNK, 1000) == server.data[40 * CHUNK :][:1000]
+        dagstore.release("key")
+
+
+async def test_who_waits_for_bytes_of_a_transient_that_is_removed_gets_them_all_the_same(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("was removed by somebody")
+    async with dagstore_at(tmp_path) as dagstore:
+        await register(dagstore)
+        await dagstore.acquire("key")
+        server.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dagstore.fetch_range, "key", 40 * CHUNK, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            shutil.rmtree(Path(access_of(dagstore).data).parent)
+            nursery.start_soon(dagstore.fetch_range, "key", 60 * CHUNK, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            server.gate.set()
         dagstore.release("key")
 
 
