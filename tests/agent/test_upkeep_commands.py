@@ -70,6 +70,8 @@ def test_damage_is_named_block_by_block_and_the_exit_code_says_it(carfs: Shell, 
     events = [json.loads(line) for line in out.splitlines()]
     assert (code, [one["Event"] for one in events if one["Event"] != "progress"]) == (5, ["bad", "verdict"])
     assert events[-1]["Verdict"]["Outcome"] == "damaged"
+    begun = next(one for one in events if "Total" in one)
+    assert begun["Total"] > 40 * 150_000
 
 
 def test_a_block_that_a_replica_still_has_is_repaired_and_that_is_no_failure(

@@ -37,6 +37,11 @@ class Job:
         self.changed = trio.Event()
 
     @property
+    def _is_told(self) -> bool:
+        """Whether it is known what came of it: nothing comes after that."""
+        return bool(self.log) and self.log[-1].event in ("verdict", "error")
+
+    @property
     def is_in_no_hurry(self) -> bool:
         """Whether the schedule alone wants this."""
         return self.by == SCHEDULED and self.watchers <= 1
@@ -52,7 +57,7 @@ class Job:
                     yield self.log[seen - 1]
                 if self.ended:
                     return
-                if self.now is not shown:
+                if self.now is not shown and not self._is_told:
                     shown = self.now
                     yield shown
                 elif seen == len(self.log):

@@ -207,6 +207,9 @@ class Scrubber:
             index=row.index.name, now=self._now(),
         )  # fmt: skip
         self._keep(job.key, state)
+        if state.run is not None:
+            total = state.run.total or row.index.data_offset + row.index.data_size
+            job.tell(ScrubEvent(job.key, "progress", state.run.phase.value, state.run.position, total))
         while state.run is not None and state.run.phase is not Phase.REPAIR:
             await self._wait_for_turn(job)
             started = trio.current_time()
