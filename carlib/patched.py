@@ -8,8 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from carlib.errors import Truncated
-from carlib.source import ByteSource
+from carlib.source import ByteSource, exactly
 
 PAGE: Final = 4096
 _UNREADABLE: Final = frozenset({errno.EIO, errno.EILSEQ, errno.EBADMSG, errno.EUCLEAN})
@@ -47,10 +46,7 @@ class PatchedSource:
         return self.base.size
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         place = bisect_right(self._offsets, offset)
@@ -120,9 +116,7 @@ class SalvagedSource:
             return self.base.pread(offset, length)
         except OSError as error:
             data = self._by_page(offset, length, error)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(data, length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         try:

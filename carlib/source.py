@@ -41,6 +41,13 @@ class ByteSource(Protocol):
     def close(self) -> None: ...
 
 
+def exactly(data: bytes, length: int, source: str, offset: int) -> bytes:
+    """``data``, which was read at ``offset``; raises Truncated unless it is ``length`` bytes."""
+    if len(data) != length:
+        raise Truncated(f"{length} bytes are due, {len(data)} are there", source=source, offset=offset)
+    return data
+
+
 class FileSource:
     """A :class:`ByteSource` over a local file."""
 
@@ -58,9 +65,7 @@ class FileSource:
         if len(data) == length:
             return data
         data += self.peek(offset + len(data), length - len(data)) if data else b""
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(data, length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         parts = []
@@ -152,9 +157,7 @@ class MemorySource:
 
     def pread(self, offset: int, length: int) -> bytes:
         data = self._data[offset : offset + length]
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(data, length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         return self._data[offset : offset + length]

@@ -14,9 +14,8 @@ from typing import Final
 
 from agent.dagstore.access import TransientSource
 from carlib.blockstore import ReadOnlyBlockstore
-from carlib.errors import Truncated
 from carlib.index import Index
-from carlib.source import ByteSource
+from carlib.source import ByteSource, exactly
 
 MOST_BYTES: Final = 64 * 1024
 """40 µs of hashing, or half of what a thread costs."""
@@ -38,10 +37,7 @@ class ResidentSource:
         return os.fstat(self._fd).st_size
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         if length > MOST_BYTES:
@@ -72,10 +68,7 @@ class ResidentTransient:
         self._transient = transient
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         length = max(0, min(length, self.size - offset))

@@ -16,10 +16,9 @@ from typing import Final, Protocol, runtime_checkable
 import msgspec
 
 from agent.dagstore.chunk_map import MapDamaged, MapReader
-from carlib.errors import Truncated
 from carlib.limits import MIB
 from carlib.patched import Patch, PatchedSource
-from carlib.source import ByteSource, FileSource
+from carlib.source import ByteSource, FileSource, exactly
 
 Range = tuple[int, int]
 """Offset and length in bytes."""
@@ -197,10 +196,7 @@ class TransientSource:
         return self._access.size
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         """At most `length` bytes; waits until they are there. Raises OSError where they cannot be had."""

@@ -15,7 +15,7 @@ from typing import Final
 from carlib import durable, indexing, stretch
 from carlib.cid import Cid
 from carlib.container import Container, read_container
-from carlib.errors import CarError, Malformed, Truncated
+from carlib.errors import CarError, Malformed
 from carlib.index import MULTIHASH_INDEX_SORTED, Index, write
 from carlib.index_range import IndexRange
 from carlib.indexing import IndexReport, SortedRuns
@@ -23,7 +23,7 @@ from carlib.limits import MIB
 from carlib.piece import aggregate
 from carlib.piece.sizes import PADDED_GROUP, UNPADDED_GROUP, padded_size
 from carlib.section import Sections
-from carlib.source import ByteSource, FileSource
+from carlib.source import ByteSource, FileSource, exactly
 from carlib.stretch import MAX_DAMAGE, MAX_INDEX_PROBLEMS, Damage, Stretch
 
 _TOLD: Final = 1 << 16
@@ -44,10 +44,7 @@ class Part:
         return self._size
 
     def pread(self, offset: int, length: int) -> bytes:
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def peek(self, offset: int, length: int) -> bytes:
         length = min(length, self._size - offset)

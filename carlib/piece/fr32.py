@@ -13,7 +13,7 @@ from carlib.errors import Truncated
 from carlib.limits import MIB
 from carlib.piece import kernel
 from carlib.piece.sizes import PADDED_GROUP, UNPADDED_GROUP, height_for, padded_at
-from carlib.source import ByteSource
+from carlib.source import ByteSource, exactly
 from carlib.varint import Buffer
 
 pad = kernel.pad
@@ -97,10 +97,7 @@ class View:
 
     def pread(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes at ``offset``; Truncated where there are fewer, OSError where reading fails."""
-        data = self.peek(offset, length)
-        if len(data) != length:
-            raise Truncated(f"{length} bytes are due, {len(data)} are there", source=self.name, offset=offset)
-        return data
+        return exactly(self.peek(offset, length), length, self.name, offset)
 
     def stamp(self) -> Hashable:
         return self._source.stamp()
