@@ -120,9 +120,16 @@ class Indexer:
                 raise ShardError(ErrorClass.BUSY, message)
             return facts
         sources = [mount, *map(mounts.parse, replicas)]
-        async with self._transients.use(key, sources, fingerprint) as transient:
-            params |= {"access": msgspec.to_builtins(transient.access)}
-            return await self._run(params, indexing, transient)
+        try:
+            async with self._transients.use(key, sources, fingerprint) as transient:
+                params |= {"access": msgspec.to_builtins(transient.access)}
+                return await self._run(params, indexing, transient)
+        except WorkerFailed as error:
+            if (
+                error.error_class is ErrorClass.CORRUPT
+            ):  # it may be our copy alone: the next attempt fetches anew
+                await self._transients.discard(key)
+            raise
 
     async def _run(
         self, params: dict[str, Any], indexing: Indexing, transient: Transient | None = None
