@@ -197,7 +197,13 @@ def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """The lines of a chunked response, without empty ones; raises HTTPException if it ends before its end, which
     `http.client` would not tell."""
     rest = b""
-    while size := int(response.fp.readline(MAX_LINE_BYTES).partition(b";")[0] or b"x", 16):
+    while True:
+        head = response.fp.readline(MAX_LINE_BYTES)
+        if not head:
+            raise http.client.HTTPException("the stream ended before its end")
+        size = int(head.partition(b";")[0], 16)
+        if not size:
+            return
         chunk = response.fp.read(size + 2)
         if len(chunk) < size + 2:
             raise http.client.IncompleteRead(chunk)

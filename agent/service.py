@@ -59,6 +59,10 @@ def main(config_file: Path | None = None, environ: Mapping[str, str] = os.enviro
     repository = replace(repository, dagstore=config.dagstore.root_dir)
     repository.create()
     logs.set_up(config.log.level)
+    # What holds again when `run` has ended: one more signal does not cut short what is left. (A handler, since what is
+    # ignored is ignored by workers too.)
+    for number in _stop_signals():
+        signal.signal(number, lambda _number, _frame: None)
     try:
         trio.run(run, repository, config)
     except BaseExceptionGroup as group:

@@ -17,7 +17,7 @@ from agent.dagstore.ahead import WINDOW_BYTES, ForeseeingSource
 from carlib import unixfs
 from carlib.blockstore import Location, ReadOnlyBlockstore
 from carlib.cid import Cid
-from carlib.container import read_container
+from carlib.container import Container, read_container
 from carlib.errors import CarError
 from carlib.index import Index
 from carlib.section import HEAD_BYTES, Sections
@@ -44,7 +44,7 @@ class RemoteBlocks(ReadOnlyBlockstore):
         owned: list[ByteSource] = []
         try:
             owned.append(FileSource(index))
-            container = read_container(source, whole=False)
+            container = _container(source)
             return cls(source, container, Index.open(owned[0]), owned=tuple(owned))
         except BaseException:
             for each in (source, *owned):
@@ -117,6 +117,18 @@ class RemoteBlocks(ReadOnlyBlockstore):
             logger.info("block %s at %d of %s is fetched once more", cid, start, source.name)
             source.renew(start, end - start)
         return True
+
+
+def _container(source: ByteSource) -> Container:
+    """What the CAR says of itself; headers that cannot be read are fetched once more. Raises CarError, OSError."""
+    try:
+        return read_container(source, whole=False)
+    except CarError as error:
+        if not isinstance(source, RemoteSource):
+            raise
+        for offset in {0, error.offset or 0}:
+            source.renew(offset, 1)
+    return read_container(source, whole=False)
 
 
 def foreseen(entries: Iterator[unixfs.Entry], foresee: Callable[[list[Cid]], None]) -> Iterator[unixfs.Entry]:

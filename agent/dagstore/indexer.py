@@ -120,18 +120,23 @@ class Indexer:
                 raise ShardError(ErrorClass.BUSY, message)
             return facts
         sources = [mount, *map(mounts.parse, replicas)]
-        async with self._transients.use(key, sources, fingerprint) as transient:
-            params |= {"access": msgspec.to_builtins(transient.access)}
-            try:
-                return await self._run(params, indexing, transient)
-            except WorkerFailed as error:
-                lacked = transient.last_failure
-                if lacked is None or lacked.error_class is not error.error_class:
-                    raise
-                # The worker knows that it did not get its bytes; whose fault that is, and for how long, is known here.
-                failed = ShardError(error.error_class, str(error))
-                failed.failure = replace(lacked, message=str(error))
-                raise failed from error
+        lacked: Failure | None = None
+        try:
+            async with self._transients.use(key, sources, fingerprint) as transient:
+                params |= {"access": msgspec.to_builtins(transient.access)}
+                try:
+                    return await self._run(params, indexing, transient)
+                finally:
+                    lacked = transient.last_failure
+        except WorkerFailed as error:
+            if error.error_class is ErrorClass.CORRUPT:
+                await self._transients.discard(key)  # it may be our copy alone: the next attempt fetches anew
+            if lacked is None or lacked.error_class is not error.error_class:
+                raise
+            # The worker knows that it did not get its bytes; whose fault that is, and for how long, is known here.
+            failed = ShardError(error.error_class, str(error))
+            failed.failure = replace(lacked, message=str(error))
+            raise failed from error
 
     async def _run(
         self, params: dict[str, Any], indexing: Indexing, transient: Transient | None = None

@@ -105,6 +105,15 @@ def test_an_answer_that_is_none_means_no_agent(tmp_path: Path, answer: bytes, me
         client.call("f")
 
 
+def test_a_stream_that_breaks_off_says_so(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n1\n\r\n"
+    with answering(tmp_path / "s", answer) as client:
+        values = client.stream("f")
+        assert next(values) == 1
+        with pytest.raises(AgentUnreachable, match="broke off: the stream ended before its end"):
+            next(values)
+
+
 def test_an_agent_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))

@@ -143,6 +143,17 @@ def test_a_block_that_went_bad_on_this_machine_is_fetched_once_more(tmp_path: Pa
             assert sorted(set(fetched(web).values())) == [1, 2]
 
 
+def test_a_header_that_went_bad_on_this_machine_is_fetched_once_more(tmp_path: Path) -> None:
+    root, blocks = tree()
+    with web_server(tmp_path) as web:
+        write_big_car(web.folder / "big.car", root, blocks, size=16 * MIB)
+        with mounted_from(web, "big.car") as mount:
+            (path,) = Path(os.environ["CARFS_PATH"]).glob("dagstore/transients/*.data")
+            with path.open("r+b") as file:
+                file.write(b"\xff" * 100)
+            assert (mount.path / "shards" / "one" / "root" / "small").read_bytes() == SMALL
+
+
 def test_a_block_that_is_bad_on_the_server_is_never_handed_out(tmp_path: Path) -> None:
     root, blocks = tree()
     blocks = [(cid, bytes(20_000) if data == OTHER else data) for cid, data in blocks]

@@ -27,6 +27,7 @@ REQUEST_BYTES: Final = 4 << 20
 """The most that one request asks for: a connection that breaks costs little, and others get their turn."""
 AHEAD_BYTES: Final = 8 << 20
 """The most that is read ahead of a sequential reader."""
+RENEW_AGAIN_S: Final = 60.0
 _FIRST_AHEAD: Final = 4
 _STREAMS: Final = 16
 """Sequential readers that are told apart."""
@@ -79,7 +80,7 @@ class Planner:
     _in_flight: dict[int, RequestId] = field(default_factory=dict)
     _flights: dict[RequestId, _Flight] = field(default_factory=dict)
     _streams: OrderedDict[int, _Stream] = field(default_factory=OrderedDict)
-    _renewed: set[int] = field(default_factory=set)
+    _renewed: dict[int, float] = field(default_factory=dict)  # chunk → when
     _completers: list[Waiter] = field(default_factory=list)
     _missing: int = 0
     _cursor: int = 0  # of the completion: chunks before it are there or on their way
@@ -206,13 +207,16 @@ class Planner:
             self.withdraw(waiter)
         return [Answer(waiter, failure) for waiter in told]
 
-    def renew(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """What is there of these bytes is wrong: the chunks to drop, as ranges; each is renewed once and no more."""
+    def renew(self, offset: int, length: int, now_s: float) -> list[tuple[int, int]]:
+        """What is there of these bytes is wrong: the chunks to drop, as ranges. Each is renewed once in
+        `RENEW_AGAIN_S`: what is bad where it comes from is not fetched for each who reads it, and a server or a proxy
+        that sent something else for a while has not spoilt our copy for good."""
         first, stop = self.head.range_of(offset, min(length, self.head.size - offset))
         ranges: list[tuple[int, int]] = []
         for chunk in range(first, stop):
-            if is_set(self.present, chunk) and chunk not in self._renewed:
-                self._renewed.add(chunk)
+            is_due = now_s - self._renewed.get(chunk, -RENEW_AGAIN_S) >= RENEW_AGAIN_S
+            if is_set(self.present, chunk) and is_due:
+                self._renewed[chunk] = now_s
                 self.present[chunk >> 3] &= ~(1 << (chunk & 7)) & 0xFF
                 self._missing += 1
                 if ranges and ranges[-1][1] == chunk:

@@ -110,11 +110,11 @@ class Transient:
             self._wake()  # for what is read ahead
 
     async def renew(self, offset: int, length: int) -> None:
-        """Likewise, but what is there is wrong and is fetched once more; a chunk that was renewed before stays.
+        """Likewise, but what is there is wrong and is fetched once more; a chunk that was renewed a moment ago stays.
 
         Raises ShardError."""
         self._check(offset, length)
-        ranges = self._planner.renew(offset, length)
+        ranges = self._planner.renew(offset, length, trio.current_time())
         for first, stop in ranges:
             async with self._writing:  # taken in order, so before anybody writes there anew
                 try:

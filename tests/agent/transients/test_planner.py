@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.dagstore.chunk_map import MapHead, is_set
 from agent.dagstore.failures import ErrorClass, Failure
 from agent.dagstore.transients import planner as planning
-from agent.dagstore.transients.planner import Answer, Planner, Request, Waiter
+from agent.dagstore.transients.planner import RENEW_AGAIN_S, Answer, Planner, Request, Waiter
 
 CHUNK = 1 << 16
 GONE = Failure(ErrorClass.GONE, "the server is gone")
@@ -126,9 +126,13 @@ def test_a_block_is_fetched_once_more_and_not_for_ever() -> None:
     request = planner.take()
     assert request is not None
     planner.arrived(request, 2)
-    assert planner.renew(0, 2 * CHUNK) == [(0, 2)]
-    assert not planner.ask(Waiter(2), 0, 1)
-    assert planner.renew(0, 2 * CHUNK) == []
+    assert planner.renew(0, 2 * CHUNK, 100.0) == [(0, 2)]
+    assert not planner.ask(Waiter(2), 0, 2 * CHUNK)
+    request = planner.take()
+    assert request is not None
+    planner.arrived(request, 2)
+    assert planner.renew(0, 2 * CHUNK, 99.0 + RENEW_AGAIN_S) == []
+    assert planner.renew(0, CHUNK, 100.0 + RENEW_AGAIN_S) == [(0, 1)]
 
 
 def test_completion_fetches_all_of_the_rest_and_lets_others_go_first() -> None:
@@ -263,7 +267,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(first=st.integers(0, CHUNKS - 1), count=st.integers(1, 5))
     def renew(self, first: int, count: int) -> None:
-        for start, stop in self.planner.renew(first * CHUNK, count * CHUNK):
+        for start, stop in self.planner.renew(first * CHUNK, count * CHUNK, 0.0):
             for chunk in range(start, stop):
                 self.file.remove(chunk)  # KeyError: it was not there
                 self.dropped[chunk] = self.dropped.get(chunk, 0) + 1

@@ -204,6 +204,21 @@ async def test_who_waits_for_bytes_of_a_transient_that_is_removed_gets_them_all_
         dagstore.release("key")
 
 
+async def test_a_server_that_lied_while_a_shard_was_indexed_is_believed_when_it_is_recovered(
+    tmp_path: Path, server: Server, expect_warning: ExpectWarning
+) -> None:
+    """The wrong bytes are in the transient, and what says whether data have changed is the same."""
+    expect_warning("INITIALIZING -> ERRORED")
+    right, server.data = server.data, bytes(len(server.data))
+    async with dagstore_at(tmp_path) as dagstore:
+        with pytest.raises(ShardError) as raised:
+            await register(dagstore)
+        assert raised.value.error_class is ErrorClass.CORRUPT
+        server.data = right
+        await dagstore.recover("key")
+        assert dagstore.record("key").blocks == len(BLOCKS)
+
+
 async def test_ranges_are_fetched_for_sessions_that_hold_the_shard_alone(
     tmp_path: Path, server: Server
 ) -> None:
