@@ -102,6 +102,7 @@ async def test_with_an_agent_it_has_shards_tried_again(
         await dagstore.register("a", str(car), wait=True)
         path = dagstore.record("a").index_path
         assert path is not None
+        await dagstore.inverted.wait_complete()  # which would find the damage, too
         rot(Path(path), 0)
         live = partial(live_of, dagstore, scrubber)
         (finding,) = await consult(repository, dagstore, live, scrub_interval_s=0, with_fix=True)
