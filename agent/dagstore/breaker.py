@@ -11,6 +11,7 @@ folder is missing says nothing about the others, and is a success of the folder,
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 
 
@@ -85,6 +86,7 @@ class Breaker:
     failures: int = 0  # in a row
     pause_s: float = 0.0  # the current or last one
     until_s: float = 0.0  # when the next may go through, by the callers' clock
+    failed_at_s: float = -math.inf  # when it failed last
 
 
 HEALTHY = Breaker()
@@ -106,11 +108,14 @@ def succeeded(breaker: Breaker) -> Breaker:
     return Breaker(TRANSITIONS[breaker.state, Succeeded])
 
 
-def failed(breaker: Breaker, limits: Limits, now_s: float) -> Breaker:
-    """The breaker after the origin has failed."""
+def failed(breaker: Breaker, limits: Limits, now_s: float, begun_s: float | None = None) -> Breaker:
+    """The breaker after the origin has failed; what was begun before it failed last is part of that failure, so that
+    sixteen requests that a server drops at once are not sixteen in a row."""
+    if begun_s is not None and begun_s < breaker.failed_at_s and breaker.state is not BreakerState.HALF_OPEN:
+        return breaker
     count = breaker.failures + 1
     event = FailedOnceTooOften if limits.failures and count >= limits.failures else Failed
-    after = replace(breaker, state=TRANSITIONS[breaker.state, event], failures=count)
+    after = replace(breaker, state=TRANSITIONS[breaker.state, event], failures=count, failed_at_s=now_s)
     opens = after.state is BreakerState.OPEN and breaker.state is not BreakerState.OPEN
     if not opens:
         return after
@@ -135,9 +140,9 @@ class Breakers:
         """The origin has answered, if only to say that it does not have this one."""
         self._keep(origin, succeeded(self[origin]))
 
-    def failed(self, origin: str, now_s: float) -> None:
-        """The origin has failed as a whole."""
-        self._keep(origin, failed(self[origin], self._limits, now_s))
+    def failed(self, origin: str, now_s: float, begun_s: float | None = None) -> None:
+        """The origin has failed as a whole; `begun_s`: when whoever found that out went there."""
+        self._keep(origin, failed(self[origin], self._limits, now_s, begun_s))
 
     def __getitem__(self, origin: str) -> Breaker:
         return self._breakers.get(origin, HEALTHY)

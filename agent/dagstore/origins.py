@@ -47,11 +47,12 @@ class Origins:
         self._breakers = Breakers(limits)
 
     @contextmanager
-    def visited(self, url: str) -> Iterator[Visit]:
+    def visited(self, url: str, *, begun_s: float | None = None) -> Iterator[Visit]:
         """For the time of a visit to the origin of `url`; raises ShardError(busy) if it is to be left alone, and
-        lets through what the block raises."""
-        origin = mounts.parse(url).origin
-        wait_s = self._breakers.ask(origin, trio.current_time())
+        lets through what the block raises. `begun_s`: of the first attempt, if this is another: they count once."""
+        origin, now_s = mounts.parse(url).origin, trio.current_time()
+        begun_s = now_s if begun_s is None else begun_s
+        wait_s = self._breakers.ask(origin, now_s)
         if wait_s > 0:
             count = self._breakers[origin].failures
             message = f"{origin} has failed {count} times in a row and is left alone for {wait_s:.0f} s"
@@ -68,7 +69,7 @@ class Origins:
             if visit.has_answered:
                 self._breakers.succeeded(origin)
             elif visit.has_answered is False:
-                self._breakers.failed(origin, trio.current_time())
+                self._breakers.failed(origin, trio.current_time(), begun_s)
 
     def unhealthy(self) -> dict[str, Breaker]:
         """The origins that have failed since they last answered."""

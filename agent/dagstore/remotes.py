@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -22,11 +23,15 @@ from agent.dagstore.transients import Limits, Settings, Transient, Transients
 
 logger = logging.getLogger(__name__)
 
+PAUSES_S: Final = (0.25, 1.0)
+"""Before a request is made once more and again: what a server that starts anew takes, and short beside the time that a
+reader waits (30 s)."""
+
 
 def settings_of(config: DagstoreConfig) -> Settings:
     """What `[dagstore]` says of transients."""
     limits = Limits(config.transients_max_bytes, config.transients_high, config.transients_low)
-    return Settings(limits, config.max_concurrent_ready_fetches)
+    return Settings(limits, config.max_concurrent_ready_fetches, pauses_s=PAUSES_S)
 
 
 class Remotes:

@@ -77,6 +77,16 @@ def test_those_who_were_under_way_when_it_opened_make_the_pause_no_longer() -> N
     assert breakers.ask(HOST, 6) == 4
 
 
+def test_what_was_under_way_when_it_failed_is_part_of_that_failure() -> None:
+    breakers = Breakers(LIMITS)
+    for _ in range(16):
+        breakers.failed(HOST, 5, begun_s=4)
+    assert (breakers[HOST].state, breakers[HOST].failures) == (C, 1)
+    for now_s in (6, 7):
+        breakers.failed(HOST, now_s, begun_s=now_s - 0.5)
+    assert breakers[HOST].state is O
+
+
 def test_without_a_limit_it_never_opens() -> None:
     breakers = Breakers(Limits(failures=0))
     for _ in range(1000):

@@ -12,7 +12,9 @@ import select
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -86,6 +88,8 @@ def _restarting(data: Data, table: Table, count: int, car: Path) -> None:
         table.row("all data looked at after that", seconds_text(all_s), None, asked.p99())
         table.row("resident then, and without page cache", _memory(pid))
         with client.events() as stream:
+            # Whoever does not read is cut, and the session with it.
+            threading.Thread(target=lambda: deque(stream, maxlen=0), daemon=True).start()
             _acquiring(client, stream.session, table, count)
 
 

@@ -17,7 +17,18 @@ from agent.cli.exits import AgentRefused, AgentUnreachable, CommandFailed, Exit,
 from agent.cli.main import cli, main
 from carlib.errors import CarError
 
-HEAVY = ("trio", "numpy", "multiformats", "rich", "starlette", "anycorn", "pyfuse3", "httpcore2", "obstore", "sqlite3")
+HEAVY = (
+    "trio",
+    "numpy",
+    "multiformats",
+    "rich",
+    "starlette",
+    "anycorn",
+    "pyfuse3",
+    "httpcore2",
+    "obstore",
+    "sqlite3",
+)
 
 
 def walk(command: click.Command, name: str = "carfs") -> Iterator[tuple[str, click.Command]]:

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 class Visits(Protocol):
     """Which places that data comes from are to be left alone for a while: `origins.Origins`."""
 
-    def visited(self, url: str) -> AbstractContextManager[Visit]:
-        """For the time of a visit; raises ShardError(busy) if it is to be left alone."""
+    def visited(self, url: str, *, begun_s: float | None = None) -> AbstractContextManager[Visit]:
+        """For the time of a visit; raises ShardError(busy) if it is to be left alone. `begun_s`: of the first attempt,
+        if this is another."""
 
 
 class Free:
     """No place is ever left alone."""
 
     @contextmanager
-    def visited(self, url: str) -> Iterator[Visit]:
+    def visited(self, url: str, *, begun_s: float | None = None) -> Iterator[Visit]:
         yield Visit()
 
 
@@ -60,3 +61,4 @@ class Means:
     room: Room
     visits: Visits
     stall_s: float  # without a byte, and a request is given up
+    pauses_s: tuple[float, ...]  # between the attempts at a request that somebody waits for

@@ -50,6 +50,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     fetches: int = 0  # requests at once, of all transients together; 0: as many as there are
     stall_s: float = 20.0  # without a byte, and a request is given up: less than a mount waits
+    pauses_s: tuple[float, ...] = ()  # before each further attempt at a request whose failure may pass
 
 
 class GcResult(msgspec.Struct, frozen=True, rename="pascal"):
@@ -105,7 +106,9 @@ class Transients:
         self._boot = boot
         self._account = Account(settings.limits)
         self._slots = trio.CapacityLimiter(settings.fetches or _UNLIMITED)
-        self._means = Means(nursery, environment, self._slots, self, visits, settings.stall_s)
+        self._means = Means(
+            nursery, environment, self._slots, self, visits, settings.stall_s, settings.pauses_s
+        )
         self._entries: dict[str, _Entry] = {}  # by stem
         self._turns = Turns()  # by stem: one at a time opens, closes or removes the files of a shard
         self._uses = itertools.count()

@@ -244,19 +244,28 @@ class Transient:
             await room.reserve(due)
         except ShardError as error:
             return error.failure
-        progress = _Progress(request.first, due)
+        progress = _Progress(request.first, due, trio.current_time())
         try:
             return await self._from_any(request, progress)
         finally:
             room.unreserve(progress.reserved)
 
     async def _from_any(self, request: Request, progress: _Progress) -> Failure | None:
+        """From the first mount that gives it, tried again while somebody waits and its failure may pass."""
+        for pause_s in self._means.pauses_s:
+            failure = await self._from_each(request, progress)
+            if failure is None or request.is_ahead or not _may_pass(failure, pause_s):
+                return failure
+            await trio.sleep(pause_s)
+        return await self._from_each(request, progress)
+
+    async def _from_each(self, request: Request, progress: _Progress) -> Failure | None:
         """From the first mount that gives it, going on where the one before broke off."""
         failures: list[Failure] = []
         for number, mount in enumerate(self.mounts):
             expected = self.fingerprint if number == 0 else Fingerprint(self.fingerprint.size)
             try:
-                with self._means.visits.visited(mount.url) as visit:
+                with self._means.visits.visited(mount.url, begun_s=progress.begun_s) as visit:
                     await self._from(mount, expected, request, progress)
                     visit.came_out(None)
                     return None
@@ -374,9 +383,18 @@ class Transient:
             self._opened.close()
 
 
+def _may_pass(failure: Failure, pause_s: float) -> bool:
+    """Whether it may be over after so short a pause: a server that starts anew, a connection that was cut."""
+    passing = failure.error_class is ErrorClass.BUSY or (
+        failure.error_class is ErrorClass.GONE and failure.origin_failed
+    )
+    return passing and (failure.after_s is None or failure.after_s <= pause_s)
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far a request is."""
 
     position: int  # chunks before it are there
     reserved: int  # bytes that are still to come
+    begun_s: float  # by trio's clock

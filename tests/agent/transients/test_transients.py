@@ -15,7 +15,7 @@ import trio.testing
 from agent.dagstore.access import TransientAccess
 from agent.dagstore.chunk_map import MapReader
 from agent.dagstore.failures import ErrorClass, Failure, ShardError
-from agent.dagstore.mounts import Fingerprint
+from agent.dagstore.mounts import Fingerprint, TryLater
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.transients import GcResult, Limits, Settings, Transients
 from agent.dagstore.transients.transient import Transient
@@ -70,6 +70,34 @@ async def test_m1_a_failed_fetch_is_begun_anew_by_the_next_who_asks(tmp_path: Pa
             await read(transients, mount, 2 * CHUNK, 1)
         assert (raised.value.error_class, raised.value.key) == (ErrorClass.GONE, "key")
         assert await read(transients, mount, 2 * CHUNK, 9) == server.data[2 * CHUNK : 2 * CHUNK + 9]
+
+
+async def test_a_server_that_is_away_for_a_moment_is_asked_again_before_anybody_is_told(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = Server(random_data(3))
+    mount = RemoteMount(server)
+    async with transients_at(tmp_path, Settings(pauses_s=(0.25, 1.0))) as (transients, _):
+        await read(transients, mount, 0, 1)
+        server.fail = [TryLater("try again"), TryLater("try again")]
+        assert await read(transients, mount, 2 * CHUNK, 9) == server.data[2 * CHUNK : 2 * CHUNK + 9]
+        assert (server.fail, trio.current_time()) == ([], 1.25)
+
+
+@pytest.mark.parametrize(
+    "error", [GONE, TryLater("in a minute", after_s=60)], ids=["not there", "in a minute"]
+)
+async def test_what_will_not_pass_so_soon_is_told_at_once(
+    error: ShardError, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = Server(random_data(3))
+    mount = RemoteMount(server)
+    async with transients_at(tmp_path, Settings(pauses_s=(0.25, 1.0))) as (transients, _):
+        await read(transients, mount, 0, 1)
+        server.fail = [error]
+        with pytest.raises(ShardError):
+            await read(transients, mount, 2 * CHUNK, 9)
+        assert trio.current_time() == 0
 
 
 async def test_m2_the_first_who_asked_may_go_and_the_others_get_their_bytes(tmp_path: Path) -> None:
