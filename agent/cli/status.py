@@ -10,6 +10,8 @@ from agent.cli.output import counted, emit_json, seconds, size_text
 
 Json = Any  # any value that JSON can carry
 
+LINES_SHOWN = 10  # of a kind
+
 
 @command(epilog=example("carfs status", "carfs status --json | jq .Shards"))
 @json_option
@@ -36,17 +38,23 @@ def _lines(found: Json) -> list[str]:
         lines.append(f"errors    {', '.join(f'{count} {name}' for name, count in found['Errors'].items())}")
     if found["Addresses"]:
         lines.append(f"listens   {', '.join(found['Addresses'])}, for clients with a token")
-    lines += [
-        f"indexing  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
-        for one in found["Indexing"]
-    ]
-    lines += [
-        f"fetching  {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
-        for one in found["Fetching"]
-    ]
-    lines += [_failing(one) for one in found["UnhealthyOrigins"]]
-    lines += [f"client    {one['Client']}: leases {one['Leases']}" for one in found["Clients"]]
+    lines += _some("indexing", [_progress("indexing", one) for one in found["Indexing"]])
+    lines += _some("fetching", [_progress("fetching", one) for one in found["Fetching"]])
+    lines += _some("failing", [_failing(one) for one in found["UnhealthyOrigins"]])
+    lines += _some(
+        "client", [f"client    {one['Client']}: leases {one['Leases']}" for one in found["Clients"]]
+    )
     return lines
+
+
+def _progress(what: str, one: Json) -> str:
+    return f"{what:9} {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
+
+
+def _some(what: str, lines: list[str]) -> list[str]:
+    """The first lines of one kind, and how many more there are: there may be thousands."""
+    more = len(lines) - LINES_SHOWN
+    return [*lines[:LINES_SHOWN], f"{what:9} and {more} more (--json has all)"] if more > 1 else lines
 
 
 def _lookup(inverted: Json) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.cli import status
 from agent.cli.output import emit_json, emit_table, size_text
 from agent.cli.progress import line_text, progress
 
@@ -48,3 +49,9 @@ def test_short_work_prints_nothing_where_there_is_no_terminal(
     with progress("packing", quiet=quiet) as step:
         step(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_status_of_thousands_is_ten_lines_and_their_number() -> None:
+    lines = [f"indexing  {number}" for number in range(5000)]
+    assert status._some("indexing", lines) == [*lines[:10], "indexing  and 4990 more (--json has all)"]
+    assert status._some("indexing", lines[:11]) == lines[:11]
