@@ -22,11 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.catalogue import Catalogue
 from agent.client import Client, _Connection
 from agent.dagstore import index_files
 from agent.dagstore.lifecycle import ShardState
-from agent.dagstore.records import IndexFacts, ShardRow, Transition
+from agent.dagstore.records import ShardRow, Transition
 from tests.bench.data import Data
 from tests.bench.processes import CARFS, resident_bytes, running
 from tests.bench.table import Table, milliseconds, rate, seconds_text
@@ -251,18 +253,7 @@ def _fill(home: Path, count: int, car: Path) -> None:
 
 def _row(key: str, model: ShardRow, name: str) -> ShardRow:
     assert model.index is not None
-    old = model.index
-    facts = IndexFacts(
-        name,
-        old.size,
-        old.fingerprint,
-        old.codec,
-        old.version,
-        old.data_offset,
-        old.data_size,
-        old.blocks,
-        old.roots,
-    )
+    facts = msgspec.structs.replace(model.index, name=name)
     return ShardRow(key, model.url, ShardState.AVAILABLE, False, model.registered, 1, index=facts)
 
 
