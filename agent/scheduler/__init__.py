@@ -1,0 +1,1 @@
+"""Admits heavy work only as far as the memory, CPUs and processes that are left allow."""
