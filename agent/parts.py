@@ -1,0 +1,130 @@
+"""The parts of an agent that work behind its interface, in the order in which they start; `service` opens them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from agent.catalogue import Catalogue
+from agent.config import Config
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.events import Hub
+from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import Environment, open_environment
+from agent.dagstore.opening import open_dagstore
+from agent.dagstore.scrub.opening import open_scrubber
+from agent.dagstore.scrub.repairer import Repairer
+from agent.dagstore.scrub.replicas import Replicas
+from agent.dagstore.scrub.schedule import Load
+from agent.dagstore.scrub.scrubber import Scrubber
+from agent.dagstore.scrub.shards import DagstoreShards, annotated
+from agent.doctor.consultation import consult, live_of
+from agent.repository import Repository
+from agent.rpc.methods import Services
+from agent.rpc.tokens import Tokens
+from agent.workers import WorkerPool, open_pool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is open."""
+
+    services: Services  # all that answers calls
+    hub: Hub
+
+    def stop(self) -> None:
+        """Refuses what is new and answers all that wait; the parts end with their block."""
+        self.services.dagstore.stop()
+        self.hub.close()
+
+
+@asynccontextmanager
+async def open_parts(repository: Repository, config: Config, stop: trio.Event) -> AsyncIterator[Parts]:
+    """Everything starts in this order and stops in the reverse one; `stop` is set by a call that ends the agent."""
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        catalogue = Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept)
+        store = stack.enter_context(closing(catalogue))
+        hub = Hub(buffer=config.rpc.event_buffer)
+        workers = await stack.enter_async_context(_workers(config, config.worker_count()))
+        environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
+        # Of its own, so that a new shard is found at once although others are being indexed for hours.
+        inverting = await stack.enter_async_context(_workers(config, 1))
+        dagstore = await stack.enter_async_context(
+            open_dagstore(
+                store=store,
+                workers=workers,
+                hub=hub,
+                index_directory=repository.indices,
+                transients_directory=repository.transients,
+                settings=config.dagstore,
+                environment=environment,
+                inverted_directory=repository.inverted,
+                inverting=inverting,
+            )
+        )
+        scrubber = await stack.enter_async_context(
+            _scrubber(repository, config, store, workers, environment, hub, dagstore)
+        )
+        dagstore.annotate = partial(annotated, scrubber=scrubber)
+        services = Services(
+            dagstore,
+            Leases(dagstore),
+            workers,
+            repository.path,
+            _version(),
+            stop,
+            started,
+            Tokens(repository.token_secret),
+            verifier=scrubber,
+            doctor=partial(
+                consult,
+                repository,
+                dagstore,
+                partial(live_of, dagstore, scrubber),
+                scrub_interval_s=config.scrub.interval_days * 86400,
+            ),
+        )
+        yield Parts(services, hub)
+
+
+@asynccontextmanager
+async def _workers(config: Config, limit: int) -> AsyncIterator[WorkerPool]:
+    async with open_pool(limit=limit, idle_timeout_s=config.workers.idle_timeout_s) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def _scrubber(
+    repository: Repository,
+    config: Config,
+    store: Catalogue,
+    workers: WorkerPool,
+    environment: Environment,
+    hub: Hub,
+    dagstore: Dagstore,
+) -> AsyncIterator[Scrubber]:
+    repairer = Repairer(Replicas(environment, repository.indices), repository.repairs)
+    async with open_scrubber(
+        shards=DagstoreShards(dagstore, store), store=store, workers=workers, load=partial(_load, workers), hub=hub,
+        repairer=repairer, index_directory=repository.indices, config=config.scrub,
+    ) as scrubber:  # fmt: skip
+        yield scrubber
+
+
+def _load(pool: WorkerPool) -> Load:
+    found = pool.statistics()
+    return Load(found.busy, found.waiting, found.limit)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("carfs")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return "0"
