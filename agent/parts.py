@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -26,9 +29,15 @@ from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
 from agent.repository import Repository
+from agent.resources import reading
+from agent.resources.files import MachineFiles
+from agent.resources.monitor import open_monitor
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
-from agent.workers import WorkerPool, open_pool
+from agent.scheduler.scheduler import AGENT_KINDS, Scheduler, open_scheduler
+from agent.workers import open_local
+from agent.workers.groups import open_groups
+from agent.workers.tasks import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +58,10 @@ async def open_parts(repository: Repository, config: Config, stop: trio.Event) -
     """Everything starts in this order and stops in the reverse one; `stop` is set by a call that ends the agent."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        catalogue = Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept)
-        store = stack.enter_context(closing(catalogue))
+        store = stack.enter_context(open_catalogue(repository, config))
         hub = Hub(buffer=config.rpc.event_buffer)
-        workers = await stack.enter_async_context(_workers(config, config.worker_count()))
+        workers = await stack.enter_async_context(_working(repository, config, store))
         environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
-        # Of its own, so that a new shard is found at once although others are being indexed for hours.
-        inverting = await stack.enter_async_context(_workers(config, 1))
         dagstore = await stack.enter_async_context(
             open_dagstore(
                 store=store,
@@ -66,7 +72,6 @@ async def open_parts(repository: Repository, config: Config, stop: trio.Event) -
                 settings=config.dagstore,
                 environment=environment,
                 inverted_directory=repository.inverted,
-                inverting=inverting,
             )
         )
         scrubber = await stack.enter_async_context(
@@ -94,10 +99,49 @@ async def open_parts(repository: Repository, config: Config, stop: trio.Event) -
         yield Parts(services, hub)
 
 
+def open_catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
+    """The catalogue for the time of a block; raises ShardError."""
+    return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
+
+
 @asynccontextmanager
-async def _workers(config: Config, limit: int) -> AsyncIterator[WorkerPool]:
-    async with open_pool(limit=limit, idle_timeout_s=config.workers.idle_timeout_s) as pool:
-        yield pool
+async def _working(repository: Repository, config: Config, store: Catalogue) -> AsyncIterator[Scheduler]:
+    """All that heavy work needs: groups first, since that may move the agent into another one, whose limits are read
+    then; the workers' processes, and who gives them tasks."""
+    groups = open_groups(setting=config.resources.child_groups)
+    with closing(groups):
+        async with (
+            open_monitor(
+                partial(reading.read, MachineFiles(), config.resources),
+                interval_s=config.resources.interval_s,
+                pressure_percent=config.resources.pressure,
+            ) as monitor,
+            open_local(
+                name=socket.gethostname(),
+                kinds=frozenset(KINDS) | AGENT_KINDS,
+                snapshot=monitor.snapshot,
+                disk_left=partial(_disk_left, repository.path / repository.dagstore),
+                groups=groups,
+                idle_timeout_s=config.workers.idle_timeout_s,
+            ) as local,
+            open_scheduler(
+                local,
+                store=store,
+                refresh=monitor.fresh,
+                limit=config.workers.count,
+                confinement=groups.reason,
+            ) as scheduler,
+        ):
+            monitor.subscribe(scheduler.poke)
+            yield scheduler
+
+
+def _disk_left(folder: Path) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
 
 
 @asynccontextmanager
@@ -105,7 +149,7 @@ async def _scrubber(
     repository: Repository,
     config: Config,
     store: Catalogue,
-    workers: WorkerPool,
+    workers: Scheduler,
     environment: Environment,
     hub: Hub,
     dagstore: Dagstore,
@@ -118,8 +162,8 @@ async def _scrubber(
         yield scrubber
 
 
-def _load(pool: WorkerPool) -> Load:
-    found = pool.statistics()
+def _load(workers: Scheduler) -> Load:
+    found = workers.counts()
     return Load(found.busy, found.waiting, found.limit)
 
 

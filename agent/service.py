@@ -65,7 +65,7 @@ async def run(
         stack.enter_context(locked(repository))
         parts = await stack.enter_async_context(open_parts(repository, config, stop))
         stop_serving = await stack.enter_async_context(_serving(repository, config, parts))
-        logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
+        logger.info("ready: %s", repository.socket)
         gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
         systemd.notify("READY=1")
         task_status.started()

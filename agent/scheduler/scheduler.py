@@ -458,7 +458,9 @@ class Scheduler:
             if pause_s and worker.crashes.state is BreakerState.OPEN
             else ""
         )
-        return provisional.view(executor, executor.snapshot(), running, worker.enabled and not worker.is_lost, pressed)
+        return provisional.view(
+            executor, executor.snapshot(), running, worker.enabled and not worker.is_lost, pressed
+        )
 
     def _running(self, entry: _Entry, worker: _Worker) -> Running:
         used = worker.executor.used_bytes(entry.task.id)
@@ -513,8 +515,8 @@ async def open_scheduler(
     """
     async with trio.open_nursery() as nursery:
         scheduler = Scheduler(
-            nursery, local, refresh=refresh, store=store, policy=policy or Policy(), limit=limit, confinement=confinement,
-            interval_s=interval_s,
+            nursery, local, refresh=refresh, store=store, policy=policy or Policy(), limit=limit,
+            confinement=confinement, interval_s=interval_s,
         )  # fmt: skip
         nursery.start_soon(scheduler.decide_forever)
         yield scheduler

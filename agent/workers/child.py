@@ -16,9 +16,9 @@ import agent
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.scheduler.requirement import IoClass
 from agent.workers import messages
-from agent.workers.confining import Group
 from agent.workers.executor import Done, Needs
 from agent.workers.failures import WorkerDied, WorkerFailed
+from agent.workers.groups import Group
 from agent.workers.peaks import own_bytes
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _KILL_WAIT_S = 5.0  # a process that waits for a dead disk or network ends only 
 class Child:
     """One process, which does one task at a time; in a group of its own where there are any."""
 
-    def __init__(self, process: trio.Process, group: Group | None) -> None:
+    def __init__(self, process: trio.Process, group: Group) -> None:
         assert process.stdin is not None and process.stdout is not None
         self._process = process
         self._requests = process.stdin
@@ -43,8 +43,8 @@ class Child:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, group: Group | None = None) -> Child:
-        """Starts one; raises OSError. It is in its group before it has imported anything."""
+    async def start(cls, group: Group) -> Child:
+        """Starts one; raises OSError. It is in its group before it has imported much."""
         search = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH", "")]))
         process = await trio.lowlevel.open_process(
             [sys.executable, "-P", "-m", "agent.workers.process"],
@@ -52,33 +52,23 @@ class Child:
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": search},
         )
-        child = cls(process, group)
-        if group is not None:
-            try:
-                group.take(process.pid)
-            except OSError as error:
-                logger.warning("worker process %d has no limit of its own: %s", process.pid, error)
-                child._give_up_group()
-        return child
+        group.take(process.pid)
+        return cls(process, group)
+
+    @property
+    def level(self) -> str:
+        """The group that it is in, as `Fact.level`; "": it has none of its own."""
+        return self._group.level
 
     def limit(self, memory_bytes: int) -> bool:
-        """What its next task may take; whether it is enforced. Raises OSError if it takes more already."""
+        """What its next task may take (0: any amount), where that can be enforced. False: it holds more already, or
+        has the limit of another task and cannot be given this one."""
         self._most_used, self._limit = 0, memory_bytes
-        if self._group is None or not memory_bytes:
-            return False
-        if self._group.used() > memory_bytes:
-            raise OSError("it takes more than that")
-        self._group.limit(memory_bytes)
-        return True
+        return self._group.limit(memory_bytes) or not self._group.level
 
     def used_bytes(self) -> int:
         """Memory that it has now."""
-        used = own_bytes(self.pid)
-        if self._group is not None:
-            try:
-                used = self._group.used()
-            except OSError as error:
-                logger.debug("worker %d: %s", self.pid, error)
+        used = self._group.used() or own_bytes(self.pid)
         self._most_used = max(self._most_used, used)
         return used
 
@@ -91,14 +81,13 @@ class Child:
         io_class: IoClass = IoClass.BEST_EFFORT,
     ) -> Done:
         """Has it do a task; raises WorkerFailed, or WorkerDied, after which it must be killed."""
-        kills = self._oom_kills()
         try:
             request = {"task": kind, "params": params, "io_class": io_class.value}
             await self._requests.send_all(messages.encode(request))
             while True:
                 data = await self._replies.receive_some(_CHUNK_BYTES)
                 if not data:
-                    raise await self._death(kind, kills)
+                    raise await self._death(kind)
                 for message in map(messages.decode, self._lines.feed(data)):
                     if "result" in message:
                         return Done(message["result"], int(message["peak"]))
@@ -115,26 +104,19 @@ class Child:
                         done, total = message["progress"]
                         progress(done, total)
         except trio.BrokenResourceError:
-            raise await self._death(kind, kills) from None
+            raise await self._death(kind) from None
         except (ValueError, KeyError, TypeError) as error:
             raise WorkerDied(f"worker {self.pid} gave no sense for {kind}: {error!r}", None) from error
 
-    async def _death(self, kind: str, kills: int) -> WorkerDied:
+    async def _death(self, kind: str) -> WorkerDied:
         code = await self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         what = f"worker process {self.pid} {how} in the middle of the task {kind!r}"
-        outgrew = self._limit > 0 and self._most_used > self._limit  # without a group, that is all one knows
-        is_too_big = code == -signal.SIGKILL and (self._oom_kills() > kills or outgrew)
+        outgrew = 0 < self._limit < self._most_used  # without a group, that is all one knows
+        is_too_big = code == -signal.SIGKILL and (self._group.oom_kills() > 0 or outgrew)
         if is_too_big:
             what += f", which outgrew the {self._limit >> 20} MiB that were reserved for it"
         return WorkerDied(what, code, out_of_memory=is_too_big)
-
-    def _oom_kills(self) -> int:
-        try:
-            return 0 if self._group is None else self._group.oom_kills()
-        except OSError as error:
-            logger.debug("worker %d: %s", self.pid, error)
-            return 0
 
     def lives(self) -> bool:
         return self._process.returncode is None
@@ -151,16 +133,8 @@ class Child:
                 )
             await self._requests.aclose()
             await self._replies.aclose()
-        self._give_up_group()
+        self._group.remove()
         logger.debug("worker %d ended", self.pid)
-
-    def _give_up_group(self) -> None:
-        group, self._group = self._group, None
-        if group is not None:
-            try:
-                group.remove()
-            except OSError as error:  # it is swept at the next start
-                logger.debug("the group of worker %d stays: %s", self.pid, error)
 
 
 async def _answer(needs: Needs | None, offset: int, length: int, *, again: bool) -> messages.Params:

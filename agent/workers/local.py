@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import trio
 
@@ -17,14 +18,28 @@ from agent.dagstore.failures import ErrorClass, class_of_os_error
 from agent.resources.facts import Snapshot
 from agent.scheduler.tasks import Task
 from agent.workers.child import Child
-from agent.workers.confining import Group, Groups, Unconfined
 from agent.workers.executor import Done, Needs
 from agent.workers.failures import WorkerDied, WorkerFailed
+from agent.workers.groups import Group, NoGroup
 from agent.workers.messages import Params
 
 logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S = 10.0
+
+
+class Groups(Protocol):
+    """Where processes get limits of their own: `agent.workers.groups.Groups`."""
+
+    def make(self, name: str) -> Group:
+        """See there."""
+
+
+class Unconfined:
+    """Nowhere."""
+
+    def make(self, name: str) -> Group:
+        return NoGroup("not asked for")
 
 
 class LocalExecutor:
@@ -86,6 +101,11 @@ class LocalExecutor:
         self._keep(child)
         return done
 
+    def level(self, task_id: str) -> str:
+        """The group of a running task's process, as `Fact.level`; "": it has no limit of its own."""
+        child = self._busy.get(task_id)
+        return "" if child is None else child.level
+
     def pids(self) -> tuple[int, ...]:
         """Of all its processes, sorted."""
         return tuple(sorted(child.pid for child in (*self._busy.values(), *(one for one, _ in self._idle))))
@@ -103,36 +123,20 @@ class LocalExecutor:
         """An idle process that lives and has not grown beyond the limit, or a new one."""
         while self._idle:
             child, _ = self._idle.pop()
-            if child.lives():
-                try:
-                    child.limit(memory_limit)
-                    return child
-                except OSError as error:
-                    logger.debug("worker %d is not used again: %s", child.pid, error)
+            if child.lives() and child.limit(memory_limit):
+                return child
             await child.kill()
-        group = self._group()
+        group = self.groups.make(f"worker{next(self._numbers)}")
         try:
             child = await Child.start(group)
         except OSError as error:
-            if group is not None:
-                group.remove()
+            group.remove()
             message = f"cannot start a worker process: {error.strerror or error}"
             is_busy = class_of_os_error(error) is ErrorClass.BUSY  # any other class would be about the data
             raise WorkerFailed(ErrorClass.BUSY if is_busy else ErrorClass.BUG, message) from error
-        try:
-            child.limit(memory_limit)
-        except OSError as error:
-            logger.warning("worker process %d cannot be limited: %s", child.pid, error)
+        if not child.limit(memory_limit):
+            logger.warning("worker process %d has no limit of its own: %s", child.pid, group.problem)
         return child
-
-    def _group(self) -> Group | None:
-        if not self.groups.possible:
-            return None
-        try:
-            return self.groups.make(f"worker-{next(self._numbers)}")
-        except OSError as error:
-            logger.warning("a worker process gets no limit of its own: %s", error)
-            return None
 
     def _keep(self, child: Child) -> None:
         self._idle.append((child, trio.current_time() + self._idle_timeout_s))
