@@ -93,6 +93,7 @@ class _Pass:
         self._now_s = now_s
         self._policy = policy
         self._held: dict[str, Task] = {}  # by worker: for whom
+        self._able_by_kind: dict[tuple[str, frozenset[str]], Sequence[Load]] = {}
 
     def run(self, groups: Iterable[Group]) -> None:
         """Goes through the tasks in order; of a group, up to the first for which there is no room."""
@@ -108,27 +109,39 @@ class _Pass:
     def _place(self, task: Task) -> bool:
         """Gives the task to a worker, if one has room for it."""
         able = self._able(task)
-        needs = task.requirement
-        if needs.max_parallelism and all(load.threads >= load.worker.cpus for load in able):
-            return False  # the usual case, told apart at no cost; there is nothing to hold
-        free = [load for load in able if load.worker.id not in self._held and load.obstacle(task) is None]
+        takes_cpus = task.requirement.max_parallelism != 0
+        open_loads = [load for load in able if not self._is_shut(load, takes_cpus=takes_cpus)]
+        free = [load for load in open_loads if load.obstacle(task) is None]
         if not free:
+            is_overdue = self._now_s - task.queued_s >= self._policy.patience_s
+            if not open_loads or not (is_overdue or any(not load.tasks for load in open_loads)):
+                return False  # told apart early, since this is what comes of most
             candidates = self._candidates(task, able)
             free = [candidate.load for candidate in candidates if candidate.obstacle is None]
             if not free:
-                self._hold(task, candidates)
+                if is_overdue:
+                    self._hold(task, candidates)
                 return False
         load = min(free, key=self._rank)
         load.assign(task)
         self.assigned.append((task.id, load.worker.id))
         return True
 
-    def _able(self, task: Task) -> list[Load]:
-        return [
-            load
-            for load in self._loads
-            if task.kind in load.worker.kinds and load.worker.enabled and load.worker.id not in task.barred
-        ]
+    def _is_shut(self, load: Load, *, takes_cpus: bool) -> bool:
+        return (takes_cpus and load.threads >= load.worker.cpus) or load.worker.id in self._held
+
+    def _able(self, task: Task) -> Sequence[Load]:
+        key = task.kind, task.barred
+        able = self._able_by_kind.get(key)
+        if able is None:
+            able = self._able_by_kind[key] = [
+                load
+                for load in self._loads
+                if task.kind in load.worker.kinds
+                and load.worker.enabled
+                and load.worker.id not in task.barred
+            ]
+        return able
 
     def _candidates(self, task: Task, able: Sequence[Load]) -> list[_Candidate]:
         fits = [load.fit(task) for load in able]
@@ -137,7 +150,8 @@ class _Pass:
             obstacle = load.obstacle(task)
             if obstacle is not None and fit is Fit.SQUEEZED and Fit.WELL not in fits:
                 obstacle = load.squeezed_obstacle(task)
-            if self._held.get(load.worker.id, task) is not task:
+            held = self._held.get(load.worker.id)
+            if held is not None and (held.kind, held.requirement) != (task.kind, task.requirement):
                 obstacle = Obstacle(Rule.HELD)
             candidates.append(_Candidate(load, fit, obstacle))
         return candidates
@@ -149,13 +163,12 @@ class _Pass:
         return first, used, load.worker.name, load.worker.id
 
     def _hold(self, task: Task, candidates: Sequence[_Candidate]) -> None:
-        """Keeps the worker where the task will fit first from all that come after it, once it has waited too long."""
-        if self._now_s - task.queued_s < self._policy.patience_s:
-            return
+        """Keeps the worker where the task will fit first from all that come after it."""
         possible = [
             one
             for one in candidates
-            if one.fit in (Fit.WELL, Fit.SQUEEZED)
+            if one.load.worker.id not in self._held
+            and one.fit in (Fit.WELL, Fit.SQUEEZED)
             and one.obstacle is not None
             and one.obstacle.rule in _HOLDING
         ]
