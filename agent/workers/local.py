@@ -35,10 +35,6 @@ class Groups(Protocol):
     def reason(self) -> str:
         """Why not, in a sentence; "": they do."""
 
-    @property
-    def reason(self) -> str:
-        """Why not, in a sentence; "": they do."""
-
     def make(self, name: str) -> Group:
         """See there."""
 
@@ -110,12 +106,6 @@ class LocalExecutor:
             del self._busy[task.id]
         self._keep(child)
         return done
-
-    def confinement(self) -> str:
-        """Whether each process has a limit of its own, and why not, in a sentence."""
-        if not self.groups.reason:
-            return "each worker process has a memory limit of its own"
-        return f"worker processes have no limits of their own: {self.groups.reason}"
 
     def confinement(self) -> str:
         """Whether each process has a limit of its own, and why not, in a sentence."""
