@@ -88,9 +88,9 @@ def open_groups(tree: Tree | None = None, *, setting: str = "auto", uid: int | N
     try:
         base = _open(tree, os.geteuid() if uid is None else uid)
     except (NoPlace, delegation.NotOurs) as error:
-        return Groups(tree, None, str(error))
+        return Groups(tree, None, str(error) + _hint(str(error)))
     except (OSError, ValueError) as error:
-        return Groups(tree, None, f"groups cannot be made here: {error}")
+        return Groups(tree, None, f"groups cannot be made here: {error}{_hint(str(error))}")
     _sweep(tree, base)
     groups = Groups(tree, base, "")
     trial = groups.make("trial")
