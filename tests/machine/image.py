@@ -25,16 +25,16 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 def requirements() -> str:
     """What carfs needs to run, out of the lock file, which has what its tests need as well."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    blocks: dict[str, tuple[str, set[str]]] = {}
+    blocks: list[tuple[str, str, set[str]]] = []  # a package may be there more than once, for different Pythons
     for block in re.split(r"\n(?=[A-Za-z0-9])", (REPOSITORY / "requirements.lock").read_text()):
         pin, _, via = block.partition("    # via")
         if "==" in pin.partition("\n")[0]:
             parents = {line.strip(" #") for line in via.splitlines()}
-            blocks[pin.partition("==")[0]] = (pin, parents)
+            blocks.append((pin.partition("==")[0], pin, parents))
     needed = {_name(requirement) for requirement in project["dependencies"]}
-    while more := {name for name, (_, parents) in blocks.items() if parents & needed} - needed:
+    while more := {name for name, _, parents in blocks if parents & needed} - needed:
         needed |= more
-    return "".join(blocks[name][0].rstrip() + "\n" for name in sorted(needed))
+    return "".join(pin.rstrip() + "\n" for name, pin, _ in blocks if name in needed)
 
 
 def _name(requirement: str) -> str:

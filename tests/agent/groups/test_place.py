@@ -1,14 +1,14 @@
-"""Where the group of a process is, from what /proc says in captured set-ups."""
+"""In which hierarchy groups are made. How the group is found there, tests/agent/resources holds."""
 
 from __future__ import annotations
 
 import pytest
 
 from agent.resources.facts import Mode
-from agent.workers.groups.place import NoPlace, Place, find
+from agent.workers.groups.place import NoPlace, find
 
 MOUNT = "/sys/fs/cgroup"
-V2 = f"30 23 0:26 / {MOUNT} rw,nosuid,nodev - cgroup2 cgroup rw,nsdelegate"
+V2 = f"30 23 0:26 / {MOUNT} rw,nosuid,nodev - cgroup2 cgroup rw,nsdelegate\n"
 HYBRID = (
     "5:memory:/system.slice/a.service\n1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n"
 )
@@ -19,37 +19,28 @@ V1_MOUNTS = (
 
 
 def test_unified() -> None:
-    assert find("0::/system.slice/a.service\n", V2) == Place(Mode.V2, MOUNT, "/system.slice/a.service")
+    place = find("0::/system.slice/a.service\n", V2)
+    assert (place.mode, place.own.folder) == (Mode.V2, f"{MOUNT}/system.slice/a.service")
 
 
 def test_private_namespace() -> None:
-    assert find("0::/\n", V2).folder == MOUNT
+    place = find("0::/\n", V2)
+    assert place.is_root
+    assert place.own.folder == MOUNT
 
 
 def test_hybrid_goes_by_where_the_memory_controller_is() -> None:
     place = find(HYBRID, V1_MOUNTS)
-    assert (place.mode, place.folder) == (Mode.V1, f"{MOUNT}/memory/system.slice/a.service")
-
-
-def test_the_last_mount_at_a_folder_counts_and_its_root_is_cut() -> None:
-    mounts = V1_MOUNTS + f"50 31 0:32 /docker/1 {MOUNT}/memory rw - cgroup cgroup rw,memory\n"
-    assert find("4:memory:/docker/1/x\n", mounts).folder == f"{MOUNT}/memory/x"
-    assert find("4:memory:/docker/1\n", mounts).folder == f"{MOUNT}/memory"
-
-
-def test_spaces_in_a_mount_point() -> None:
-    assert find("0::/a\n", V2.replace(MOUNT, "/my\\040groups")).folder == "/my groups/a"
+    assert (place.mode, place.own.folder) == (Mode.V1, f"{MOUNT}/memory/system.slice/a.service")
 
 
 @pytest.mark.parametrize(
     ("cgroup", "mounts", "reason"),
     [
-        ("", V2, "no cgroups"),
-        ("0::/a\n", "", "v2 hierarchy with the memory controller is not mounted"),
-        (HYBRID, V2, "v1 hierarchy with the memory controller is not mounted"),
-        ("4:memory:/\n", V1_MOUNTS.replace("/ /sys", "/../.. /sys", 1), "does not show the group"),
+        ("0::/a\n", "", "of cgroup v2 with the memory controller is not mounted"),
+        (HYBRID, V2, "of cgroup v1 with the memory controller is not mounted"),
+        ("4:memory:/\n", V1_MOUNTS.replace("/ /sys", "/../.. /sys", 1), "above the process's own"),
         ("4:memory:/other\n", V1_MOUNTS.replace("/ /sys", "/docker/1 /sys", 1), "shows /docker/1"),
-        ("0::/../other\n", V2, "outside of its cgroup namespace"),
     ],
 )
 def test_no_place_has_a_reason(cgroup: str, mounts: str, reason: str) -> None:
