@@ -25,7 +25,9 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 def requirements() -> str:
     """What carfs needs to run, out of the lock file, which has what its tests need as well."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    blocks: list[tuple[str, str, set[str]]] = []  # a package may be there more than once, for different Pythons
+    blocks: list[
+        tuple[str, str, set[str]]
+    ] = []  # a package may be there more than once, for different Pythons
     for block in re.split(r"\n(?=[A-Za-z0-9])", (REPOSITORY / "requirements.lock").read_text()):
         pin, _, via = block.partition("    # via")
         if "==" in pin.partition("\n")[0]:

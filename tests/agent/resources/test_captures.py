@@ -2,8 +2,3 @@
 
 from __future__ import annotations
 
-import pytest
-
-from agent.resources import explaining, rule
-from agent.resources.facts import Bound, Mode
-from tests.agent.resources.captured import MIB, NAMES, captured
