@@ -132,9 +132,7 @@ def test_s2_shared_memory_is_charged_once_and_held_while_any_task_of_the_kind_ru
         (needs(1, disk=11), Fit.NOT_NOW),
     ],
 )
-def test_how_a_task_would_fit_if_nothing_else_of_ours_ran(
-    requirement: Requirement, fit: Fit
-) -> None:
+def test_how_a_task_would_fit_if_nothing_else_of_ours_ran(requirement: Requirement, fit: Fit) -> None:
     one = running(task("t1", needs(400)), used=300)
     at = worker(memory=1000, left=200, disk=10, running=[one])
     assert Load(at).fit(task("t2", requirement)) is fit
