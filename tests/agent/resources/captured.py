@@ -109,10 +109,7 @@ def v2_group(folder: str, **files: str | int) -> dict[str, str | int]:
         "memory.swap.max": "max", "memory.swap.high": "max", "memory.swap.current": "0",
         "cpu.max": "max 100000", "pids.max": "max", "pids.current": "1",
     }  # fmt: skip
-    given = {
-        name.replace("_", ".", name.count("_") - name.startswith("cpuset")): text
-        for name, text in files.items()
-    }
+    given = {name.replace("_", "."): text for name, text in files.items()}
     return {f"/sys/fs/cgroup{folder}/{name}": text for name, text in {**usual, **given}.items()}
 
 
