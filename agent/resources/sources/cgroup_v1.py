@@ -75,10 +75,10 @@ def _memory(context: Context) -> Iterator[Fact]:
         for level in context.levels(SOURCE, place)
         if level.is_own or _binds_below(context, level)
     ]
-    for group in groups:
-        yield from _facts(group)
     if groups:
         yield from _out_of_sight(context, groups)
+    for group in groups:
+        yield from _facts(group)
 
 
 def _binds_below(context: Context, level: Level) -> bool:

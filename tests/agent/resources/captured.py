@@ -34,9 +34,10 @@ class GivenFiles:
             return self.found[path] != 2
         return any(name.startswith(f"{path}/") for name, found in self.found.items() if found != 2)
 
-    def names(self, path: str) -> list[str]:
+    def folders(self, path: str) -> list[str]:
         start = path.rstrip("/") + "/"
-        found = {name[len(start) :].split("/")[0] for name in self.found if name.startswith(start)}
+        below = [name[len(start) :] for name in self.found if name.startswith(start)]
+        found = {name.partition("/")[0] for name in below if "/" in name}
         if not found:
             raise FileNotFoundError(2, os.strerror(2), path)
         return sorted(found)

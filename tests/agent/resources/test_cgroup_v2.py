@@ -175,7 +175,10 @@ def test_w12_usage_that_cannot_be_read_is_that_of_our_processes_at_least() -> No
 
 
 def test_a_group_without_the_memory_controller_is_no_problem() -> None:
-    leaf = {"/sys/fs/cgroup/a/cgroup.type": "domain", "/sys/fs/cgroup/a/cgroup.controllers": "cpu pids\n"}
+    leaf: dict[str, str | int] = {
+        "/sys/fs/cgroup/a/cgroup.type": "domain",
+        "/sys/fs/cgroup/a/cgroup.controllers": "cpu pids\n",
+    }
     snapshot = v2_machine("/a", v2_group("", memory_max=str(300 * MIB)), leaf).snapshot()
     assert snapshot.problems == ()
     assert snapshot.memory.limit == 300 * MIB
