@@ -284,6 +284,7 @@ def test_no_news_is_less_than_a_step_and_pressure_on_the_same_side() -> None:
     same = [old, limited_to(512, 108, full_10s=3), limited_to(512, 92, full_10s=9.9)]
     assert [differs(old, new, 10) for new in same] == [False, False, False]
     assert not differs(limited_to(512, full_10s=3), limited_to(512), 10), "no PSI is no pressure"
+    assert not differs(limited_to(512, full_10s=0), limited_to(512, full_10s=90), 0), "0 is never"
 
 
 def test_the_last_of_the_headroom_is_news() -> None:
