@@ -54,10 +54,16 @@ def v1_group() -> Iterator[Path]:
 
 @pytest.fixture
 def v2_group() -> Iterator[Path]:
+    """A group that has PSI."""
     mounted = [path for path in V2_MOUNTS if (path / "cgroup.controllers").exists()]
     if not mounted:
         pytest.skip("no cgroup v2 is mounted")
-    yield from _made(mounted[0])
+    for group in _made(mounted[0]):
+        try:
+            stalls.Stalls(str(group / "memory.pressure")).close()
+        except OSError as error:
+            pytest.skip(f"no PSI trigger can be set on a cgroup: {error}")
+        yield group
 
 
 @contextmanager
