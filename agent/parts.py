@@ -91,6 +91,7 @@ async def open_parts(
             started,
             Tokens(repository.token_secret),
             verifier=scrubber,
+            workers=workers,
             doctor=partial(
                 consult,
                 repository,
