@@ -60,7 +60,9 @@ def test_the_rules_are_those_of_the_code_in_order() -> None:
 @pytest.mark.parametrize("value", [table.KINDS["index"].requirement(1).base_min_memory])
 def test_shared_memory_is_the_same_for_all_but_what_runs_in_the_agent(value: int) -> None:
     assert f"holds {size(value)} for libraries" in PAGE
-    assert {kind.requirement(GIB).base_min_memory for kind in table.KINDS.values() if kind.function} == {value}
+    assert {kind.requirement(GIB).base_min_memory for kind in table.KINDS.values() if kind.function} == {
+        value
+    }
 
 
 def test_numbers_in_the_text_are_those_of_the_code() -> None:
