@@ -93,6 +93,7 @@ def _invert(size_bytes: int) -> Requirement:
             48 * MIB + min(4 * size_bytes, 48 * MIB) + size_bytes // 16
         ),  # pieces, and the fan-out
         base_min_memory=_SHARED,
+        max_parallelism=0,  # it waits for no CPU: a new shard is found at once although others index for hours
         max_concurrent=1,  # each changes the one directory of segments
         disk=_power(size_bytes),
     )
