@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,12 @@ def test_scripts_are_bash(script: str) -> None:
 def test_a_machine_gives_back_output_errors_exit_code_and_files(kind: Kind, tmp_path: Path) -> None:
     if why_not := machine.why_not(kind):
         pytest.skip(why_not)
-    command = "cat README.md | head -1; echo oh >&2; echo file >/out/here; systemctl is-system-running --wait; exit 7"
+    command = "head -1 README.md; carfs --version; systemctl is-system-running --wait; echo oh >&2; "
+    command += "echo file >/out/here; exit 7"
     result = getattr(machine, kind)(command, out=tmp_path)
     assert result.code == 7, result
-    assert result.output.splitlines()[0] == (image.REPOSITORY / "README.md").read_text().splitlines()[0]
-    assert result.output.splitlines()[-1] == "running"
+    first_line = (image.REPOSITORY / "README.md").read_text().splitlines()[0]
+    assert result.output.splitlines() == [first_line, f"carfs {version('carfs')}", "running"]
     assert result.errors == "oh\n"
     assert (tmp_path / "here").read_text() == "file\n"
 
