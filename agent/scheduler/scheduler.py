@@ -257,7 +257,9 @@ class Scheduler:
         )  # fmt: skip
         entry = self._entries[task.id] = Entry(task, now_text())
         self._queue.add(task)
-        self.poke()
+        alike = self._queue.group_of(task.id)
+        if alike is None or len(alike) == 1:  # else one like it waits, and so does this one
+            self.poke()
         return entry
 
     async def _turn(self, entry: Entry) -> Connected:
