@@ -10,9 +10,11 @@ import trio
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
+from agent.scheduler.jobs import Scheduling
 from agent.workers import WorkerPool
 
 
@@ -31,6 +33,8 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
+    scheduler: Scheduling | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -1,6 +1,19 @@
 """The methods, a module for each noun: a method is one function and the registration line above it."""
 
-from agent.rpc.methods import auth, bulk, dagstore, discovery, doctor, inverted, leases, scrub, shards, status
+from agent.rpc.methods import (
+    auth,
+    bulk,
+    dagstore,
+    discovery,
+    doctor,
+    inverted,
+    leases,
+    resources,
+    scrub,
+    shards,
+    status,
+    tasks,
+)
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
 
@@ -15,7 +28,9 @@ __all__ = [
     "doctor",
     "inverted",
     "leases",
+    "resources",
     "scrub",
     "shards",
     "status",
+    "tasks",
 ]
