@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from agent.resources.explaining import by
 from agent.resources.facts import Bound, Fact, Pressure, Problem, Snapshot
 
 
@@ -101,11 +102,6 @@ class ResourcesShown(Limits, frozen=True, rename="pascal"):
         facts = [FactShown.of(fact) for fact in snapshot.facts]
         problems = [ProblemShown.of(problem) for problem in snapshot.problems]
         return cls(*_bounds(snapshot), facts, problems, list(explanation), groups)
-
-
-def by(fact: Fact | None) -> str:
-    """Which limit that is, in a few words: "system.slice/carfs.service memory.max"; "" for none."""
-    return "" if fact is None else f"{fact.level} {fact.name}"
 
 
 def _bounds(

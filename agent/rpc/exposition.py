@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from agent.metrics import Sample, text
-from agent.resources.document import by
+from agent.resources.explaining import by
 from agent.resources.facts import Snapshot
 from agent.rpc.counting import counted
 from agent.rpc.filters import Filter

@@ -20,7 +20,7 @@ from agent.rpc.methods import METHODS, Services, answer
 from agent.rpc.openrpc import document
 from agent.rpc.registry import Stream
 from tests.agent.cars import CID, write_car
-from tests.agent.scheduling import FakeScheduler, running, waiting
+from tests.agent.scheduling import SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ADMIN, services_at
 from tests.agent.stores import register
 from tests.agent.test_shard_methods import Copies, Doctor, findings
@@ -96,7 +96,7 @@ async def test_an_example_does_what_it_shows(
             services,
             verifier=Doctor(),
             doctor=findings,
-            scheduler=FakeScheduler((running(7), waiting(9))),
+            scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
         )
         services.dagstore.collector = Copies({"remote": 1})

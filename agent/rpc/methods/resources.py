@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.resources.document import ResourcesShown
+from agent.resources.explaining import lines
 from agent.rpc.backend import not_set_up
 from agent.rpc.exposition import text_of
 from agent.rpc.peers import Permission
@@ -25,7 +26,7 @@ async def resources(services: Services, params: NoParams) -> ResourcesShown:
     """What limits the agent: what binds, every fact that this follows from, and the same in lines for people."""
     scheduling = scheduling_of(services)
     snapshot = scheduling.snapshot()
-    return ResourcesShown.explained(snapshot, [], scheduling.groups())
+    return ResourcesShown.explained(snapshot, lines(snapshot), scheduling.groups())
 
 
 @method("Carfs.Estimates", Permission.READ)
