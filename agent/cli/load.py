@@ -23,7 +23,7 @@ PRESSED_PERCENT = 10.0
 def limit_lines(limits: Json, *, cpus_used: int | None = None, plain: bool = False) -> list[Line]:
     """Memory, swap, CPUs, processes and pressure: bars, what is left and what binds."""
     memory, swap, cpus, pids = (limits[name] for name in ("Memory", "Swap", "MilliCpus", "Pids"))
-    lines = [_bound("memory", memory, size_text, plain)]
+    lines: list[Line] = [_bound("memory", memory, size_text, plain)]
     if swap["Limit"]:
         lines.append(_bound("swap", swap, size_text, plain))
     elif swap["Limit"] == 0:
@@ -36,7 +36,7 @@ def limit_lines(limits: Json, *, cpus_used: int | None = None, plain: bool = Fal
 
 def task_lines(tasks: Json) -> list[Line]:
     """A line for each task: what it does, or what it waits for."""
-    lines = []
+    lines: list[Line] = []
     for one in tasks["Tasks"]:
         what = f"{one['Kind']} {shown(one['Subject'])}: "
         if one["State"] == "waiting":

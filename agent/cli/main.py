@@ -17,7 +17,10 @@ COMMANDS: CommandTable = {
     "mount": ("fusefs.command:mount", "Mount the agent's shards, or just the CAR files given."),
     "umount": ("fusefs.command:umount", "End a mount."),
     "agent": ("agent.cli.daemon:agent", "Run the agent in the foreground."),
-    "status": ("agent.cli.status:status", "What the agent does now: shards, limits, tasks, what they wait for."),
+    "status": (
+        "agent.cli.status:status",
+        "What the agent does now: shards, limits, tasks, what they wait for.",
+    ),
     "top": ("agent.cli.top:top", "The same for the screen, again and again: limits, workers, tasks."),
     "resources": ("agent.cli.resources:resources", "What limits the agent, how much is left, and why."),
     "worker": ("agent.cli.worker:worker", "Workers and tasks: info, list, jobs, abort, enable, disable."),

@@ -120,4 +120,3 @@ def _failing(origin: Json) -> str:
     times = f"{origin['Failures']} times in a row" if origin["Failures"] > 1 else "once"
     alone = "" if origin["State"] == "closed" else f"; left alone for {origin['RetryInSeconds']:.0f} s"
     return f"failing   {shown(origin['Origin'])}: {times}{alone}"
-

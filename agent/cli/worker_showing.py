@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agent.cli.bars import Part, bar, takes_blocks
+from agent.cli.bars import Line, Part, bar, takes_blocks
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
 from agent.cli.exits import CommandFailed, Exit
@@ -74,23 +74,22 @@ def list_workers(color: bool, as_json: bool) -> None:
             print(f"  given nothing new: {shown(one['Pressed'])}")
 
 
-def _bars(one: Json, *, plain: bool) -> list[tuple[Styled, ...]]:
-    swap = [("SWAP", one["SwapUsedBytes"], one["SwapBytes"], size_text)] if one["SwapBytes"] else []
-    return [
-        (
-            Styled(f"{name:5}"),
-            *bar(whole, [Part(used)], BAR_WIDTH, plain=plain),
-            Styled(f" {text(used)}/{text(whole)}" + (f" {shown(one['MemoryBy'])}" if name == "RAM" else "")),
-        )
-        for name, used, whole, text in (
-            ("CPU", one["CPUsUsed"], one["CPUs"], str),
-            ("RAM", one["MemoryUsedBytes"], one["MemoryBytes"], size_text),
-            *swap,
-        )
+def _bars(one: Json, *, plain: bool) -> list[Line]:
+    def line(name: str, used: int, whole: int, text: str) -> Line:
+        return (Styled(f"{name:5}"), *bar(whole, [Part(used)], BAR_WIDTH, plain=plain), Styled(f" {text}"))
+
+    memory = f"{size_text(one['MemoryUsedBytes'])}/{size_text(one['MemoryBytes'])}, {shown(one['MemoryBy'])}"
+    swap = f"{size_text(one['SwapUsedBytes'])}/{size_text(one['SwapBytes'])}"
+    lines = [
+        line("CPU", one["CPUsUsed"], one["CPUs"], f"{one['CPUsUsed']}/{one['CPUs']}"),
+        line("RAM", one["MemoryUsedBytes"], one["MemoryBytes"], memory),
     ]
+    return [*lines, line("SWAP", one["SwapUsedBytes"], one["SwapBytes"], swap)] if one["SwapBytes"] else lines
 
 
-@command(epilog=example("carfs worker jobs", "carfs worker jobs --json | jq '.[] | select(.State == \"waiting\")'"))
+@command(
+    epilog=example("carfs worker jobs", "carfs worker jobs --json | jq '.[] | select(.State == \"waiting\")'")
+)
 @color_option
 @json_option
 def jobs(color: bool, as_json: bool) -> None:
@@ -128,9 +127,7 @@ def _state(phase: str) -> Styled:
     return Styled("running", "green") if phase == "active" else Styled(phase, "blue")
 
 
-@command(
-    epilog=example("carfs worker resources --all", "INDEX_32G_MAX_MEMORY=1GiB carfs worker resources")
-)
+@command(epilog=example("carfs worker resources --all", "INDEX_32G_MAX_MEMORY=1GiB carfs worker resources"))
 @click.option("--all", "all_", is_flag=True, help="What holds for each kind of task and size, set or not.")
 @click.option("--default", is_flag=True, help="What holds where nothing is set.")
 def resources(all_: bool, default: bool) -> None:
