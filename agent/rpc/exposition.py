@@ -38,9 +38,9 @@ class MetricsPage:
 
 async def text_of(services: Services) -> bytes:
     """All metrics of the agent."""
-    samples = [*_agent(services), *await _shards(services), *_transients(services)]
-    if services.scheduler is not None:
-        samples += [*limits(services.scheduler.snapshot()), *tasks(services.scheduler)]
+    scheduler = services.scheduler
+    samples = [*_agent(services), *limits(scheduler.snapshot()), *tasks(scheduler), *_transients(services)]
+    samples += await _shards(services)
     await trio.to_thread.run_sync(
         import_module, "prometheus_client"
     )  # the first time others need not wait for it

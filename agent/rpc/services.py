@@ -15,7 +15,6 @@ from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.scheduler.jobs import Scheduling
-from agent.workers import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Services:
 
     dagstore: Dagstore
     leases: Leases
-    pool: WorkerPool
+    scheduler: Scheduling
     directory: Path  # $CARFS_PATH
     version: str
     stop: trio.Event
@@ -33,7 +32,6 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
-    scheduler: Scheduling | None = None
     metrics: Metrics = field(default_factory=Metrics)
     sees_secrets: bool = False  # whoever they answer now
 

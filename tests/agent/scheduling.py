@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.resources.facts import Bound, Fact, Mode, Pressure, Problem, Resource, Snapshot
-from agent.scheduler.jobs import ASSIGNED, RUNNING, Estimate, Job
+from agent.scheduler.jobs import ASSIGNED, RUNNING, Counts, Estimate, Job
 from agent.scheduler.requirement import Requirement
 from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
 
@@ -90,6 +90,10 @@ class FakeScheduler:
 
     def jobs(self) -> tuple[Job, ...]:
         return self.given
+
+    def counts(self) -> Counts:
+        waiting = sum(job.phase is None for job in self.given)
+        return Counts(len(self.given) - waiting, 0, waiting, 4)
 
     def estimates(self) -> tuple[Estimate, ...]:
         return (Estimate("index", "32G", 300 * MIB, 7),)

@@ -168,11 +168,3 @@ async def test_watching_shows_what_changes(tmp_path: Path) -> None:
         found = json_of(await values(with_it, "Carfs.WatchTasks", {"Interval": 0.05}, at_most=2))
     assert [one["Tasks"]["Running"] for one in found] == [1, 1]
     assert found[0]["Limits"]["Memory"]["Limit"] == 8 * GIB
-
-
-async def test_without_a_scheduler_its_methods_say_so(tmp_path: Path) -> None:
-    async with services_at(tmp_path) as services:
-        alone = replace(services, scheduler=None)
-        assert (await ask(alone, "Carfs.Tasks")).message == "this agent has no scheduler"
-        status = await ask(alone, "Carfs.Status")
-        assert (status.limits, status.tasks) == (None, None)

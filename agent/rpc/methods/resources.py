@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from agent.resources.document import ResourcesShown
 from agent.resources.explaining import lines
-from agent.rpc.backend import not_set_up
 from agent.rpc.exposition import text_of
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, method
 from agent.rpc.sealing import WorkerStats
 from agent.rpc.services import Services
 from agent.scheduler.document import EstimateShown
-from agent.scheduler.jobs import Scheduling
 
 
 class EnableParams(Params, frozen=True):
@@ -24,21 +22,20 @@ class EnableParams(Params, frozen=True):
 @method("Carfs.Resources", Permission.READ)
 async def resources(services: Services, params: NoParams) -> ResourcesShown:
     """What limits the agent: what binds, every fact that this follows from, and the same in lines for people."""
-    scheduling = scheduling_of(services)
-    snapshot = scheduling.snapshot()
-    return ResourcesShown.explained(snapshot, lines(snapshot), scheduling.groups())
+    snapshot = services.scheduler.snapshot()
+    return ResourcesShown.explained(snapshot, lines(snapshot), services.scheduler.groups())
 
 
 @method("Carfs.Estimates", Permission.READ)
 async def estimates(services: Services, params: NoParams) -> list[EstimateShown]:
     """What tasks were seen to take, by kind and size."""
-    return [EstimateShown.of(one) for one in scheduling_of(services).estimates()]
+    return [EstimateShown.of(one) for one in services.scheduler.estimates()]
 
 
 @method("Carfs.SetWorkerEnabled", Permission.ADMIN)
 async def set_worker_enabled(services: Services, params: EnableParams) -> None:
     """Says whether a worker is given new tasks; what it does already goes on."""
-    scheduling_of(services).set_enabled(params.worker, params.enabled)
+    services.scheduler.set_enabled(params.worker, params.enabled)
 
 
 @method("Carfs.Metrics", Permission.READ)
@@ -50,11 +47,4 @@ async def metrics(services: Services, params: NoParams) -> str:
 @method("Filecoin.WorkerStats", Permission.ADMIN)
 async def worker_stats(services: Services, params: NoParams) -> dict[str, WorkerStats]:
     """All workers by the ids of their sessions: what limits them, and what their tasks were given of that."""
-    return {view.id: WorkerStats.of(view, None) for view in scheduling_of(services).workers()}
-
-
-def scheduling_of(services: Services) -> Scheduling:
-    """The scheduler; raises ShardError where there is none."""
-    if services.scheduler is None:
-        raise not_set_up("scheduler")
-    return services.scheduler
+    return {view.id: WorkerStats.of(view, None) for view in services.scheduler.workers()}

@@ -83,8 +83,8 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     unhealthy_origins: list[Origin]
     workers: Workers
     clients: list[ClientLeases]
-    limits: Limits | None  # null: there is no scheduler, here and below
-    tasks: Tasks | None  # the first ones
+    limits: Limits
+    tasks: Tasks  # the first ones
 
 
 @method("Filecoin.Version", Permission.READ)
@@ -96,7 +96,7 @@ async def version(services: Services, params: NoParams) -> Version:
 @method("Carfs.Status", Permission.READ)
 async def status(services: Services, params: NoParams) -> Status:
     """What the agent does now."""
-    pool = services.pool.statistics()
+    own = services.scheduler.counts()
     counts = await counted(services, Filter())
     states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
     return Status(
@@ -114,10 +114,10 @@ async def status(services: Services, params: NoParams) -> Status:
         transients=services.dagstore.transients(),
         scrub=None if services.verifier is None else services.verifier.statistics(),
         unhealthy_origins=_unhealthy(services),
-        workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
+        workers=Workers(own.busy, own.idle, own.waiting, own.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
-        limits=None if services.scheduler is None else Limits.of(services.scheduler.snapshot()),
-        tasks=None if services.scheduler is None else Tasks.of(services.scheduler, now_text(), TASKS_TOLD),
+        limits=Limits.of(services.scheduler.snapshot()),
+        tasks=Tasks.of(services.scheduler, now_text(), TASKS_TOLD),
     )
 
 

@@ -12,7 +12,6 @@ import trio
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
 from agent.resources.document import Limits
-from agent.rpc.methods.resources import scheduling_of
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, Values, method, stream
 from agent.rpc.sealing import CallId, SchedDiag, WorkerJob, jobs_by_worker
@@ -69,13 +68,13 @@ class Watched(msgspec.Struct, frozen=True, rename="pascal"):
 @method("Carfs.Tasks", Permission.READ)
 async def tasks(services: Services, params: TasksParams) -> Tasks:
     """The workers, what they do, and what waits and why."""
-    return Tasks.of(scheduling_of(services), now_text(), params.limit)
+    return Tasks.of(services.scheduler, now_text(), params.limit)
 
 
 @stream("Carfs.WatchTasks", Permission.READ, gives=Watched)
 async def watch_tasks(services: Services, params: WatchParams) -> Values:
     """The same with the limits, again and again, for ever."""
-    scheduling = scheduling_of(services)
+    scheduling = services.scheduler
 
     async def watch() -> AsyncGenerator[Watched, None]:
         while True:
@@ -89,7 +88,7 @@ async def watch_tasks(services: Services, params: WatchParams) -> Values:
 @method("Carfs.AbortTask", Permission.ADMIN)
 async def abort_task(services: Services, params: TaskParams) -> None:
     """Ends a task, whether it runs or waits; whoever waits for it is told that it was cancelled."""
-    scheduling = scheduling_of(services)
+    scheduling = services.scheduler
     try:
         scheduling.abort(params.id)
     except ShardError as error:
@@ -101,22 +100,22 @@ async def abort_task(services: Services, params: TaskParams) -> None:
 @method("Filecoin.WorkerJobs", Permission.ADMIN)
 async def worker_jobs(services: Services, params: NoParams) -> dict[str, list[WorkerJob]]:
     """All tasks that have not ended, by the worker's id; those that wait have the id of zeros."""
-    return jobs_by_worker(scheduling_of(services).jobs())
+    return jobs_by_worker(services.scheduler.jobs())
 
 
 @method("Filecoin.SealingSchedDiag", Permission.ADMIN)
 async def sealing_sched_diag(services: Services, params: SchedDiagParams) -> SchedDiag:
     """The queue, in its order, with what each task waits for."""
-    return SchedDiag.of(scheduling_of(services).jobs())
+    return SchedDiag.of(services.scheduler.jobs())
 
 
 @method("Filecoin.SealingAbort", Permission.ADMIN)
 async def sealing_abort(services: Services, params: AbortParams) -> None:
     """Ends a task that runs."""
-    scheduling_of(services).abort(params.call if isinstance(params.call, str) else params.call.id)
+    services.scheduler.abort(params.call if isinstance(params.call, str) else params.call.id)
 
 
 @method("Filecoin.SealingRemoveRequest", Permission.ADMIN)
 async def sealing_remove_request(services: Services, params: RemoveParams) -> None:
     """Takes a task that waits out of the queue."""
-    scheduling_of(services).remove(params.sched_id)
+    services.scheduler.remove(params.sched_id)
