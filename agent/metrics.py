@@ -130,10 +130,11 @@ class Metrics:
         """A task was given to a worker."""
         self._took("carfs_task_wait_seconds", (kind,), waited_s)
 
-    def task_ended(self, kind: str, outcome: str, took_s: float) -> None:
-        """`outcome` is "done" or a class of error; `took_s` counts from its beginning."""
+    def task_ended(self, kind: str, outcome: str, took_s: float | None) -> None:
+        """`outcome` is "done" or a class of error; `took_s` counts from its beginning, if it was begun."""
         self._count("carfs_tasks_ended_total", (kind, outcome))
-        self._took("carfs_task_duration_seconds", (kind,), took_s)
+        if took_s is not None:
+            self._took("carfs_task_duration_seconds", (kind,), took_s)
 
     def worker_died(self, *, out_of_memory: bool) -> None:
         """A worker process has ended in the middle of a task, by itself or killed by somebody."""

@@ -92,6 +92,7 @@ async def open_parts(
             started,
             Tokens(repository.token_secret),
             verifier=scrubber,
+            metrics=workers.metrics,
             doctor=partial(
                 consult,
                 repository,

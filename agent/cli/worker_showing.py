@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -143,6 +144,8 @@ def resources(all_: bool, default: bool) -> None:
         overrides = from_environment(os.environ)
     except OverrideError as error:
         raise CommandFailed(str(error)) from error
+    for warning in overrides.warnings:
+        print(f"carfs: {warning}", file=sys.stderr)
     for line in overrides.lines(all=all_, default=default):
         print(line)
 
