@@ -20,10 +20,12 @@ ID_SHOWN = 8  # characters of a UUID, as Lotus shows them; every command takes s
 PRESSED_PERCENT = 10.0
 
 
-def limit_lines(limits: Json, *, cpus_used: int | None = None, plain: bool = False) -> list[Line]:
-    """Memory, swap, CPUs, processes and pressure: bars, what is left and what binds."""
+def limit_lines(limits: Json, own: Json = None, *, plain: bool = False) -> list[Line]:
+    """Memory, swap, CPUs, processes and pressure: bars, what is left and what binds. `own`: the agent's own worker,
+    where what tasks take is to be told from the rest."""
     memory, swap, cpus, pids = (limits[name] for name in ("Memory", "Swap", "MilliCpus", "Pids"))
-    lines: list[Line] = [_bound("memory", memory, size_text, plain)]
+    cpus_used = None if own is None else own["CPUsUsed"]
+    lines: list[Line] = [_bound("memory", memory, size_text, plain, own)]
     if swap["Limit"]:
         lines.append(_bound("swap", swap, size_text, plain))
     elif swap["Limit"] == 0:
@@ -32,6 +34,29 @@ def limit_lines(limits: Json, *, cpus_used: int | None = None, plain: bool = Fal
     if pids["Limit"] is not None:
         lines.append(_bound("processes", pids, str, plain))
     return [*lines, _pressure(limits["Pressure"])]
+
+
+def memory_parts(memory: Json, own: Json) -> list[Part]:
+    """What a bar of memory is made of: what tasks use, what others use, and what tasks were given beyond that."""
+    is_short = memory["Headroom"] * 10 < memory["Limit"]
+    tasks = 0 if own is None else max(0, min(memory["Used"], own["MemoryTasksBytes"]))
+    reserved = 0 if own is None else own["MemoryReservedBytes"]
+    return [
+        Part(tasks, "red" if is_short else "green"),
+        Part(memory["Used"] - tasks, "red" if is_short else "yellow", "▓", "="),
+        Part(reserved, "blue", "░", "-"),
+    ]
+
+
+def legend(*, plain: bool) -> Line:
+    """What the parts of a bar of memory are."""
+    words = ("tasks", "others", "reserved for tasks")
+    parts = memory_parts({"Headroom": 1, "Limit": 1, "Used": 0}, None)
+    return tuple(
+        word
+        for part, text in zip(parts, words, strict=True)
+        for word in (Styled(part.ascii if plain else part.solid, part.color), Styled(f" {text}  "))
+    )
 
 
 def task_lines(tasks: Json) -> list[Line]:
@@ -93,17 +118,18 @@ def text_of(line: Line, *, color: bool = False) -> str:
     return "".join(word.text_in(color) for word in line).rstrip()
 
 
-def _bound(name: str, found: Json, text: Any, plain: bool) -> Line:  # Any: a number to its text
+def _bound(
+    name: str, found: Json, text: Any, plain: bool, own: Json = None
+) -> Line:  # Any: a number to its text
     if found["Limit"] is None:
         return (_label(name), Styled("nothing limits it"))
     limited, left_by = shown(found["LimitBy"]), shown(found["HeadroomBy"])
     if found["Headroom"] is None:
         return (_label(name), Styled(f"at most {text(found['Limit'])}, by {limited}"))
-    color = "red" if found["Headroom"] * 10 < found["Limit"] else "green"
     of = f"{text(found['Limit'])}" + ("" if limited == left_by else f" ({limited})")
     return (
         _label(name),
-        *bar(found["Limit"], [Part(found["Used"], color)], BAR_WIDTH, plain=plain),
+        *bar(found["Limit"], memory_parts(found, own), BAR_WIDTH, plain=plain),
         Styled(f" {text(found['Used'])} of {of}, {text(found['Headroom'])} left"),
         Styled(f" under {left_by}"),
     )

@@ -55,8 +55,8 @@ def _lines(found: Json, *, color: bool) -> list[str]:
 
 
 def _limits(limits: Json, tasks: Json, *, color: bool) -> list[str]:
-    used = sum(one["CPUsUsed"] for one in tasks["Workers"][:1])
-    lines = limit_lines(limits, cpus_used=used, plain=not takes_blocks())
+    own = tasks["Workers"][0] if tasks["Workers"] else None
+    lines = limit_lines(limits, own, plain=not takes_blocks())
     return [text_of(line, color=color) for line in lines]
 
 

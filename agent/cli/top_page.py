@@ -5,12 +5,13 @@ From the top: the agent, its limits as bars, its workers, and as many tasks as t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from agent.cli.bars import Line, Part, bar, cells, cut, fitted, percent
 from agent.cli.calls import shown
-from agent.cli.load import ID_SHOWN, age, duration_text, waits_for
+from agent.cli.load import ID_SHOWN, age, duration_text, legend, memory_parts, waits_for
 from agent.cli.output import Styled, counted, seconds, size_text
 
 Json = Any  # any value that JSON can carry
@@ -44,9 +45,9 @@ def page(view: View, width: int, height: int | None, *, plain: bool = False) -> 
         lines += [(), *_tasks(view.tasks, room, left)]
     if height is None:
         return lines
-    keys = (Styled(" q ends", "blue"),)
+    keys = (Styled("q ends    "), *(legend(plain=plain) if view.tasks is not None else ()))
     body = lines[: max(1, height - 1)]
-    return [*(_clipped(line, width) for line in body), *[()] * (height - 1 - len(body)), keys][:height]
+    return [*(_clipped(line, width) for line in [*body, *[()] * (height - 1 - len(body)), keys])][:height]
 
 
 def _head(view: View, width: int) -> list[Line]:
@@ -75,7 +76,7 @@ def _notice(view: View) -> list[Line]:
 
 def _limits(limits: Json, tasks: Json, width: int, *, plain: bool) -> list[Line]:
     own = tasks["Workers"][0] if tasks["Workers"] else None
-    lines = _bound("memory", limits["Memory"], size_text, width, plain=plain)
+    lines = _bound("memory", limits["Memory"], size_text, width, own, plain=plain)
     if limits["Swap"]["Limit"]:
         lines += _bound("swap", limits["Swap"], size_text, width, plain=plain)
     if own is not None:
@@ -88,24 +89,19 @@ def _limits(limits: Json, tasks: Json, width: int, *, plain: bool) -> list[Line]
 
 
 def _bound(
-    name: str, found: Json, text: Any, width: int, *, plain: bool
-) -> list[Line]:  # Any: number to text
+    name: str, found: Json, text: Callable[[int], str], width: int, own: Json = None, *, plain: bool
+) -> list[Line]:
     if found["Limit"] is None or found["Headroom"] is None:
         limit = "nothing limits it" if found["Limit"] is None else f"at most {text(found['Limit'])}"
         return [(Styled(f"{name:10}{limit}"),)]
-    color = "red" if found["Headroom"] * 10 < found["Limit"] else "green"
-    by = shown(found["HeadroomBy"])
+    share = percent(found["Limit"], found["Used"])
+    by = cut(shown(found["HeadroomBy"]), width - 32, keep_end=True)
     words = (
         Styled(f"{name:10}"),
-        *bar(found["Limit"], [Part(found["Used"], color)], _bar_width(width), plain=plain),
-        Styled(
-            f" {percent(found['Limit'], found['Used']):>5}  {text(found['Used'])} of {text(found['Limit'])}"
-        ),
+        *bar(found["Limit"], memory_parts(found, own), _bar_width(width), plain=plain),
+        Styled(f" {share:>5}  {text(found['Used'])} of {text(found['Limit'])}"),
     )
-    return [
-        words,
-        (Styled(f"{'':10}{text(found['Headroom'])} left under {cut(by, width - 32, keep_end=True)}"),),
-    ]
+    return [words, (Styled(f"{'':10}{text(found['Headroom'])} left under {by}"),)]
 
 
 def _pressure(found: Json, own: Json) -> Line:

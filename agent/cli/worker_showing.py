@@ -16,6 +16,7 @@ from agent.cli.load import (
     BAR_WIDTH,
     ID_SHOWN,
     age,
+    memory_parts,
     memory_text,
     progress_text,
     task_lines,
@@ -76,16 +77,21 @@ def list_workers(color: bool, as_json: bool) -> None:
 
 
 def _bars(one: Json, *, plain: bool) -> list[Line]:
-    def line(name: str, used: int, whole: int, text: str) -> Line:
-        return (Styled(f"{name:5}"), *bar(whole, [Part(used)], BAR_WIDTH, plain=plain), Styled(f" {text}"))
+    def line(name: str, whole: int, parts: list[Part], text: str) -> Line:
+        return (Styled(f"{name:5}"), *bar(whole, parts, BAR_WIDTH, plain=plain), Styled(f" {text}"))
 
+    of_memory = {
+        "Limit": one["MemoryBytes"], "Used": one["MemoryUsedBytes"], "Headroom": one["MemoryLeftBytes"]
+    }  # fmt: skip
     memory = f"{size_text(one['MemoryUsedBytes'])}/{size_text(one['MemoryBytes'])}, {shown(one['MemoryBy'])}"
     swap = f"{size_text(one['SwapUsedBytes'])}/{size_text(one['SwapBytes'])}"
     lines = [
-        line("CPU", one["CPUsUsed"], one["CPUs"], f"{one['CPUsUsed']}/{one['CPUs']}"),
-        line("RAM", one["MemoryUsedBytes"], one["MemoryBytes"], memory),
+        line("CPU", one["CPUs"], [Part(one["CPUsUsed"])], f"{one['CPUsUsed']}/{one['CPUs']}"),
+        line("RAM", one["MemoryBytes"], memory_parts(of_memory, one), memory),
     ]
-    return [*lines, line("SWAP", one["SwapUsedBytes"], one["SwapBytes"], swap)] if one["SwapBytes"] else lines
+    if one["SwapBytes"]:
+        lines.append(line("SWAP", one["SwapBytes"], [Part(one["SwapUsedBytes"])], swap))
+    return lines
 
 
 @command(

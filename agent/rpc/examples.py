@@ -104,7 +104,8 @@ _TASKS = {
     "Workers": [
         {
             "ID": _WORKER, "Name": "agent-host", "IsEnabled": True, "Kinds": ["commp", "index", "verify"],
-            "MemoryBytes": 8589934592, "MemoryUsedBytes": 5368709120, "MemoryLeftBytes": 3221225472,
+            "MemoryBytes": 8589934592, "MemoryUsedBytes": 5368709120,
+            "MemoryTasksBytes": 209715200, "MemoryReservedBytes": 33554432, "MemoryLeftBytes": 3221225472,
             "MemoryBy": f"{_LEVEL} memory.max", "SwapBytes": 1073741824, "SwapUsedBytes": 0, "CPUs": 4, "CPUsUsed": 1,
             "PidsLeft": 3996, "DiskLeftBytes": 107374182400, "Pressed": "", "Tasks": 1,
         }

@@ -8,28 +8,19 @@ sectors; a task's size class has the number of the proof that goes with it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agent.scheduler import table
 from agent.scheduler.document import reserved, threads, used
 from agent.scheduler.jobs import Job
+from agent.scheduler.overrides import Overrides
 from agent.scheduler.requirement import Requirement
 from agent.scheduler.tasks import WorkerView
-from carlib.limits import KIB, MIB
 
 NO_WORKER = "00000000-0000-0000-0000-000000000000"
 PROOFS = {"2K": 0, "8M": 1, "512M": 2, "32G": 3, "64G": 4}  # Lotus' StackedDrg…V1
-_CLASS_SIZES = {
-    "2K": 2 * KIB,
-    "8M": 8 * MIB,
-    "512M": 512 * MIB,
-    "32G": 32 * 1024 * MIB,
-    "64G": 64 * 1024 * MIB,
-}
-
-Overrides = Mapping[str, Mapping[str, Requirement]]
-"""By kind of task and size class: what holds in place of the table."""
 
 
 class SectorId(msgspec.Struct, frozen=True, rename="pascal"):
@@ -99,10 +90,10 @@ class WorkerStats(msgspec.Struct, frozen=True, rename="pascal"):
     task_counts: dict[str, int]  # "proof:kind"
 
     @classmethod
-    def of(cls, view: WorkerView, overrides: Overrides | None) -> WorkerStats:
+    def of(cls, view: WorkerView, overrides: Overrides) -> WorkerStats:
         resources = WorkerResources(
             view.memory, used(view.memory, view.memory_left), view.swap, used(view.swap, view.swap_left), view.cpus,
-            resources=_by_proof(overrides) if overrides else None,
+            resources=_by_proof(overrides),
         )  # fmt: skip
         least, most = reserved(view.running)
         counts = Counter(f"{_proof(one.task.size_bytes)}:{one.task.kind}" for one in view.running)
@@ -178,12 +169,21 @@ def jobs_by_worker(jobs: Iterable[Job]) -> dict[str, list[WorkerJob]]:
 
 def _proof(size_bytes: int) -> int:
     """The number of the smallest proof whose sectors hold so much; beyond all of them, that of the largest."""
-    fitting = (PROOFS[name] for name, size in _CLASS_SIZES.items() if size_bytes <= size)
-    return next(fitting, PROOFS["64G"])
+    return PROOFS[table.size_class(size_bytes)]
 
 
-def _by_proof(overrides: Overrides) -> dict[str, dict[str, LotusRequirement]]:
-    return {
-        kind: {str(PROOFS[size]): LotusRequirement.of(one) for size, one in by_size.items()}
-        for kind, by_size in overrides.items()
+def _by_proof(overrides: Overrides) -> dict[str, dict[str, LotusRequirement]] | None:
+    """What holds for the kinds that something is said of; None: for none."""
+    said = [
+        kind
+        for kind in table.KINDS.values()
+        if any(variable.startswith(f"{kind.short}_") for variable in overrides.values)
+    ]
+    found = {
+        kind.name: {
+            str(PROOFS[name]): LotusRequirement.of(overrides.apply(kind.name, size, kind.requirement(size)))
+            for name, size in table.SIZE_CLASSES.items()
+        }
+        for kind in said
     }
+    return found or None

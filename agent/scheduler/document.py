@@ -9,6 +9,7 @@ import msgspec
 
 from agent.scheduler.jobs import Estimate, Job, Scheduling
 from agent.scheduler.tasks import Running, WorkerView
+from agent.scheduler.utilisation import shares
 
 WAITING = "waiting"
 
@@ -58,6 +59,8 @@ class WorkerShown(msgspec.Struct, frozen=True, rename="pascal"):
     kinds: list[str]
     memory_bytes: int  # its limit
     memory_used_bytes: int
+    memory_tasks_bytes: int  # of that, by tasks
+    memory_reserved_bytes: int  # of what is left: given to tasks, which do not use it yet
     memory_left_bytes: int
     memory_by: str  # what binds it
     swap_bytes: int
@@ -71,9 +74,11 @@ class WorkerShown(msgspec.Struct, frozen=True, rename="pascal"):
 
     @classmethod
     def of(cls, view: WorkerView) -> WorkerShown:
+        memory = next(share for share in shares(view) if share.name == "RAM")
         return cls(
             id=view.id, name=view.name, is_enabled=view.enabled, kinds=sorted(view.kinds), memory_bytes=view.memory,
-            memory_used_bytes=used(view.memory, view.memory_left), memory_left_bytes=view.memory_left,
+            memory_used_bytes=used(view.memory, view.memory_left), memory_tasks_bytes=memory.tasks,
+            memory_reserved_bytes=memory.reserved, memory_left_bytes=max(0, view.memory_left),
             memory_by=view.memory_by, swap_bytes=view.swap, swap_used_bytes=used(view.swap, view.swap_left),
             cpus=view.cpus, cpus_used=threads(view), pids_left=view.pids_left, disk_left_bytes=view.disk_left,
             pressed=view.pressed, tasks=len(view.running),

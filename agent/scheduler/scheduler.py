@@ -226,6 +226,9 @@ class Scheduler:
     def estimates(self) -> tuple[Estimate, ...]:
         return self._requirements.learned()
 
+    def overrides(self) -> Overrides:
+        return self._settings.overrides
+
     def groups(self) -> str:
         return self._local.confinement()
 

@@ -8,6 +8,7 @@ from typing import Any
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.resources.facts import Bound, Fact, Mode, Pressure, Problem, Resource, Snapshot
 from agent.scheduler.jobs import ASSIGNED, RUNNING, Counts, Estimate, Job
+from agent.scheduler.overrides import Overrides, from_environment
 from agent.scheduler.requirement import Requirement
 from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
 
@@ -80,6 +81,7 @@ class FakeScheduler:
     given: tuple[Job, ...] = ()
     limits: Snapshot = SNAPSHOT
     views: tuple[WorkerView, ...] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
     told: list[tuple[str, str]] = field(default_factory=list)
 
     def snapshot(self) -> Snapshot:
@@ -97,6 +99,9 @@ class FakeScheduler:
 
     def estimates(self) -> tuple[Estimate, ...]:
         return (Estimate("index", "32G", 300 * MIB, 7),)
+
+    def overrides(self) -> Overrides:
+        return from_environment(self.environment)
 
     def groups(self) -> str:
         return "each process is in a group of its own"

@@ -47,4 +47,5 @@ async def metrics(services: Services, params: NoParams) -> str:
 @method("Filecoin.WorkerStats", Permission.ADMIN)
 async def worker_stats(services: Services, params: NoParams) -> dict[str, WorkerStats]:
     """All workers by the ids of their sessions: what limits them, and what their tasks were given of that."""
-    return {view.id: WorkerStats.of(view, None) for view in services.scheduler.workers()}
+    overrides = services.scheduler.overrides()
+    return {view.id: WorkerStats.of(view, overrides) for view in services.scheduler.workers()}
