@@ -66,9 +66,9 @@ class Entry:
             worker.id, worker.name, self.done, self.total, running.used_bytes, limit_bytes,
         )  # fmt: skip
 
-    def waiting_job(self, place: int, wait: Wait | None) -> Job:
-        """As it is shown while `place - 1` tasks are before it."""
-        return Job(self.task, None, place, self.queued_at, "", waiting=wait)
+    def waiting_job(self, task: Task, place: int, wait: Wait | None) -> Job:
+        """As it is shown while it waits; `task`: with what it needs by now."""
+        return Job(task, None, place, self.queued_at, "", waiting=wait)
 
 
 @dataclass(eq=False, slots=True)

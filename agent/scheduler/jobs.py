@@ -40,6 +40,7 @@ class Estimate:
     size_class: str  # of `scheduler.table`
     peak_bytes: int
     tasks: int  # that this is from
+    size_bytes: int = 0  # of the data of the one that had this peak; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -21,7 +21,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
 from agent.metrics import Metrics
 from agent.resources.facts import Snapshot
-from agent.scheduler import admission, deciding, overrides, seeing, table
+from agent.scheduler import admission, deciding, estimating, overrides, seeing, table
 from agent.scheduler.entries import DONE, Admission, Connected, Entry
 from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
 from agent.scheduler.needs import EstimateStore, Requirements
@@ -90,6 +90,7 @@ class Scheduler:
         self._workers: dict[str, Connected] = {local.id: Connected(local)}
         self._entries: dict[str, Entry] = {}
         self._queue = Queue(settings.policy)
+        self._queue.revise(self._requirements.of)
         self._decision = Decision()  # the last one
         self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._sequence = 0
@@ -138,6 +139,7 @@ class Scheduler:
                 else:
                     worker.done()
                     self._requirements.learn(entry.task, done.peak_bytes)
+                    self._queue.revise(self._requirements.of)
                     entry.outcome = DONE
                     return done.result
         except WorkerFailed as error:
@@ -212,7 +214,7 @@ class Scheduler:
         ]
         waits = self._decision.waiting
         waiting = [
-            self._entries[task.id].waiting_job(place, self._held.get(task.id) or waits.get(task.id))
+            self._entries[task.id].waiting_job(task, place, self._held.get(task.id) or waits.get(task.id))
             for place, task in enumerate(self._queue, ASSIGNED)
         ]
         return (*running, *waiting)
@@ -307,21 +309,23 @@ class Scheduler:
         self.metrics.worker_died(out_of_memory=error.out_of_memory)
         if error.out_of_memory:
             self._requirements.outgrown(entry.task, entry.memory_limit)
+            self._queue.revise(self._requirements.of)
         else:
             self._count_crash(worker, entry)
         if not error.was_killed:
             raise error
         task = entry.task
-        needs = self._requirements.of(task.kind, task.size_bytes)
-        is_helpless = error.out_of_memory and needs.max_memory <= task.requirement.max_memory
-        if task.attempt >= ATTEMPTS or is_helpless:
+        if task.attempt >= ATTEMPTS:
             hint = "perhaps for want of memory (the kernel's log would say so); try again later"
             if error.out_of_memory:
-                hint = f"raise {table.KINDS[task.kind].short}_MAX_MEMORY if that is set, or the limits"
+                hint = "and so it did with less; more is reserved the next time"
             died = WorkerDied(f"{error}, {hint}", error.returncode, out_of_memory=error.out_of_memory)
             raise died from error
+        needs = self._requirements.of(task.kind, task.size_bytes)
+        if error.out_of_memory:
+            needs = estimating.raised(needs, entry.memory_limit)
         logger.warning("%s; trying once more%s", error, ", with more memory" if error.out_of_memory else "")
-        self._queue_again(entry, attempt=task.attempt + 1)
+        self._queue_again(entry, attempt=task.attempt + 1, requirement=needs)
 
     def _count_crash(self, worker: Connected, entry: Entry) -> None:
         now_s = trio.current_time()
@@ -333,19 +337,9 @@ class Scheduler:
                 worker.executor.name, worker.crashes.failures, pause_s,
             )  # fmt: skip
 
-    def _queue_again(
-        self, entry: Entry, *, barred: frozenset[str] | None = None, attempt: int | None = None
-    ) -> None:
+    def _queue_again(self, entry: Entry, **changes: Any) -> None:  # Any: as the field of Task is
         self._give_back(entry)
-        task = entry.task
-        entry.again(
-            replace(
-                task,
-                barred=task.barred if barred is None else barred,
-                attempt=task.attempt if attempt is None else attempt,
-                requirement=self._requirements.of(task.kind, task.size_bytes),
-            )
-        )
+        entry.again(replace(entry.task, **changes))
         self._queue.add(entry.task)
 
     def _give_back(self, entry: Entry) -> None:
@@ -364,7 +358,7 @@ class Scheduler:
     def _unqueue(self, entry: Entry) -> None:
         self._held.pop(entry.task.id, None)
         if self._queue.get(entry.task.id) is not None:
-            self._queue.remove(entry.task.id)
+            entry.task = self._queue.remove(entry.task.id)  # with what it needs by now
 
     def _entry(self, task_id: str) -> Entry:
         entry = self._entries.get(task_id)
@@ -417,8 +411,8 @@ class Scheduler:
         return ""
 
     def _assign(self, worker: Connected, entry: Entry, view: WorkerView, now_s: float) -> None:
-        task = entry.task
         self._unqueue(entry)
+        task = entry.task
         worker.entries[task.id] = entry
         entry.worker = worker
         entry.started_s, entry.started_at = now_s, now_text()
