@@ -41,8 +41,9 @@ async def services_at(
     async with working(limit=1) as machine, dagstore_at(path, workers=workers, hub=hub) as dagstore:
         tokens = Tokens(path / "token-secret")
         yield Services(
-            dagstore, Leases(dagstore), machine.scheduler, path, "1.2", trio.Event(), time.monotonic(), tokens
-        )
+            dagstore, Leases(dagstore), machine.scheduler, path, "1.2", trio.Event(), time.monotonic(), tokens,
+            workers=machine.scheduler,
+        )  # fmt: skip
 
 
 async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON

@@ -3,6 +3,7 @@
 from agent.rpc.methods import (
     auth,
     bulk,
+    client,
     dagstore,
     discovery,
     doctor,
@@ -23,6 +24,7 @@ __all__ = [
     "answer",
     "auth",
     "bulk",
+    "client",
     "dagstore",
     "discovery",
     "doctor",
