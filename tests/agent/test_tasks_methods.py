@@ -87,13 +87,13 @@ async def test_s2_what_tasks_of_a_kind_share_counts_once_in_the_stats_of_a_worke
 
 
 async def test_overrides_are_by_kind_and_the_number_of_the_proof_with_that_size(tmp_path: Path) -> None:
-    scheduler = FakeScheduler(environment={"INDEX_32G_MAX_MEMORY": "3GiB"})
+    scheduler = FakeScheduler(environment={"INDEX_32G_MAX_MEMORY": "5GiB"})
     async with services_at(tmp_path) as services:
         stats = json_of(await ask(scheduled(services, scheduler), "Filecoin.WorkerStats"))
     found = stats[LOCAL]["Info"]["Resources"]["Resources"]
     assert found.keys() == {"index"}
     assert found["index"].keys() == {"0", "1", "2", "3", "4"}
-    assert (found["index"]["3"]["MaxMemory"], found["index"]["4"]["MaxMemory"] == 3 * GIB) == (3 * GIB, False)
+    assert (found["index"]["3"]["MaxMemory"], found["index"]["4"]["MaxMemory"] == 5 * GIB) == (5 * GIB, False)
     assert found["index"]["3"].keys() == {
         "MinMemory", "MaxMemory", "BaseMinMemory", "MaxParallelism", "MaxConcurrent", "GPUUtilization",
         "MaxParallelismGPU",
