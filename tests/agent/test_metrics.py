@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.metrics import BUCKETS_S, DESCRIBED, Metrics, Sample, text
 from agent.rpc.exposition import limits, tasks
 from agent.rpc.methods import Services
-from agent.workers import WorkerFailed
+from agent.workers import WorkerDied, WorkerFailed
 from tests.agent.cars import write_car
 from tests.agent.machines import working
 from tests.agent.scheduling import GIB, MIB, SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ask, served_at, services_at
 from tests.agent.stores import register
-from tests.conftest import ExpectWarning
 from tests.fixtures import REPOSITORY
 
-DIED = ("carfs_worker_deaths_total", ("other",))
 PAGE = (REPOSITORY / "docs" / "metrics.md").read_text()
 
 
@@ -109,47 +107,31 @@ def test_durations_fall_into_buckets_that_add_up() -> None:
     assert tuple(sorted(BUCKETS_S)) == BUCKETS_S
 
 
-async def test_the_scheduler_counts_what_becomes_of_tasks(
-    tmp_path: Path, expect_warning: ExpectWarning
-) -> None:
-    expect_warning("trying once more")
+async def test_the_scheduler_counts_what_becomes_of_tasks(tmp_path: Path, big_car: Path) -> None:
+    def params(path: Path) -> dict[str, str]:
+        return {"path": str(path), "scratch": str(tmp_path / "s"), "out": str(tmp_path / "o.idx")}
 
-    def params(name: str) -> dict[str, str]:
-        return {"path": str(tmp_path / name), "scratch": str(tmp_path / "s"), "out": str(tmp_path / "o.idx")}
-
-    write_car(tmp_path / "x.car")
-    os.mkfifo(tmp_path / "fifo")
     async with working(limit=1) as machine:
-        await machine.run("index", params("x.car"))
+        await machine.run("index", params(write_car(tmp_path / "x.car")))
         with pytest.raises(WorkerFailed):
-            await machine.run("index", params("none.car"))
+            await machine.run("index", params(tmp_path / "none.car"))
         with trio.move_on_after(0):
-            await machine.run("index", params("x.car"))
+            await machine.run("index", params(tmp_path / "x.car"))
         async with machine.scheduler.admitted("fetch"):
             pass
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(machine.run, "index", params("fifo"))  # it waits for a writer
-            await eventually(lambda: any(job.used_bytes for job in machine.scheduler.jobs()))
-            for pid in machine.pids:
-                os.kill(pid, signal.SIGKILL)
-            await eventually(lambda: machine.scheduler.metrics.counters.get(DIED))
-            nursery.cancel_scope.cancel()
+        with pytest.raises(WorkerDied):
+            await machine.run("index", params(big_car), lambda *_: os.kill(machine.pids[0], signal.SIGSEGV))
         found = parsed(text(machine.scheduler.metrics, []))
     ended = {
         (sample.labels["kind"], sample.labels["outcome"]): sample.value
         for sample in found["carfs_tasks_ended"].samples
     }
     assert ended == {
-        ("index", "done"): 1, ("index", "gone"): 1, ("index", "cancelled"): 2, ("fetch", "done"): 1
+        ("index", "done"): 1, ("index", "gone"): 1, ("index", "cancelled"): 1, ("index", "bug"): 1, ("fetch", "done"): 1
     }  # fmt: skip
-    assert value(found, "carfs_task_wait_seconds_count", kind="fetch") == 1
+    assert value(found, "carfs_task_wait_seconds_count", kind="index") == 3  # one was never begun
+    assert value(found, "carfs_task_duration_seconds_count", kind="index") == 3
     assert value(found, "carfs_worker_deaths_total", cause="other") == 1
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    with trio.fail_after(30):
-        while not condition():
-            await trio.sleep(0.01)
 
 
 def test_what_is_counted_without_labels_is_there_before_the_first() -> None:
