@@ -91,6 +91,7 @@ async def open_parts(
             started,
             Tokens(repository.token_secret),
             verifier=scrubber,
+            metrics=workers.metrics,
             workers=workers,
             doctor=partial(
                 consult,

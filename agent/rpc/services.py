@@ -11,6 +11,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
@@ -32,6 +33,7 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     workers: Workers | None = None  # for what is heavy and is not about a shard
     sees_secrets: bool = False  # whoever they answer now
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.resources.facts import Snapshot
+from agent.scheduler.overrides import Overrides
 from agent.scheduler.tasks import Phase, Task, Wait, WorkerView
 
 RUNNING = 0
@@ -69,6 +70,9 @@ class Scheduling(Protocol):
 
     def estimates(self) -> tuple[Estimate, ...]:
         """What has been learned."""
+
+    def overrides(self) -> Overrides:
+        """What the environment says of what tasks need."""
 
     def groups(self) -> str:
         """Whether each process of the agent's own worker has a limit of its own, and why not, in a sentence."""

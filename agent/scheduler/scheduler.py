@@ -19,10 +19,11 @@ import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
+from agent.metrics import Metrics
 from agent.resources.facts import Snapshot
 from agent.scheduler import admission, deciding, estimating, overrides, seeing, table
 from agent.scheduler.admission import Load, Rule
-from agent.scheduler.entries import Admission, Connected, Entry
+from agent.scheduler.entries import DONE, Admission, Connected, Entry
 from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
 from agent.scheduler.needs import EstimateStore, Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
@@ -95,6 +96,7 @@ class Scheduler:
         self._decision = Decision()  # the last one
         self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._sequence = 0
+        self.metrics = Metrics()
         self._poked = trio.Event()
         self._trimming = False
         self.passes = 0  # how often it was decided, for tests and metrics
@@ -140,7 +142,11 @@ class Scheduler:
                     worker.done()
                     self._requirements.learn(entry.task, done.peak_bytes)
                     self._queue.revise(self._requirements.of)
+                    entry.outcome = DONE
                     return done.result
+        except WorkerFailed as error:
+            entry.outcome = error.error_class.value
+            raise
         finally:
             self._leave(entry)
 
@@ -158,6 +164,10 @@ class Scheduler:
             with entry.scope:
                 yield Admission(entry)
             self._refuse_if_called_off(entry)
+            entry.outcome = DONE
+        except (WorkerFailed, ShardError) as error:
+            entry.outcome = error.error_class.value
+            raise
         finally:
             self._leave(entry)
 
@@ -219,6 +229,9 @@ class Scheduler:
 
     def estimates(self) -> tuple[Estimate, ...]:
         return self._requirements.learned()
+
+    def overrides(self) -> Overrides:
+        return self._settings.overrides
 
     def groups(self) -> str:
         return self._local.confinement()
@@ -297,6 +310,7 @@ class Scheduler:
 
     def _take_death(self, worker: Connected, entry: Entry, error: WorkerDied) -> None:
         """Queues the task again, or raises what became of it."""
+        self.metrics.worker_died(out_of_memory=error.out_of_memory)
         if error.out_of_memory:
             self._requirements.outgrown(entry.task, entry.memory_limit)
             self._queue.revise(self._requirements.of)
@@ -339,6 +353,8 @@ class Scheduler:
         self.poke()
 
     def _leave(self, entry: Entry) -> None:
+        took_s = trio.current_time() - entry.started_s if entry.worker is not None else None
+        self.metrics.task_ended(entry.task.kind, entry.outcome, took_s)
         self._give_back(entry)
         self._unqueue(entry)
         del self._entries[entry.task.id]
@@ -412,6 +428,7 @@ class Scheduler:
         worker.entries[task.id] = entry
         entry.worker = worker
         entry.started_s, entry.started_at = now_s, now_text()
+        self.metrics.task_began(task.kind, now_s - task.queued_s)
         entry.memory_limit = admission.memory_limit(task, view) + task.requirement.base_min_memory
         entry.turn.set()
 

@@ -9,9 +9,11 @@ from agent.rpc.methods import (
     doctor,
     inverted,
     leases,
+    resources,
     scrub,
     shards,
     status,
+    tasks,
 )
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
@@ -28,7 +30,9 @@ __all__ = [
     "doctor",
     "inverted",
     "leases",
+    "resources",
     "scrub",
     "shards",
     "status",
+    "tasks",
 ]
