@@ -14,6 +14,7 @@ from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.workers import WorkerPool
+from agent.workers.remote.joining import RemoteWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
+    remote: RemoteWorkers | None = None  # those that have joined
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

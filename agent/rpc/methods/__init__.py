@@ -1,6 +1,18 @@
 """The methods, a module for each noun: a method is one function and the registration line above it."""
 
-from agent.rpc.methods import auth, bulk, dagstore, discovery, doctor, inverted, leases, scrub, shards, status
+from agent.rpc.methods import (
+    auth,
+    bulk,
+    dagstore,
+    discovery,
+    doctor,
+    inverted,
+    leases,
+    scrub,
+    shards,
+    status,
+    workers_remote,
+)
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
 
@@ -18,4 +30,5 @@ __all__ = [
     "scrub",
     "shards",
     "status",
+    "workers_remote",
 ]
