@@ -150,10 +150,10 @@ class RemoteExecutor:
         self._arrived.set()
 
     def _refuse_or_pass(self, task: Task) -> None:
-        if self._session.ended or self._session.leaving:
-            raise WorkerLost(f"worker {self.name}: {self._session.ended or 'it is leaving'}")
-        if self._session.status.problem:
-            raise WorkerBarred(f"worker {self.name}: {self._session.status.problem}")
+        session = self._session
+        why = session.ended or ("it is leaving" if session.leaving else session.status.problem)
+        if why:  # it was not, when this was decided
+            raise WorkerLost(f"worker {self.name}: {why}")
         if task.kind not in self.kinds:
             raise WorkerBarred(f"worker {self.name} does not do {task.kind}")
 
