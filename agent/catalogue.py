@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
 from agent.dagstore.scrub.records import ScrubState
+from agent.scheduler.jobs import Estimate
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,15 @@ _MIGRATIONS = (
     CREATE TABLE scrubs (
         key   TEXT PRIMARY KEY NOT NULL REFERENCES shards (key) ON DELETE CASCADE,
         state BLOB NOT NULL            -- scrub.records.ScrubState as JSON
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE estimates (           -- scheduler.jobs.Estimate
+        kind       TEXT NOT NULL,
+        size_class TEXT NOT NULL,      -- of scheduler.table
+        peak_bytes INTEGER NOT NULL,   -- of memory that tasks of this kind and size took
+        tasks      INTEGER NOT NULL,   -- that this is from
+        PRIMARY KEY (kind, size_class)
     ) WITHOUT ROWID;
     """,
 )
@@ -243,6 +254,17 @@ class Catalogue:
         with self._transaction() as connection:
             connection.execute(_PUT_SCRUB, {"key": key, "state": _to_json(state)})
 
+    # What tasks were seen to take: `scheduler.scheduler.EstimateStore`
+
+    def estimates(self) -> list[Estimate]:
+        with _errors_named(self._name):
+            query = "SELECT kind, size_class, peak_bytes, tasks FROM estimates ORDER BY kind, size_class"
+            return [Estimate(*columns) for columns in self._connection.execute(query)]
+
+    def put_estimate(self, estimate: Estimate) -> None:
+        with self._transaction() as connection:
+            connection.execute(_PUT_ESTIMATE, asdict(estimate))
+
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
         used = connection or self._connection
@@ -282,6 +304,10 @@ _SELECT_SCRUB_PAGE = """
 _PUT_SCRUB = """
     INSERT INTO scrubs (key, state) SELECT key, :state FROM shards WHERE key = :key
     ON CONFLICT (key) DO UPDATE SET state = excluded.state
+"""
+_PUT_ESTIMATE = """
+    INSERT INTO estimates (kind, size_class, peak_bytes, tasks) VALUES (:kind, :size_class, :peak_bytes, :tasks)
+    ON CONFLICT (kind, size_class) DO UPDATE SET peak_bytes = excluded.peak_bytes, tasks = excluded.tasks
 """
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)

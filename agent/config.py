@@ -6,7 +6,6 @@ One Struct a section; each key has a test that shows what it changes. Read once,
 from __future__ import annotations
 
 import grp
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import msgspec
 from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
+from agent.resources.settings import ResourcesConfig
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
@@ -51,10 +51,27 @@ class RpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[workers]`: the processes that index."""
+    """`[workers]`: the processes that do what is heavy."""
 
-    count: Count = 0  # processes at once; 0: one for each CPU that the agent may use
+    count: Count = 0  # processes that compute at once, at most; 0: as many as the limits allow
     idle_timeout_s: Seconds = 10.0  # seconds after which an idle one ends; it takes 40 MB, a new one 0.2 s
+    heartbeat_s: Seconds = (
+        5.0  # seconds between two reports of a worker elsewhere; after three it is given up
+    )
+
+
+class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[scheduler]`: which task comes first, and where."""
+
+    assigner: Literal["utilization", "spread"] = (
+        "utilization"  # which worker that has room gets a task: the one used least, or with the fewest tasks
+    )
+    patience_s: Seconds = (
+        30.0  # seconds after which a waiting task is overtaken no more where it will fit first
+    )
+    ageing_s: Seconds = (
+        600.0  # seconds after which one in the background is as urgent as one that is waited for
+    )
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,9 +89,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dagstore: DagstoreConfig = DagstoreConfig()
     mounts: MountsConfig = MountsConfig()
     scrub: ScrubConfig = ScrubConfig()
-
-    def worker_count(self) -> int:
-        return self.workers.count or len(os.sched_getaffinity(0))
+    resources: ResourcesConfig = ResourcesConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
 
     def admin_gid(self) -> int | None:
         """The group whose members are admins; None if there is no such group on this machine."""

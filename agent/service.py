@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import importlib.metadata
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,27 +19,14 @@ import trio
 
 from agent import config as configuration
 from agent import logs, systemd
-from agent.catalogue import Catalogue
 from agent.config import Config, ConfigError
-from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError
-from agent.dagstore.leases import Leases
-from agent.dagstore.mounts.environment import open_environment
-from agent.dagstore.opening import open_dagstore
-from agent.dagstore.scrub.opening import open_scrubber
-from agent.dagstore.scrub.repairer import Repairer
-from agent.dagstore.scrub.replicas import Replicas
-from agent.dagstore.scrub.schedule import Load
-from agent.dagstore.scrub.shards import DagstoreShards, annotated
-from agent.doctor.consultation import consult, live_of
+from agent.parts import Parts, open_parts
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.access import Rules
 from agent.rpc.application import application
 from agent.rpc.binds import Bind, BindError, TcpBind, UnixBind
 from agent.rpc.http import serve
-from agent.rpc.methods import Services
-from agent.rpc.tokens import Tokens
-from agent.workers import WorkerPool, open_pool
 
 logger = logging.getLogger(__name__)
 
@@ -75,95 +60,53 @@ async def run(
 ) -> None:
     """The agent: everything starts in this order and stops in the reverse one."""
     stop = trio.Event()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_heeding_signals(stop))
+        stack.enter_context(locked(repository))
+        parts = await stack.enter_async_context(open_parts(repository, config, stop))
+        stop_serving = await stack.enter_async_context(_serving(repository, config, parts))
+        logger.info("ready: %s", repository.socket)
+        gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
+        systemd.notify("READY=1")
+        task_status.started()
+        await stop.wait()
+        systemd.notify("STOPPING=1")
+        parts.stop()
+        stop_serving.set()
+    logger.info("stopped")
+
+
+@asynccontextmanager
+async def _heeding_signals(stop: trio.Event) -> AsyncIterator[None]:
+    """Signals set `stop`, or have all stacks written to stderr."""
     with (
         trio.open_signal_receiver(*_stop_signals()) as stop_signals,
         trio.open_signal_receiver(signal.SIGUSR1) as dump_signals,
     ):
         faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
-        async with AsyncExitStack() as stack:
-            nursery = await stack.enter_async_context(trio.open_nursery())
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, stop_signals, stop)
             nursery.start_soon(_dump_on_signal, dump_signals, sys.stderr)
-            stack.callback(nursery.cancel_scope.cancel)
-            stack.enter_context(locked(repository))
-            store = stack.enter_context(_catalogue(repository, config))
-            hub = Hub(buffer=config.rpc.event_buffer)
-            workers = open_pool(limit=config.worker_count(), idle_timeout_s=config.workers.idle_timeout_s)
-            pool = await stack.enter_async_context(workers)
-            environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
-            # Of its own, so that a new shard is found at once although others are being indexed for hours.
-            inverting = open_pool(limit=1, idle_timeout_s=config.workers.idle_timeout_s)
-            dagstore = await stack.enter_async_context(
-                open_dagstore(
-                    store=store,
-                    workers=pool,
-                    hub=hub,
-                    index_directory=repository.indices,
-                    transients_directory=repository.transients,
-                    settings=config.dagstore,
-                    environment=environment,
-                    inverted_directory=repository.inverted,
-                    inverting=await stack.enter_async_context(inverting),
-                )
-            )
-            shards = DagstoreShards(dagstore, store)
-            scrubber = await stack.enter_async_context(
-                open_scrubber(
-                    shards=shards, store=store, workers=pool, load=partial(_load, pool), hub=hub,
-                    repairer=Repairer(Replicas(environment, repository.indices), repository.repairs),
-                    index_directory=repository.indices, config=config.scrub,
-                )
-            )  # fmt: skip
-            dagstore.annotate = partial(annotated, scrubber=scrubber)
-            services = Services(
-                dagstore,
-                Leases(dagstore),
-                pool,
-                repository.path,
-                _version(),
-                stop,
-                time.monotonic(),
-                Tokens(repository.token_secret),
-                verifier=scrubber,
-                doctor=partial(
-                    consult,
-                    repository,
-                    dagstore,
-                    partial(live_of, dagstore, scrubber),
-                    scrub_interval_s=config.scrub.interval_days * 86400,
-                ),
-            )
-            stop_serving = trio.Event()
-            serving = await stack.enter_async_context(trio.open_nursery())
-            rules = Rules(config.admin_gid(), config.rpc.allowed_hosts, config.rpc.allowed_origins)
-            _, *addresses = await serving.start(
-                partial(serve, grace_s=config.rpc.stop_grace_s),
-                application(services, hub, rules),
-                [_bind(repository, config), *_tcp_binds(config)],
-                stop_serving,
-            )
-            services.addresses.extend(map(str, addresses))
-            for address in addresses:
-                logger.info("listening on %s for clients with a token", address)
-            logger.info("ready: %s, %d workers", repository.socket, config.worker_count())
-            gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
-            systemd.notify("READY=1")
-            task_status.started()
-            await stop.wait()
-            systemd.notify("STOPPING=1")
-            dagstore.stop()
-            hub.close()
-            stop_serving.set()
-    logger.info("stopped")
+            yield
+            nursery.cancel_scope.cancel()
 
 
-def _catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
-    return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
-
-
-def _load(pool: WorkerPool) -> Load:
-    found = pool.statistics()
-    return Load(found.busy, found.waiting, found.limit)
+@asynccontextmanager
+async def _serving(repository: Repository, config: Config, parts: Parts) -> AsyncIterator[trio.Event]:
+    """Answers calls for the time of the block; set the event before it ends."""
+    stop_serving = trio.Event()
+    async with trio.open_nursery() as nursery:
+        rules = Rules(config.admin_gid(), config.rpc.allowed_hosts, config.rpc.allowed_origins)
+        _, *addresses = await nursery.start(
+            partial(serve, grace_s=config.rpc.stop_grace_s),
+            application(parts.services, parts.hub, rules),
+            [_bind(repository, config), *_tcp_binds(config)],
+            stop_serving,
+        )
+        parts.services.addresses.extend(map(str, addresses))
+        for address in addresses:
+            logger.info("listening on %s for clients with a token", address)
+        yield stop_serving
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:
@@ -209,13 +152,6 @@ def _stop_signals() -> tuple[signal.Signals, ...]:
     """SIGHUP, which comes when the terminal goes, is one of them unless nohup(1) has said to ignore it."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (signal.SIGHUP,)))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("carfs")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree
-        return "0"
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:

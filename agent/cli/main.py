@@ -20,6 +20,7 @@ COMMANDS: CommandTable = {
     "status": ("agent.cli.status:status", "What the agent does now: shards by state, mounts, memory."),
     "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
+    "worker": ("agent.cli.worker:worker", "Workers: join an agent from elsewhere."),
     "auth": ("agent.cli.auth:auth", "Tokens for clients over TCP: create, verify, revoke."),
     "rpc": ("agent.cli.rpc:rpc", "The agent's interface: its schema, any call."),
     "config": ("agent.cli.config:config", "The agent's configuration: show, explain, check."),

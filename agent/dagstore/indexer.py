@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Workers(Protocol):
-    """What indexes for us: `agent.workers.WorkerPool`."""
+    """What indexes for us: `agent.scheduler.scheduler.Scheduler`."""
 
     async def run(
         self,
@@ -33,8 +33,12 @@ class Workers(Protocol):
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:  # Any: JSON, as agent/workers/indexing.py documents it
-        """See `WorkerPool.run`."""
+        """See `Scheduler.run`."""
 
 
 @dataclass(eq=False, slots=True)

@@ -13,7 +13,7 @@ from agent.dagstore.records import ShardRecord, without_secrets
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
-from agent.workers import WorkerPool
+from agent.scheduler.jobs import Scheduling
 from agent.workers.remote.joining import RemoteWorkers
 
 
@@ -23,7 +23,7 @@ class Services:
 
     dagstore: Dagstore
     leases: Leases
-    pool: WorkerPool
+    scheduler: Scheduling
     directory: Path  # $CARFS_PATH
     version: str
     stop: trio.Event

@@ -41,6 +41,16 @@ class Estimate:
     tasks: int  # that this is from
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is, in numbers that cost nothing to get."""
+
+    busy: int  # tasks of the agent's own worker
+    idle: int  # its processes that have nothing to do
+    waiting: int  # tasks, for any worker
+    limit: int  # processes of its own at once
+
+
 class Scheduling(Protocol):
     """What shows and steers the scheduler: `agent.scheduler.scheduler.Scheduler`. None of it waits."""
 
@@ -52,6 +62,9 @@ class Scheduling(Protocol):
 
     def jobs(self) -> tuple[Job, ...]:
         """All tasks that have not ended: running ones first, then those that wait, in the order of the queue."""
+
+    def counts(self) -> Counts:
+        """How much of it there is."""
 
     def estimates(self) -> tuple[Estimate, ...]:
         """What has been learned."""

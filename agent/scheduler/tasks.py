@@ -7,6 +7,7 @@ A *worker* is here what Lotus calls one: a group of processes under one set of l
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.scheduler.requirement import Requirement
@@ -68,6 +69,7 @@ class WorkerView:
         ""  # why nothing new is to be begun although there seems to be room: PSI, memory.high; "": it is not
     )
     running: tuple[Running, ...] = ()
+    note: str = ""  # of a remote one: why it can do nothing, or could not do something
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +86,4 @@ class Decision:
     """What is to be begun where, in this order, and why the others wait, by the tasks' ids."""
 
     assigned: tuple[tuple[str, str], ...] = ()
-    waiting: dict[str, Wait] = field(default_factory=dict)
+    waiting: Mapping[str, Wait] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What agent and worker say to each other: one JSON object a line over the worker's stdin and stdout.
 
-To the worker: `{"task": KIND, "params": {…}}`. Back: any number of the following, then one of `{"result": {…}}` and
-`{"error": {"class": …, "message": …}}`.
+To the worker: `{"task": KIND, "params": {…}, "io_class": …}`. Back: any number of the following, then one of
+`{"result": {…}, "peak": BYTES}` and `{"error": {"class": …, "message": …}, "peak": BYTES}`.
 
     {"progress": [done, total]}
     {"need": [offset, length], "again": bool}   of a transient; "again": what is there is wrong

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
+from agent.scheduler.requirement import IoClass
 from agent.workers import messages, tasks
+from agent.workers.peaks import PeakWatch
+from agent.workers.priorities import set_io_class
 from carlib.errors import CarError
 
 PROGRESS_INTERVAL_S = 0.25
@@ -35,7 +38,10 @@ def main() -> None:
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, arrived), daemon=True).start()
     while True:
-        replies.write(messages.encode(_reply(arrived.get(), replies, Needs(replies, arrived))))
+        line = arrived.get()
+        with PeakWatch() as watch:
+            reply = _reply(line, replies, Needs(replies, arrived))
+        replies.write(messages.encode(reply | {"peak": watch.peak_bytes}))
 
 
 def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
@@ -47,6 +53,7 @@ def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:
 def _reply(line: bytes, replies: BinaryIO, fetch: Needs) -> messages.Params:
     try:
         request = messages.decode(line)
+        set_io_class(IoClass(request["io_class"]))
         task = tasks.load(request["task"])
         return {"result": task(request["params"], _Progress(replies).report, fetch)}
     except ShardError as error:

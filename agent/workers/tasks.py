@@ -1,4 +1,4 @@
-"""The kinds of task that a worker process can do; a new kind is one module and one line in `KINDS`.
+"""Finds the function of a task in a worker process; which kinds there are stands in `agent.scheduler.table`.
 
 A task is a plain function in a process of its own: it may block, compute and use memory, and it may be killed at any
 instant, so whatever it leaves on disk is either complete or recognisable as a leftover.
@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 
 from agent.dagstore.access import Fetch
+from agent.scheduler.table import KINDS
 from agent.workers.messages import Params
 
 Progress = Callable[[int, int], None]
@@ -18,16 +19,11 @@ Progress = Callable[[int, int], None]
 Task = Callable[[Params, Progress, Fetch], Params]
 """What the task works on, whom to tell how far it is, and who gets what of a transient is not there."""
 
-KINDS: dict[str, str] = {
-    "index": "agent.workers.indexing:build_index",
-    "invert": "agent.workers.inverting:invert",
-    "check-inverted": "agent.workers.inverting:check_inverted",
-    "verify": "agent.workers.verifying:verify",
-}
-
 
 def load(kind: str) -> Task:
-    """The function for `kind`, imported now; raises KeyError."""
-    module, _, name = KINDS[kind].partition(":")
+    """The function for `kind`, imported now; raises KeyError, also for what is done in the agent."""
+    module, _, name = KINDS[kind].function.partition(":")
+    if not module:
+        raise KeyError(kind)
     task: Task = getattr(importlib.import_module(module), name)
     return task

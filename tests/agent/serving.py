@@ -25,7 +25,7 @@ from agent.rpc.jsonrpc import Call
 from agent.rpc.methods import Services, answer
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
-from agent.workers import open_pool
+from tests.agent.machines import working
 from tests.agent.stores import LocalWorkers, dagstore_at
 
 ADMIN = Caller(Permission.ADMIN, "a test")
@@ -36,9 +36,11 @@ async def services_at(
     path: Path, *, workers: LocalWorkers | None = None, hub: Hub | None = None
 ) -> AsyncIterator[Services]:
     """What methods work with, with its state below `path`."""
-    async with open_pool(limit=1) as pool, dagstore_at(path, workers=workers, hub=hub) as dagstore:
+    async with working(limit=1) as machine, dagstore_at(path, workers=workers, hub=hub) as dagstore:
         tokens = Tokens(path / "token-secret")
-        yield Services(dagstore, Leases(dagstore), pool, path, "1.2", trio.Event(), time.monotonic(), tokens)
+        yield Services(
+            dagstore, Leases(dagstore), machine.scheduler, path, "1.2", trio.Event(), time.monotonic(), tokens
+        )
 
 
 async def ask(services: Services, method: str, params: Any = None) -> Any:  # Any: JSON

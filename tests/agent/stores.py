@@ -62,6 +62,10 @@ class LocalWorkers:
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         self.begun.append(params.get("path", kind))
         told = progress or (lambda _done, _total: None)

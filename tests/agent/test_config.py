@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -197,11 +196,6 @@ def test_variables_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     environ = {"CARFS_DAGSTORE_TRANSIENTS_LOW": "0.99"}
     with pytest.raises(ConfigError, match=r"CARFS_DAGSTORE_TRANSIENTS_LOW: .*must be below"):
         load(tmp_path / "none", required=False, environ=environ)
-
-
-def test_no_count_means_one_worker_for_each_cpu_that_is_ours() -> None:
-    assert Config().worker_count() == len(os.sched_getaffinity(0))
-    assert Config(workers=WorkersConfig(count=7)).worker_count() == 7
 
 
 def test_the_admin_group_is_looked_up_by_name() -> None:

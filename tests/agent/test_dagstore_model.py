@@ -66,6 +66,10 @@ class Puppets:
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         told, failures = self.running[params["out"]] = (trio.Event(), [])
         try:

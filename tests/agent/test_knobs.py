@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from agent import service
+from agent import parts
 from agent.config import Config
 from agent.dagstore import mounts
 from agent.dagstore.collecting import Collected
@@ -231,7 +231,7 @@ async def test_an_origin_is_left_alone_for_as_long_as_told(tmp_path: Path, pause
 def test_the_history_is_as_long_as_told(tmp_path: Path, kept: int) -> None:
     repository = Repository(tmp_path)
     config = Config(dagstore=DagstoreConfig(history_kept=kept))
-    with service._catalogue(repository, config) as catalogue:
+    with parts.open_catalogue(repository, config) as catalogue:
         row = ShardRow("x", "file:///x", ShardState.NEW, False, "t")
         for number in range(9):
             catalogue.put(row, Transition(str(number), "", "", "", ""))

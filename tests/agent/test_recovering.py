@@ -43,6 +43,10 @@ class Failing(LocalWorkers):
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         if self.classes:
             self.begun.append(params["path"])
@@ -245,6 +249,10 @@ class DeadOrigin(LocalWorkers):
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         self.asked += 1
         if self.is_dead:

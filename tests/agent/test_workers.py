@@ -17,15 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.dagstore.failures import ErrorClass
-from agent.workers import WorkerDied, WorkerFailed, open_pool
+from agent.scheduler.requirement import Requirement
+from agent.scheduler.tasks import Task
+from agent.workers import WorkerDied, WorkerFailed
 from agent.workers.messages import MAX_LINE_BYTES, LineBuffer, decode, encode
 from tests.agent.cars import write_broken_car, write_car
+from tests.agent.machines import working
 from tests.conftest import ExpectWarning
 from tests.fixtures import REPOSITORY
 
 
 def task(tmp_path: Path, path: Path) -> dict[str, Any]:
     return {"path": str(path), "scratch": str(tmp_path / "scratch"), "out": str(tmp_path / "out.idx")}
+
+
+def a_task(kind: str) -> Task:
+    return Task("1", kind, "x", 0, 0, Requirement(0, 0), 1, 0.0)
 
 
 def is_running(pid: int) -> bool:
@@ -37,12 +44,12 @@ def is_running(pid: int) -> bool:
 
 async def test_a_task_gives_its_result_and_its_worker_is_used_again(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
-    async with open_pool(limit=2) as pool:
+    async with working(limit=2) as pool:
         first = await pool.run("index", task(tmp_path, path))
-        (pid,) = pool.statistics().pids
+        (pid,) = pool.pids
         assert (first["blocks"], first["name"]) == (3, "out.idx")
         await pool.run("index", task(tmp_path, path))
-        assert pool.statistics().pids == (pid,)
+        assert pool.pids == (pid,)
     assert not is_running(pid)
 
 
@@ -58,17 +65,17 @@ async def test_a_task_that_fails_says_why_and_its_worker_lives_on(
     tmp_path: Path, make: Any, error_class: ErrorClass
 ) -> None:
     make(tmp_path / "x.car")
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
         with pytest.raises(WorkerFailed, match=r"x\.car") as raised:
             await pool.run("index", task(tmp_path, tmp_path / "x.car"))
         assert raised.value.error_class is error_class
-        assert pool.statistics().idle == 1
+        assert pool.local.idle() == 1
 
 
 async def test_an_unknown_kind_is_a_bug_and_not_a_hang() -> None:
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
         with pytest.raises(WorkerFailed, match="KeyError: 'dig'") as raised:
-            await pool.run("dig", {})
+            await pool.local.execute(a_task("dig"), {})
         assert raised.value.error_class is ErrorClass.BUG
 
 
@@ -78,11 +85,11 @@ async def test_a_killed_worker_is_replaced_once_and_then_an_error_with_its_signa
     """The kernel's OOM killer sends SIGKILL: a task that is killed twice is too big for this machine at the moment."""
     expect_warning(r"was killed by SIGKILL in the middle of the task 'index'; trying once more")
     killed: set[int] = set()
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
 
         def kill(_done: int, _total: int) -> None:
-            killed.update(pool.statistics().pids)
-            os.kill(pool.statistics().pids[0], signal.SIGKILL)
+            killed.update(pool.pids)
+            os.kill(pool.pids[0], signal.SIGKILL)
 
         with pytest.raises(
             WorkerDied, match=r"was killed by SIGKILL .* perhaps for want of memory"
@@ -91,26 +98,26 @@ async def test_a_killed_worker_is_replaced_once_and_then_an_error_with_its_signa
         assert (raised.value.returncode, raised.value.error_class) == (-9, ErrorClass.BUSY)
         assert len(killed) == 2
         assert not (tmp_path / "out.idx").exists()
-        assert pool.statistics().pids == ()
+        assert pool.pids == ()
         await pool.run("index", task(tmp_path, write_car(tmp_path / "x.car")))
 
 
 async def test_a_worker_that_crashes_is_not_tried_again(tmp_path: Path, big_car: Path) -> None:
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
         with pytest.raises(WorkerDied, match="was killed by SIGSEGV") as raised:
             await pool.run(
                 "index",
                 task(tmp_path, big_car),
-                lambda *_: os.kill(pool.statistics().pids[0], signal.SIGSEGV),
+                lambda *_: os.kill(pool.pids[0], signal.SIGSEGV),
             )
         assert raised.value.error_class is ErrorClass.BUG
 
 
 async def test_an_idle_worker_that_was_killed_fails_nobody(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
         await pool.run("index", task(tmp_path, path))
-        (pid,) = pool.statistics().pids
+        (pid,) = pool.pids
         os.kill(pid, signal.SIGKILL)
         await trio.to_thread.run_sync(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert (await pool.run("index", task(tmp_path, path)))["blocks"] == 3
@@ -120,7 +127,7 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_system(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    async with open_pool(limit=1) as pool:
+    async with working(limit=1) as pool:
         with pytest.raises(WorkerFailed, match=r"cannot start a worker process: .*No such file") as raised:
             await pool.run("index", {})
         assert raised.value.error_class is ErrorClass.BUG
@@ -128,12 +135,12 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_system(
 
 async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path, big_car: Path) -> None:
     seen: list[tuple[int, int]] = []
-    async with open_pool(limit=1) as pool, trio.open_nursery() as nursery:
+    async with working(limit=1) as pool, trio.open_nursery() as nursery:
         pids: list[int] = []
 
         def cancel(done: int, total: int) -> None:
             seen.append((done, total))
-            pids.extend(pool.statistics().pids)
+            pids.extend(pool.pids)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(pool.run, "index", task(tmp_path, big_car), cancel)
@@ -144,25 +151,25 @@ async def test_cancelling_kills_the_process_before_it_returns(tmp_path: Path, bi
 
 async def test_no_more_tasks_than_the_limit_run_at_once(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
-    async with open_pool(limit=2) as pool, trio.open_nursery() as nursery:
+    async with working(limit=2) as pool, trio.open_nursery() as nursery:
         for number in range(6):
             directory = tmp_path / str(number)
             directory.mkdir()
             nursery.start_soon(pool.run, "index", task(directory, path))
         await trio.testing.wait_all_tasks_blocked()
-        statistics = pool.statistics()
-        assert (statistics.limit, statistics.waiting) == (2, 4)
+        counts = pool.scheduler.counts()
+        assert (counts.busy, counts.limit, counts.waiting) == (2, 2, 4)
     assert len(list(tmp_path.glob("*/out.idx"))) == 6
 
 
 async def test_idle_workers_end_after_a_while(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
-    async with open_pool(limit=1, idle_timeout_s=10) as pool:
+    async with working(limit=1, idle_timeout_s=10) as pool:
         await pool.run("index", task(tmp_path, write_car(tmp_path / "x.car")))
-        (pid,) = pool.statistics().pids
+        (pid,) = pool.pids
         mock_clock.jump(11)
         while is_running(pid):
             await trio.lowlevel.checkpoint()
-        assert pool.statistics().idle == 0
+        assert pool.local.idle() == 0
 
 
 def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Path, big_car: Path) -> None:
@@ -174,7 +181,7 @@ def test_a_worker_ends_with_its_agent_even_in_the_middle_of_a_task(tmp_path: Pat
     )
     assert worker.stdin is not None and worker.stdout is not None
     with worker.stdout:
-        worker.stdin.write(encode({"task": "index", "params": task(tmp_path, big_car)}))
+        worker.stdin.write(encode({"task": "index", "params": task(tmp_path, big_car), "io_class": "idle"}))
         worker.stdin.flush()
         assert "progress" in decode(worker.stdout.readline())
         started = time.monotonic()

@@ -13,9 +13,10 @@ import pytest
 from agent.dagstore.access import TransientAccess
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts import Fingerprint
-from agent.workers import WorkerFailed, open_pool
+from agent.workers import WorkerFailed
 from carlib import indexing
 from tests.agent.cars import write_car
+from tests.agent.machines import working
 from tests.agent.transients.remote import RemoteMount, Server, opened
 
 
@@ -34,7 +35,7 @@ async def test_a_transient_is_indexed_as_the_file_would_be(tmp_path: Path, block
     indexing.build(car, tmp_path / "expected")
     (tmp_path / "transients").mkdir()
     mount = RemoteMount(Server(car.read_bytes()))
-    async with opened(tmp_path / "transients", mount) as (_, transient), open_pool(limit=1) as pool:
+    async with opened(tmp_path / "transients", mount) as (_, transient), working(limit=1) as pool:
         facts = await pool.run("index", task(tmp_path, transient.access), needs=transient)
     assert facts["blocks"] == blocks
     assert (tmp_path / "out.idx").read_bytes() == (tmp_path / "expected").read_bytes()
@@ -65,7 +66,7 @@ async def test_what_cannot_be_had_fails_the_task_with_its_class_and_the_worker_l
     car = write_car(tmp_path / "x.car")
     (tmp_path / "transients").mkdir()
     mount = RemoteMount(Server(car.read_bytes()))
-    async with opened(tmp_path / "transients", mount) as (_, transient), open_pool(limit=1) as pool:
+    async with opened(tmp_path / "transients", mount) as (_, transient), working(limit=1) as pool:
         refusing = Refusing(ShardError(ErrorClass.GONE, "the server is away"))
         with pytest.raises(WorkerFailed, match="the server is away") as raised:
             await pool.run("index", task(tmp_path, transient.access), needs=refusing)
@@ -79,7 +80,7 @@ async def test_a_task_that_was_given_no_transient_says_so(tmp_path: Path) -> Non
     (tmp_path / "transients").mkdir()
     async with (
         opened(tmp_path / "transients", RemoteMount(Server(car.read_bytes()))) as (_, transient),
-        open_pool(limit=1) as pool,
+        working(limit=1) as pool,
     ):
         with pytest.raises(WorkerFailed, match="this task has no transient to read"):
             await pool.run("index", task(tmp_path, transient.access))

@@ -22,10 +22,11 @@ import trio
 from agent.catalogue import Catalogue
 from agent.dagstore import index_files
 from agent.dagstore.events import Hub
+from agent.dagstore.indexer import Workers
 from agent.dagstore.inverted import InvertedIndex, ShardIndex
 from agent.dagstore.opening import open_dagstore
-from agent.workers import WorkerPool, open_pool
 from carlib.blockstore import ReadOnlyBlockstore
+from tests.agent.machines import working
 from tests.bench.data import small_block, small_cid
 from tests.bench.processes import drop_caches, resident_bytes
 
@@ -54,16 +55,16 @@ async def measure(folder: Path) -> None:
     ]
     wanted, missing = _samples(folder)
     figures: list[float] = []
-    async with open_pool(limit=1) as pool:
-        figures += await _one_by_one(folder / "by-shard", pool, shards, wanted, missing)
-        figures += await _at_once(folder / "at-once", pool, shards)
-        figures += await _restarted(folder / "at-once", pool, shards, wanted)
+    async with working(limit=1) as pool:
+        figures += await _one_by_one(folder / "by-shard", pool.scheduler, shards, wanted, missing)
+        figures += await _at_once(folder / "at-once", pool.scheduler, shards)
+        figures += await _restarted(folder / "at-once", pool.scheduler, shards, wanted)
     print(*figures)
 
 
 async def _one_by_one(
     directory: Path,
-    pool: WorkerPool,
+    pool: Workers,
     shards: Sequence[ShardIndex],
     wanted: Sequence[bytes],
     missing: Sequence[bytes],
@@ -90,7 +91,7 @@ async def _one_by_one(
     return elapsed, hit, miss, segments, memory
 
 
-async def _at_once(directory: Path, pool: WorkerPool, shards: Sequence[ShardIndex]) -> tuple[float, ...]:
+async def _at_once(directory: Path, pool: Workers, shards: Sequence[ShardIndex]) -> tuple[float, ...]:
     """Seconds to take in all at once, bytes that it takes, seconds to make it anew and to remove a shard."""
     async with trio.open_nursery() as nursery:
         inverted = InvertedIndex(directory, pool, _of(shards), _never)
@@ -108,7 +109,7 @@ async def _at_once(directory: Path, pool: WorkerPool, shards: Sequence[ShardInde
 
 
 async def _restarted(
-    directory: Path, pool: WorkerPool, shards: Sequence[ShardIndex], wanted: Sequence[bytes]
+    directory: Path, pool: Workers, shards: Sequence[ShardIndex], wanted: Sequence[bytes]
 ) -> tuple[float, ...]:
     """Seconds from nothing in memory until it answers, and of the first look-ups then, each from storage."""
     gc.collect()  # what is mapped is not dropped
@@ -131,9 +132,9 @@ async def acquire(folder: Path, car: Path, number: int) -> None:
     times = []
     with closing(Catalogue.open(folder / "carfs.db")) as store:
         async with (
-            open_pool(limit=1) as pool,
+            working(limit=1) as pool,
             open_dagstore(
-                store=store, workers=pool, hub=Hub(buffer=10), index_directory=folder / "index"
+                store=store, workers=pool.scheduler, hub=Hub(buffer=10), index_directory=folder / "index"
             ) as dagstore,
         ):
             await dagstore.register("x", str(car), wait=True)

@@ -89,7 +89,7 @@ async def version(services: Services, params: NoParams) -> Version:
 @method("Carfs.Status", Permission.READ)
 async def status(services: Services, params: NoParams) -> Status:
     """What the agent does now."""
-    pool = services.pool.statistics()
+    tasks = services.scheduler.counts()
     counts = await counted(services, Filter())
     states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
     return Status(
@@ -107,7 +107,7 @@ async def status(services: Services, params: NoParams) -> Status:
         transients=services.dagstore.transients(),
         scrub=None if services.verifier is None else services.verifier.statistics(),
         unhealthy_origins=_unhealthy(services),
-        workers=Workers(pool.busy, pool.idle, pool.waiting, pool.limit),
+        workers=Workers(tasks.busy, tasks.idle, tasks.waiting, tasks.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
     )
 

@@ -17,10 +17,9 @@ from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.resources.facts import Snapshot
 from agent.scheduler.tasks import Task
 from agent.workers.executor import Done, Needs
+from agent.workers.failures import WorkerBarred, WorkerDied, WorkerFailed, WorkerLost
 from agent.workers.messages import Params
-from agent.workers.pool import WorkerDied, WorkerFailed
 from agent.workers.remote import staging
-from agent.workers.remote.failures import WorkerBarred, WorkerLost
 from agent.workers.remote.messages import (
     Answer,
     Assign,
@@ -69,7 +68,7 @@ class RemoteExecutor:
         self._assignments: dict[str, str] = {}  # by task
 
     @property
-    def problem(self) -> str:
+    def note(self) -> str:
         """Why it can do nothing, or could not do something; for people."""
         return self._session.status.problem or self.barred
 
@@ -151,9 +150,10 @@ class RemoteExecutor:
 
     def _refuse_or_pass(self, task: Task) -> None:
         session = self._session
-        why = session.ended or ("it is leaving" if session.leaving else session.status.problem)
-        if why:  # it was not, when this was decided
-            raise WorkerLost(f"worker {self.name}: {why}")
+        if session.ended or session.leaving:  # it was not, when this was decided; nor was the next
+            raise WorkerLost(f"worker {self.name}: {session.ended or 'it is leaving'}")
+        if session.status.problem:
+            raise WorkerBarred(f"worker {self.name}: {session.status.problem}")
         if task.kind not in self.kinds:
             raise WorkerBarred(f"worker {self.name} does not do {task.kind}")
 
@@ -237,8 +237,8 @@ class RemoteExecutor:
                 return Done(result, peak_bytes)
             case Failed(_, error_class, message):
                 raise WorkerFailed(_class(error_class), message)
-            case Died(_, message, returncode):
-                raise WorkerDied(f"worker {self.name}: {message}", returncode)
+            case Died(_, message, returncode, is_oom):
+                raise WorkerDied(f"worker {self.name}: {message}", returncode, out_of_memory=is_oom)
             case Barred(_, reason):
                 raise self._bars(reason)
         raise AssertionError(f"{outcome} is no outcome here")

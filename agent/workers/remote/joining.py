@@ -26,7 +26,7 @@ class Joining(Protocol):
     def join(self, executor: Executor) -> AbstractContextManager[object]:
         """For the time of the block it may be given tasks."""
 
-    def changed(self) -> None:
+    def poke(self) -> None:
         """What a worker can do is not what it was: decides anew."""
 
     def set_enabled(self, worker: str, enabled: bool) -> None:
@@ -37,11 +37,19 @@ class RemoteWorkers:
     """The workers that have joined one agent."""
 
     def __init__(
-        self, scheduler: Joining, directory: Path, proof: str, *, version: str, heartbeat_s: float
+        self,
+        scheduler: Joining,
+        directory: Path,
+        results: Path,
+        proof: str,
+        *,
+        version: str,
+        heartbeat_s: float,
     ) -> None:
-        """`proof`: what `sights.write_proof` gave for the folder."""
+        """`directory`: $CARFS_PATH; `results`: where what is made goes; `proof`: what `sights.write_proof` gave."""
         self._scheduler = scheduler
         self._directory = directory
+        self._results = results
         self._proof = proof
         self._version = version
         self._heartbeat_s = heartbeat_s
@@ -78,13 +86,13 @@ class RemoteWorkers:
             raise ShardError(
                 ErrorClass.NOT_FOUND, "this worker was given up, or never joined: it has to join anew"
             )
-        before, kinds = joined.executor.problem, joined.executor.kinds
+        before, kinds = joined.session.status.problem, joined.executor.kinds
         joined.executor.deliver(joined.session.take(report, trio.current_time()))
         problem = joined.session.status.problem
         if problem and problem != before:
             logger.warning("worker %s can do nothing: %s", joined.executor.name, problem)
         if joined.executor.kinds != kinds:
-            self._scheduler.changed()
+            self._scheduler.poke()
         if joined.session.ended:
             self._end(joined, joined.session.ended)
 
@@ -116,8 +124,9 @@ class RemoteWorkers:
 
     async def _messages(self, joined: _Joined) -> AsyncGenerator[ToWorker, None]:
         yield Welcome(
-            joined.session.ticket, self._heartbeat_s, str(self._directory), self._proof, self._version
-        )
+            joined.session.ticket, self._heartbeat_s, str(self._directory), str(self._results), self._proof,
+            self._version,
+        )  # fmt: skip
         async with aclosing(joined.executor.messages()) as messages:
             async for message in messages:
                 yield message

@@ -45,7 +45,8 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     ticket: str
     heartbeat_s: float
     directory: str  # $CARFS_PATH of the agent, which the worker must see at the same path
-    proof: str  # what stands in the file `proof.NAME` there
+    results: str  # the folder below which results go
+    proof: str  # what stands in the file `sights.PROOF` there
     version: str = ""
 
 

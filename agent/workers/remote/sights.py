@@ -73,6 +73,15 @@ def difference(due: list[Sight]) -> str:
     return ""
 
 
+def disk_left(folder: str) -> int:
+    """Bytes that can be written there; 0 if that cannot be told."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
 def _difference(sight: Sight) -> str:
     path = sight.path
     try:

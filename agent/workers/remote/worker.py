@@ -16,10 +16,9 @@ import msgspec
 import trio
 
 from agent.workers.executor import Executor
+from agent.workers.failures import WorkerBarred, WorkerDied, WorkerFailed, WorkerLost
 from agent.workers.messages import Params
-from agent.workers.pool import WorkerDied, WorkerFailed
 from agent.workers.remote import sights, staging
-from agent.workers.remote.failures import WorkerBarred, WorkerLost
 from agent.workers.remote.link import Link, LinkBroken, Refused
 from agent.workers.remote.messages import (
     MISSED,
@@ -110,7 +109,7 @@ class RemoteWorker:
         """One join; why it has ended. Raises LinkBroken where there was none, Refused."""
         settings = self._settings
         kinds = sorted(settings.kinds & staging.KINDS & self._executor.kinds)
-        status = Status(self._executor.snapshot(), self._executor.disk_left())
+        status = Status(self._executor.snapshot())
         hello = Hello(
             PROTOCOL, settings.session, settings.name, kinds, status, settings.version, self._enabled
         )
@@ -150,6 +149,7 @@ class _Join:
         self._needs: dict[str, RemoteNeeds] = {}  # likewise
         self._idle = trio.Event()
         self._problem = "it has not looked yet whether it sees the folder of the agent"
+        self._disk_left = 0
         self._scope = trio.CancelScope()
 
     async def run(self, messages: AsyncIterator[ToWorker]) -> None:
@@ -227,13 +227,12 @@ class _Join:
                     assignment, "bug", f"a result of {len(text)} characters, which is too long to be sent"
                 )
             return Finished(assignment, text, done.peak_bytes)
-        except WorkerDied as error:
-            is_oom = bool(getattr(error, "out_of_memory", False))
-            return Died(assignment, _words(error), error.returncode, is_oom)
-        except WorkerFailed as error:
-            return Failed(assignment, error.error_class.value, _words(error))
         except (WorkerBarred, WorkerLost) as error:
             return Barred(assignment, _words(error))
+        except WorkerDied as error:
+            return Died(assignment, _words(error), error.returncode, error.out_of_memory)
+        except WorkerFailed as error:
+            return Failed(assignment, error.error_class.value, _words(error))
         except Exception as error:  # the boundary of the program: the agent gets an answer
             logger.exception("%s of %s", assign.task.kind, assign.task.subject)
             return Failed(assignment, "bug", _words(f"{type(error).__name__}: {error}"))
@@ -253,9 +252,14 @@ class _Join:
         return shown(found)
 
     async def _look(self) -> None:
-        """Looks again and again whether the agent's folder is seen here."""
+        """Looks again and again whether the agent's folder is seen here, and how much of the disk is left."""
         while True:
             problem = await self._seen([])
+            if not problem:
+                with trio.move_on_after(LOOK_S):
+                    self._disk_left = await trio.to_thread.run_sync(
+                        sights.disk_left, self._welcome.results, abandon_on_cancel=True
+                    )
             if problem != self._problem:
                 self._problem = problem
                 if problem:
@@ -298,7 +302,7 @@ class _Join:
 
     def _status(self) -> Status:
         used = {one: self._executor.used_bytes(task) for one, task in self._tasks.items()}
-        return Status(self._executor.snapshot(), self._executor.disk_left(), used, self._problem)
+        return Status(self._executor.snapshot(), self._disk_left, used, self._problem)
 
     async def _leave_when_asked(self) -> None:
         await self._leave.asked.wait()

@@ -207,6 +207,10 @@ class FailingWorkers(LocalWorkers):
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         self._times -= 1
         if self._times >= 0:
@@ -365,6 +369,10 @@ class PoisonedWorkers(LocalWorkers):
         params: dict[str, Any],
         progress: Callable[[int, int], None] | None = None,
         needs: Needs | None = None,
+        *,
+        subject: str = "",
+        size_bytes: int = 0,
+        priority: int = 0,
     ) -> dict[str, Any]:
         if any(shard["key"] == self._key for shard in params["shards"]):
             raise WorkerFailed(ErrorClass.BUSY, "killed")

@@ -69,7 +69,7 @@ class Board:
         finally:
             self.executors.remove(executor)
 
-    def changed(self) -> None:
+    def poke(self) -> None:
         self.changes += 1
 
     def set_enabled(self, worker: str, enabled: bool) -> None:
@@ -108,7 +108,7 @@ class Hands:
         return snapshot(1 << 20)
 
     def disk_left(self) -> int:
-        return 7
+        return 0  # the program does not know where results will go
 
     def used_bytes(self, task_id: str) -> int:
         return 42 if self.running else 0
@@ -208,7 +208,9 @@ class Pair:
 
     def new_agent(self) -> RemoteWorkers:
         proof = sights.write_proof(self.directory)
-        return RemoteWorkers(self.board, self.directory, proof, version="1.2", heartbeat_s=HEARTBEAT_S)
+        return RemoteWorkers(
+            self.board, self.directory, self.directory, proof, version="1.2", heartbeat_s=HEARTBEAT_S
+        )
 
     def worker(self) -> RemoteWorker:
         return RemoteWorker(self.settings, self.wire, self.hands, self.leave)

@@ -1,0 +1,185 @@
+"""The parts of an agent that work behind its interface, in the order in which they start; `service` opens them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from agent.catalogue import Catalogue
+from agent.config import Config
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.events import Hub
+from agent.dagstore.leases import Leases
+from agent.dagstore.mounts.environment import Environment, open_environment
+from agent.dagstore.opening import open_dagstore
+from agent.dagstore.scrub.opening import open_scrubber
+from agent.dagstore.scrub.repairer import Repairer
+from agent.dagstore.scrub.replicas import Replicas
+from agent.dagstore.scrub.schedule import Load
+from agent.dagstore.scrub.scrubber import Scrubber
+from agent.dagstore.scrub.shards import DagstoreShards, annotated
+from agent.doctor.consultation import consult, live_of
+from agent.repository import Repository
+from agent.resources import reading
+from agent.resources.files import MachineFiles
+from agent.resources.monitor import open_monitor
+from agent.rpc.methods import Services
+from agent.rpc.tokens import Tokens
+from agent.scheduler.scheduler import AGENT_KINDS, Scheduler, open_scheduler
+from agent.scheduler.table import KINDS
+from agent.workers import open_local
+from agent.workers.groups import open_groups
+from agent.workers.remote import sights
+from agent.workers.remote.joining import RemoteWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is open."""
+
+    services: Services  # all that answers calls
+    hub: Hub
+
+    def stop(self) -> None:
+        """Refuses what is new and answers all that wait; the parts end with their block."""
+        self.services.dagstore.stop()
+        self.hub.close()
+
+
+@asynccontextmanager
+async def open_parts(repository: Repository, config: Config, stop: trio.Event) -> AsyncIterator[Parts]:
+    """Everything starts in this order and stops in the reverse one; `stop` is set by a call that ends the agent."""
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(open_catalogue(repository, config))
+        hub = Hub(buffer=config.rpc.event_buffer)
+        workers = await stack.enter_async_context(_working(repository, config, store))
+        environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
+        dagstore = await stack.enter_async_context(
+            open_dagstore(
+                store=store,
+                workers=workers,
+                hub=hub,
+                index_directory=repository.indices,
+                transients_directory=repository.transients,
+                settings=config.dagstore,
+                environment=environment,
+                inverted_directory=repository.inverted,
+            )
+        )
+        scrubber = await stack.enter_async_context(
+            _scrubber(repository, config, store, workers, environment, hub, dagstore)
+        )
+        dagstore.annotate = partial(annotated, scrubber=scrubber)
+        services = Services(
+            dagstore,
+            Leases(dagstore),
+            workers,
+            repository.path,
+            _version(),
+            stop,
+            started,
+            Tokens(repository.token_secret),
+            verifier=scrubber,
+            doctor=partial(
+                consult,
+                repository,
+                dagstore,
+                partial(live_of, dagstore, scrubber),
+                scrub_interval_s=config.scrub.interval_days * 86400,
+            ),
+            remote=_remote(repository, config, workers),
+        )
+        yield Parts(services, hub)
+
+
+def open_catalogue(repository: Repository, config: Config) -> closing[Catalogue]:
+    """The catalogue for the time of a block; raises ShardError."""
+    return closing(Catalogue.open(repository.catalogue, history_kept=config.dagstore.history_kept))
+
+
+@asynccontextmanager
+async def _working(repository: Repository, config: Config, store: Catalogue) -> AsyncIterator[Scheduler]:
+    """All that heavy work needs: groups first, since that may move the agent into another one, whose limits are read
+    then; the workers' processes, and who gives them tasks."""
+    groups = open_groups(setting=config.resources.child_groups)
+    with closing(groups):
+        async with (
+            open_monitor(
+                partial(reading.read, MachineFiles(), config.resources),
+                interval_s=config.resources.interval_s,
+                pressure_percent=config.resources.pressure,
+            ) as monitor,
+            open_local(
+                name=socket.gethostname(),
+                kinds=frozenset(KINDS) | AGENT_KINDS,
+                snapshot=monitor.snapshot,
+                disk_left=partial(_disk_left, repository.path / repository.dagstore),
+                groups=groups,
+                idle_timeout_s=config.workers.idle_timeout_s,
+            ) as local,
+            open_scheduler(
+                local,
+                store=store,
+                refresh=monitor.fresh,
+                limit=config.workers.count,
+                confinement=groups.reason,
+            ) as scheduler,
+        ):
+            monitor.subscribe(scheduler.poke)
+            yield scheduler
+
+
+def _remote(repository: Repository, config: Config, scheduler: Scheduler) -> RemoteWorkers:
+    """Takes in workers of other machines, which have to see this repository; raises OSError."""
+    return RemoteWorkers(
+        scheduler, repository.path, repository.path / repository.dagstore, sights.write_proof(repository.path),
+        version=_version(), heartbeat_s=config.workers.heartbeat_s,
+    )  # fmt: skip
+
+
+def _disk_left(folder: Path) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
+@asynccontextmanager
+async def _scrubber(
+    repository: Repository,
+    config: Config,
+    store: Catalogue,
+    workers: Scheduler,
+    environment: Environment,
+    hub: Hub,
+    dagstore: Dagstore,
+) -> AsyncIterator[Scrubber]:
+    repairer = Repairer(Replicas(environment, repository.indices), repository.repairs)
+    async with open_scrubber(
+        shards=DagstoreShards(dagstore, store), store=store, workers=workers, load=partial(_load, workers), hub=hub,
+        repairer=repairer, index_directory=repository.indices, config=config.scrub,
+    ) as scrubber:  # fmt: skip
+        yield scrubber
+
+
+def _load(workers: Scheduler) -> Load:
+    found = workers.counts()
+    return Load(found.busy, found.waiting, found.limit)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("carfs")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return "0"
