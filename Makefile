@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PYTHON
 
-.PHONY: help install up test check peers bench fuzz lock clean
+.PHONY: help install up test check machine peers bench fuzz lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,12 +24,16 @@ up: install ## Make demo data, start agent and mount, say what to try; Ctrl-C en
 	@exec $(BIN)/python -m tests.demo
 
 test: check ## All checks, then all tests
+	@$(BIN)/python -m tests.machine build --if-possible
 	@$(BIN)/python -m pytest
 
 check: install ## Formatting, lint and types
 	@$(BIN)/ruff format --check --quiet . || { echo "carfs: run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+
+machine: install ## Build the image of a machine that tests boot; needs root, Debian and a minute or two
+	@$(BIN)/python -m tests.machine build
 
 peers: install ## Install the programs that tests compare with, below .bench; kubo takes minutes
 	@$(BIN)/python -m tests.bench.peers

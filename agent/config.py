@@ -18,6 +18,8 @@ from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
 from agent.resources.settings import ResourcesConfig
+from agent.scheduler import overrides
+from agent.scheduler.overrides import OverrideError, Overrides
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
@@ -105,7 +107,16 @@ def load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
 
     Raises ConfigError.
     """
+    resource_overrides(environ)
     return _with_environment(_from_file(path, required), environ)
+
+
+def resource_overrides(environ: Mapping[str, str]) -> Overrides:
+    """What variables such as INDEX_32G_MAX_MEMORY say of what tasks need (W-13); raises ConfigError."""
+    try:
+        return overrides.from_environment(environ)
+    except OverrideError as error:
+        raise ConfigError(f"the environment variable {error}") from error
 
 
 def _from_file(path: Path, required: bool) -> Config:

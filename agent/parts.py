@@ -34,7 +34,9 @@ from agent.resources.files import MachineFiles
 from agent.resources.monitor import open_monitor
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
-from agent.scheduler.scheduler import AGENT_KINDS, Scheduler, open_scheduler
+from agent.scheduler.order import Assigner, Policy
+from agent.scheduler.overrides import NONE, Overrides
+from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
 from agent.workers import open_local
 from agent.workers.groups import open_groups
@@ -56,13 +58,15 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(repository: Repository, config: Config, stop: trio.Event) -> AsyncIterator[Parts]:
+async def open_parts(
+    repository: Repository, config: Config, stop: trio.Event, *, overrides: Overrides = NONE
+) -> AsyncIterator[Parts]:
     """Everything starts in this order and stops in the reverse one; `stop` is set by a call that ends the agent."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         store = stack.enter_context(open_catalogue(repository, config))
         hub = Hub(buffer=config.rpc.event_buffer)
-        workers = await stack.enter_async_context(_working(repository, config, store))
+        workers = await stack.enter_async_context(_working(repository, config, overrides, store))
         environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
         dagstore = await stack.enter_async_context(
             open_dagstore(
@@ -108,7 +112,9 @@ def open_catalogue(repository: Repository, config: Config) -> closing[Catalogue]
 
 
 @asynccontextmanager
-async def _working(repository: Repository, config: Config, store: Catalogue) -> AsyncIterator[Scheduler]:
+async def _working(
+    repository: Repository, config: Config, overrides: Overrides, store: Catalogue
+) -> AsyncIterator[Scheduler]:
     """All that heavy work needs: groups first, since that may move the agent into another one, whose limits are read
     then; the workers' processes, and who gives them tasks."""
     groups = open_groups(setting=config.resources.child_groups)
@@ -121,22 +127,32 @@ async def _working(repository: Repository, config: Config, store: Catalogue) -> 
             ) as monitor,
             open_local(
                 name=socket.gethostname(),
-                kinds=frozenset(KINDS) | AGENT_KINDS,
+                kinds=frozenset(KINDS),
                 snapshot=monitor.snapshot,
                 disk_left=partial(_disk_left, repository.path / repository.dagstore),
                 groups=groups,
                 idle_timeout_s=config.workers.idle_timeout_s,
             ) as local,
             open_scheduler(
-                local,
-                store=store,
-                refresh=monitor.fresh,
-                limit=config.workers.count,
-                confinement=groups.reason,
+                local, store=store, refresh=monitor.fresh, settings=_settings(config, overrides)
             ) as scheduler,
         ):
             monitor.subscribe(scheduler.poke)
             yield scheduler
+
+
+def _settings(config: Config, overrides: Overrides) -> Settings:
+    scheduler = config.scheduler
+    return Settings(
+        policy=Policy(
+            Assigner(scheduler.assigner), ageing_s=scheduler.ageing_s, patience_s=scheduler.patience_s
+        ),
+        overrides=overrides,
+        limit=config.workers.count,
+        reserve=config.resources.reserve,
+        pressure=config.resources.pressure,
+        interval_s=config.resources.interval_s,
+    )
 
 
 def _remote(repository: Repository, config: Config, scheduler: Scheduler) -> RemoteWorkers:

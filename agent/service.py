@@ -27,6 +27,7 @@ from agent.rpc.access import Rules
 from agent.rpc.application import application
 from agent.rpc.binds import Bind, BindError, TcpBind, UnixBind
 from agent.rpc.http import serve
+from agent.scheduler.overrides import NONE, Overrides
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +42,36 @@ def main(config_file: Path | None = None, environ: Mapping[str, str] = os.enviro
     repository.create_top()
     path = config_file if config_file is not None else repository.config
     config = configuration.load(path, required=config_file is not None, environ=environ)
+    overrides = configuration.resource_overrides(environ)
     repository = replace(repository, dagstore=config.dagstore.root_dir)
     repository.create()
     logs.set_up(config.log.level)
+    for warning in overrides.warnings:
+        logger.warning("%s", warning)
     # What holds again when `run` has ended: one more signal does not cut short what is left. (A handler, since what is
     # ignored is ignored by workers too.)
     for number in _stop_signals():
         signal.signal(number, lambda _number, _frame: None)
     try:
-        trio.run(run, repository, config)
+        trio.run(partial(run, overrides=overrides), repository, config)
     except BaseExceptionGroup as group:
         raise _sole(group) from None
     return 0
 
 
 async def run(
-    repository: Repository, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    repository: Repository,
+    config: Config,
+    *,
+    overrides: Overrides = NONE,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The agent: everything starts in this order and stops in the reverse one."""
     stop = trio.Event()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_heeding_signals(stop))
         stack.enter_context(locked(repository))
-        parts = await stack.enter_async_context(open_parts(repository, config, stop))
+        parts = await stack.enter_async_context(open_parts(repository, config, stop, overrides=overrides))
         stop_serving = await stack.enter_async_context(_serving(repository, config, parts))
         logger.info("ready: %s", repository.socket)
         gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _MOUNTS = "/proc/self/mountinfo"
 _MOST_DIGITS = 20  # of 2**64
+_NUMBER = re.compile(r"^([^\s:]+):?[ \t]+([0-9]{1,20})( kB)?$", re.MULTILINE)
 
 
 class Context:
@@ -128,10 +130,5 @@ class Context:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, int]]:
-    for line in text.split("\n"):
-        words = line.split()
-        if len(words) < 2 or not (
-            words[1].isascii() and words[1].isdigit() and len(words[1]) <= _MOST_DIGITS
-        ):
-            continue
-        yield words[0].removesuffix(":"), int(words[1]) * (1024 if words[-1] == "kB" else 1)
+    for name, number, unit in _NUMBER.findall(text):
+        yield name, int(number) << 10 if unit else int(number)

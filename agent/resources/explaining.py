@@ -95,7 +95,7 @@ def _remark(fact: Fact, found: Bound) -> str:
     if fact is found.headroom_by:
         binds.append(_TIGHTEST)
     parts = [f"<- {', '.join(binds)}"] if binds else []
-    if fact.is_soft:
+    if fact.is_soft and fact.limit is not None:
         parts.append("soft: over it tasks are slowed down, not killed")
     if fact.note:
         parts.append(fact.note)
@@ -103,11 +103,11 @@ def _remark(fact: Fact, found: Bound) -> str:
 
 
 def _table(rows: list[tuple[str, ...]], remarks: list[str]) -> Iterator[str]:
-    """Columns, numbers to the right, and behind each row what there is to say of it."""
+    """Columns, numbers to the right, and at the end of each row its file and what there is to say of it."""
     if len(rows) == 1:
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     for row, remark in zip(rows, ["", *remarks], strict=True):
         numbers = [cell.rjust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-        words = [cell.ljust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-        yield "  ".join(["", *numbers, *words, remark]).rstrip()
+        words = [cell.ljust(width) for cell, width in zip(row[3:5], widths[3:5], strict=True)]
+        yield "  ".join(["", *numbers, *words, row[5], remark]).rstrip()

@@ -23,7 +23,9 @@ class ResourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = (
         1.0  # seconds between two looks at the limits, when no event comes first
     )
-    pressure: Percent = 10.0  # percent of 10 s in which all stood still for memory, from which nothing new begins; 0: never mind
+    pressure: Percent = (
+        10.0  # percent of 10 s in which all tasks waited for memory, from which none begins; 0: never
+    )
     child_groups: Literal["auto", "off"] = "auto"  # whether each worker process gets a cgroup of its own
 
     def __post_init__(self) -> None:

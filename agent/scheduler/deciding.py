@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.scheduler import utilisation
 from agent.scheduler.admission import Fit, Load, Obstacle, Rule, size
-from agent.scheduler.order import DEFAULT_POLICY, Assigner, Group, Policy, Queue
+from agent.scheduler.order import DEFAULT_POLICY, Assigner, Group, Key, Policy, Queue
 from agent.scheduler.tasks import Decision, Task, Wait, WorkerView
 
 _HOLDING = {
@@ -97,23 +97,31 @@ class _Pass:
 
     def run(self, groups: Iterable[Group]) -> None:
         """Goes through the tasks in order; of a group, up to the first for which there is no room."""
-        heads = [(group.at(0)[0], 0, group) for group in groups]
-        heapq.heapify(heads)
-        while heads:
-            _, place, group = heads[0]
-            if self._place(group.at(place)[1]) and place + 1 < len(group):
-                heapq.heapreplace(heads, (group.at(place + 1)[0], place + 1, group))
+        heads = sorted((group.key_at(0), number, group) for number, group in enumerate(groups))
+        again: list[tuple[Key, int, Group, int]] = []  # next ones of groups of which some were placed
+        refused: dict[int, bool] = {}  # by what groups are alike in: whether one that was overdue was refused
+        at = 0
+        while at < len(heads) or again:
+            if not again or (at < len(heads) and heads[at][0] < again[0][0]):
+                _, number, group = heads[at]
+                place, at = 0, at + 1
             else:
-                heapq.heappop(heads)
+                _, number, group, place = heapq.heappop(again)
+            is_overdue = self._now_s - group.queued_at(place) >= self._policy.patience_s
+            if group.alike in refused and (refused[group.alike] or not is_overdue):
+                continue
+            if not self._place(group.at(place)[1], is_overdue=is_overdue):
+                refused[group.alike] = is_overdue
+            elif place + 1 < len(group):
+                heapq.heappush(again, (group.key_at(place + 1), number, group, place + 1))
 
-    def _place(self, task: Task) -> bool:
+    def _place(self, task: Task, *, is_overdue: bool) -> bool:
         """Gives the task to a worker, if one has room for it."""
         able = self._able(task)
         takes_cpus = task.requirement.max_parallelism != 0
         open_loads = [load for load in able if not self._is_shut(load, takes_cpus=takes_cpus)]
         free = [load for load in open_loads if load.obstacle(task) is None]
         if not free:
-            is_overdue = self._now_s - task.queued_s >= self._policy.patience_s
             if not open_loads or not (is_overdue or any(not load.tasks for load in open_loads)):
                 return False  # told apart early, since this is what comes of most
             candidates = self._candidates(task, able)

@@ -8,24 +8,25 @@ task of his own; there is one more, which decides. Between two awaits everything
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
 
-from agent.dagstore import breaker
-from agent.dagstore.breaker import HEALTHY, Breaker, BreakerState
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
 from agent.resources.facts import Snapshot
-from agent.scheduler import provisional
-from agent.scheduler.jobs import ASSIGNED, PREPARING, RUNNING, Counts, Estimate, Job
-from agent.scheduler.provisional import Policy
-from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
-from agent.scheduler.waiting import Waiting
+from agent.scheduler import admission, deciding, overrides, seeing, table
+from agent.scheduler.entries import Admission, Connected, Entry
+from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
+from agent.scheduler.needs import EstimateStore, Requirements
+from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
+from agent.scheduler.overrides import Overrides
+from agent.scheduler.tasks import Decision, Task, Wait, WorkerView
 from agent.workers.executor import Distant, Done, Executor, Needs
 from agent.workers.failures import WorkerBarred, WorkerDied, WorkerFailed, WorkerLost
 from agent.workers.messages import Params
@@ -36,71 +37,20 @@ INTERVAL_S = 1.0
 """Between two looks at the limits while something waits."""
 ATTEMPTS = 2  # of a task whose process is killed
 LOSSES = 5  # of the whole worker, before a task is given up
-CRASHES = breaker.Limits(failures=5, pause_s=5.0, max_pause_s=300.0)
-AGENT_KINDS = frozenset({"fetch"})
-"""What the agent does itself, in its own loop: only its own worker is asked whether there is room."""
+AGENT_KINDS = frozenset(kind.name for kind in table.KINDS.values() if not kind.function)
+"""What the agent does itself, in its own loop: its own worker is asked whether there is room."""
 
 
-class EstimateStore(Protocol):
-    """Where what was learned is kept: `agent.catalogue.Catalogue`. Raises ShardError."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How it decides, from `[resources]`, `[scheduler]` and `[workers]`."""
 
-    def estimates(self) -> list[Estimate]:
-        """All of them."""
-
-    def put_estimate(self, estimate: Estimate) -> None:
-        """Inserts or replaces the one of that kind and size."""
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """A task that has not ended."""
-
-    task: Task
-    queued_at: str
-    turn: trio.Event = field(default_factory=trio.Event)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    worker: _Worker | None = None  # that it was given to
-    waiting: Wait | None = None
-    started_s: float = 0.0
-    started_at: str = ""
-    done: int = 0
-    total: int = 0
-    memory_limit: int = 0
-    is_active: bool = False
-    is_lost: bool = False  # its worker went away
-    called_off: str = ""  # why it does not go on
-
-    def report(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """A worker that is connected."""
-
-    executor: Executor
-    enabled: bool = True
-    is_lost: bool = False  # what it had was given up: it has to join anew
-    entries: dict[str, _Entry] = field(default_factory=dict)
-    crashes: Breaker = HEALTHY
-
-    def pause_s(self, now_s: float) -> float:
-        """For how long nothing new is given to it, since its processes die one after the other."""
-        return 0.0 if self.crashes.state is BreakerState.CLOSED else max(0.0, self.crashes.until_s - now_s)
-
-
-class Admission:
-    """Work inside the agent that was let in; `Scheduler.admitted`."""
-
-    def __init__(self, entry: _Entry) -> None:
-        self._entry = entry
-
-    def begin(self) -> None:
-        """What it needed is there: it is active from now on."""
-        self._entry.is_active = True
-
-    def report(self, done: int, total: int) -> None:
-        self._entry.report(done, total)
+    policy: Policy = DEFAULT_POLICY
+    overrides: Overrides = overrides.NONE
+    limit: int = 0  # processes of the agent's own worker that compute at once; 0: as many as limits allow
+    reserve: int = seeing.RESERVE_BYTES
+    pressure: float = seeing.PRESSURE_PERCENT
+    interval_s: float = INTERVAL_S
 
 
 class Local(Executor, Protocol):
@@ -111,6 +61,12 @@ class Local(Executor, Protocol):
 
     async def trim(self) -> None:
         """Ends those."""
+
+    def level(self, task_id: str) -> str:
+        """The group of a task's process; "": it has no limit of its own."""
+
+    def confinement(self) -> str:
+        """Whether each process has a limit of its own, and why not, in a sentence."""
 
 
 class Scheduler:
@@ -123,22 +79,18 @@ class Scheduler:
         *,
         refresh: Callable[[], object],
         store: EstimateStore,
-        policy: Policy,
-        limit: int,
-        confinement: str,
-        interval_s: float,
+        settings: Settings,
     ) -> None:
         self._nursery = nursery
         self._local = local
         self._refresh = refresh
-        self._store = store
-        self._policy = policy
-        self._limit = limit
-        self._confinement = confinement
-        self._interval_s = interval_s
-        self._workers: dict[str, _Worker] = {local.id: _Worker(local)}
-        self._entries: dict[str, _Entry] = {}
-        self._waiting = Waiting()
+        self._settings = settings
+        self._requirements = Requirements(store, settings.overrides)
+        self._workers: dict[str, Connected] = {local.id: Connected(local)}
+        self._entries: dict[str, Entry] = {}
+        self._queue = Queue(settings.policy)
+        self._decision = Decision()  # the last one
+        self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._sequence = 0
         self._poked = trio.Event()
         self._trimming = False
@@ -170,20 +122,20 @@ class Scheduler:
                 try:
                     done = await self._executed(worker, entry, params, progress, needs)
                 except WorkerBarred as error:
-                    logger.info("%s: %s; another worker is asked", _name(entry.task), error)
+                    logger.info("%s: %s; another worker is asked", entry.name, error)
                     self._queue_again(entry, barred=entry.task.barred | {worker.executor.id})
                 except WorkerLost as error:
                     worker.is_lost = True
                     losses += 1
                     if losses > LOSSES:
                         raise
-                    logger.warning("%s: %s; it is begun anew", _name(entry.task), error)
+                    logger.warning("%s: %s; it is begun anew", entry.name, error)
                     self._queue_again(entry)
                 except WorkerDied as error:
                     self._take_death(worker, entry, error)
                 else:
-                    worker.crashes = breaker.succeeded(worker.crashes)
-                    self._learn(entry.task, done.peak_bytes, killed=False)
+                    worker.done()
+                    self._requirements.learn(entry.task, done.peak_bytes)
                     return done.result
         finally:
             self._leave(entry)
@@ -211,21 +163,21 @@ class Scheduler:
             task = entry.task
             if (task.kind, task.subject) == (kind, subject) and task.priority < priority:
                 entry.task = replace(task, priority=priority)
-                if task.id in self._waiting:
-                    self._waiting.remove(task.id)
-                    self._waiting.add(entry.task)
+                if self._queue.get(task.id) is not None:
+                    self._queue.remove(task.id)
+                    self._queue.add(entry.task)
                     self.poke()
 
     @contextmanager
     def join(self, executor: Executor) -> Iterator[None]:
         """Another worker, for the time of the block; what it has at the end is begun anew elsewhere."""
-        worker = self._workers[executor.id] = _Worker(executor)
+        worker = self._workers[executor.id] = Connected(executor)
         self.poke()
         try:
             yield
         finally:
             del self._workers[executor.id]
-            for entry in list(worker.entries.values()):
+            for entry in worker.entries.values():
                 entry.is_lost = True
                 entry.scope.cancel()
             self.poke()
@@ -240,25 +192,32 @@ class Scheduler:
         return self._local.snapshot()
 
     def workers(self) -> tuple[WorkerView, ...]:
-        return tuple(_noted(self._view(worker), worker.executor) for worker in self._workers.values())
+        return tuple(map(self._view, self._workers.values()))
 
     def jobs(self) -> tuple[Job, ...]:
         running = [
-            self._job(entry, entry.worker) for entry in self._entries.values() if entry.worker is not None
+            entry.job(worker.running(entry), worker.executor, self._enforced(worker, entry))
+            for worker in self._workers.values()
+            for entry in worker.entries.values()
         ]
-        places = enumerate(self._waiting, ASSIGNED)
-        waiting = [self._waiting_job(self._entries[task.id], place) for place, task in places]
+        waits = self._decision.waiting
+        waiting = [
+            self._entries[task.id].waiting_job(place, self._held.get(task.id) or waits.get(task.id))
+            for place, task in enumerate(self._queue, ASSIGNED)
+        ]
         return (*running, *waiting)
 
     def counts(self) -> Counts:
         own = self._workers[self._local.id]
-        return Counts(len(own.entries), self._local.idle(), len(self._waiting), self._limit or self._cpus())
+        cpus = seeing.cpus(self.snapshot())
+        limit = min(cpus, self._settings.limit or cpus)
+        return Counts(len(own.entries), self._local.idle(), len(self._queue), limit)
 
     def estimates(self) -> tuple[Estimate, ...]:
-        return tuple(self._store.estimates())
+        return self._requirements.learned()
 
     def groups(self) -> str:
-        return self._confinement
+        return self._local.confinement()
 
     def abort(self, task_id: str) -> None:
         entry = self._entry(task_id)
@@ -272,7 +231,7 @@ class Scheduler:
         if entry.worker is not None:
             raise ShardError(ErrorClass.BUSY, f"task {task_id} is running; abort it")
         entry.called_off = entry.called_off or "was taken out of the queue"
-        self._waiting.remove(task_id)
+        self._unqueue(entry)
         entry.turn.set()
 
     def set_enabled(self, worker: str, enabled: bool) -> None:
@@ -286,19 +245,21 @@ class Scheduler:
 
     # One task
 
-    def _enter(self, kind: str, subject: str, size_bytes: int, priority: int) -> _Entry:
+    def _enter(self, kind: str, subject: str, size_bytes: int, priority: int) -> Entry:
+        if kind not in table.KINDS:
+            raise WorkerFailed(ErrorClass.BUG, f"there is no task of the kind {kind!r}")
         self._sequence += 1
-        requirement = provisional.requirement(kind, size_bytes)
+        requirement = self._requirements.of(kind, size_bytes)
         task = Task(
             str(uuid.uuid4()), kind, subject, size_bytes, priority, requirement, self._sequence,
             trio.current_time(),
         )  # fmt: skip
-        entry = self._entries[task.id] = _Entry(task, now_text())
-        self._waiting.add(task)
+        entry = self._entries[task.id] = Entry(task, now_text())
+        self._queue.add(task)
         self.poke()
         return entry
 
-    async def _turn(self, entry: _Entry) -> _Worker:
+    async def _turn(self, entry: Entry) -> Connected:
         """Waits until the task is given to a worker."""
         await entry.turn.wait()
         self._refuse_if_called_off(entry)
@@ -307,8 +268,8 @@ class Scheduler:
 
     async def _executed(
         self,
-        worker: _Worker,
-        entry: _Entry,
+        worker: Connected,
+        entry: Entry,
         params: Params,
         progress: Callable[[int, int], None] | None,
         needs: Needs | None,
@@ -323,33 +284,37 @@ class Scheduler:
                 entry.task, params, report, needs, memory_limit=entry.memory_limit
             )
         self._refuse_if_called_off(entry)
-        raise WorkerLost(f"worker {worker.executor.name} went away")
+        raise AssertionError("nobody else cancels it")
 
-    def _refuse_if_called_off(self, entry: _Entry) -> None:
+    def _refuse_if_called_off(self, entry: Entry) -> None:
         if entry.called_off:
-            raise WorkerFailed(ErrorClass.CANCELLED, f"{_name(entry.task)} {entry.called_off}")
+            raise WorkerFailed(ErrorClass.CANCELLED, f"{entry.name} {entry.called_off}")
         if entry.is_lost:
             raise WorkerLost("its worker went away")
 
-    def _take_death(self, worker: _Worker, entry: _Entry, error: WorkerDied) -> None:
+    def _take_death(self, worker: Connected, entry: Entry, error: WorkerDied) -> None:
         """Queues the task again, or raises what became of it."""
         if error.out_of_memory:
-            self._learn(entry.task, entry.memory_limit, killed=True)
+            self._requirements.outgrown(entry.task, entry.memory_limit)
         else:
             self._count_crash(worker, entry)
         if not error.was_killed:
             raise error
-        if entry.task.attempt >= ATTEMPTS:
+        task = entry.task
+        needs = self._requirements.of(task.kind, task.size_bytes)
+        is_helpless = error.out_of_memory and needs.max_memory <= task.requirement.max_memory
+        if task.attempt >= ATTEMPTS or is_helpless:
             hint = "perhaps for want of memory (the kernel's log would say so); try again later"
-            raise WorkerDied(
-                f"{error}, {hint}", error.returncode, out_of_memory=error.out_of_memory
-            ) from error
-        logger.warning("%s; trying once more%s", error, " with more memory" if error.out_of_memory else "")
-        self._queue_again(entry, attempt=entry.task.attempt + 1)
+            if error.out_of_memory:
+                hint = f"raise {table.KINDS[task.kind].short}_MAX_MEMORY if that is set, or the limits"
+            died = WorkerDied(f"{error}, {hint}", error.returncode, out_of_memory=error.out_of_memory)
+            raise died from error
+        logger.warning("%s; trying once more%s", error, ", with more memory" if error.out_of_memory else "")
+        self._queue_again(entry, attempt=task.attempt + 1)
 
-    def _count_crash(self, worker: _Worker, entry: _Entry) -> None:
+    def _count_crash(self, worker: Connected, entry: Entry) -> None:
         now_s = trio.current_time()
-        worker.crashes = breaker.failed(worker.crashes, CRASHES, now_s, entry.started_s)
+        worker.died(now_s, entry.started_s)
         pause_s = worker.pause_s(now_s)
         if pause_s:
             logger.warning(
@@ -358,41 +323,48 @@ class Scheduler:
             )  # fmt: skip
 
     def _queue_again(
-        self, entry: _Entry, *, barred: frozenset[str] | None = None, attempt: int | None = None
+        self, entry: Entry, *, barred: frozenset[str] | None = None, attempt: int | None = None
     ) -> None:
         self._give_back(entry)
         task = entry.task
-        entry.task = replace(
-            task,
-            barred=task.barred if barred is None else barred,
-            attempt=task.attempt if attempt is None else attempt,
-            requirement=provisional.requirement(task.kind, task.size_bytes),
+        entry.again(
+            replace(
+                task,
+                barred=task.barred if barred is None else barred,
+                attempt=task.attempt if attempt is None else attempt,
+                requirement=self._requirements.of(task.kind, task.size_bytes),
+            )
         )
-        entry.turn, entry.scope = trio.Event(), trio.CancelScope()
-        entry.is_lost = entry.is_active = False
-        entry.done = entry.total = 0
-        self._waiting.add(entry.task)
+        self._queue.add(entry.task)
 
-    def _give_back(self, entry: _Entry) -> None:
+    def _give_back(self, entry: Entry) -> None:
         if entry.worker is not None:
-            entry.worker.entries.pop(entry.task.id, None)
+            del entry.worker.entries[entry.task.id]
             entry.worker = None
         self.poke()
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: Entry) -> None:
         self._give_back(entry)
-        self._waiting.remove(entry.task.id)
+        self._unqueue(entry)
         del self._entries[entry.task.id]
 
-    def _learn(self, task: Task, peak_bytes: int, *, killed: bool) -> None:
-        pass
+    def _unqueue(self, entry: Entry) -> None:
+        self._held.pop(entry.task.id, None)
+        if self._queue.get(entry.task.id) is not None:
+            self._queue.remove(entry.task.id)
+
+    def _entry(self, task_id: str) -> Entry:
+        entry = self._entries.get(task_id)
+        if entry is None:
+            raise ShardError(ErrorClass.NOT_FOUND, f"there is no task {task_id!r}")
+        return entry
 
     # Deciding
 
     async def decide_forever(self) -> None:
-        """Decides whenever something has happened."""
+        """Decides whenever something has happened, and now and then while something waits."""
         while True:
-            with trio.move_on_after(self._interval_s if len(self._waiting) else float("inf")):
+            with trio.move_on_after(self._settings.interval_s if len(self._queue) else math.inf):
                 await self._poked.wait()
             self._poked = trio.Event()
             try:
@@ -401,44 +373,43 @@ class Scheduler:
                 logger.exception("deciding which task may begin failed; trying again")
 
     def _decide(self) -> None:
-        if not len(self._waiting):
+        self._held.clear()
+        if not len(self._queue):
             return
         self.passes += 1
         self._refresh()
         now_s = trio.current_time()
-        views = [self._view(worker) for worker in self._workers.values()]
-        decision = provisional.decide(self._waiting.first(), views, now_s, self._policy)
-        for task_id, wait in decision.waiting.items():
-            self._entries[task_id].waiting = wait
-        for task_id, worker_id in decision.assigned:
+        views = {worker.executor.id: self._view(worker) for worker in self._workers.values()}
+        self._decision = deciding.decide(self._queue, list(views.values()), now_s, self._settings.policy)
+        for task_id, worker_id in self._decision.assigned:
             worker, entry = self._workers[worker_id], self._entries[task_id]
             why_not = self._obstacle(worker, entry.task, now_s)
             if why_not:
-                entry.waiting = Wait(why_not, worker_id)
+                self._held[task_id] = Wait(why_not, worker_id)
             else:
-                self._assign(worker, entry, now_s)
-        if len(self._waiting) and self._local.idle() and not self._trimming:
+                self._assign(worker, entry, views[worker_id], now_s)
+        if len(self._queue) and self._local.idle() and not self._trimming:
             self._trimming = True
             self._nursery.start_soon(self._trim)
 
-    def _obstacle(self, worker: _Worker, task: Task, now_s: float) -> str:
-        """What the decision does not know of."""
-        if worker.executor is self._local and self._limit and _counts(task):
-            busy = sum(_counts(entry.task) for entry in worker.entries.values())
-            if busy >= self._limit:
-                return f"needs a process; workers.count allows {self._limit}"
-        if worker.crashes.state is not BreakerState.CLOSED:  # after a pause, one shows how it is
-            worker.crashes, wait_s = breaker.ask(worker.crashes, CRASHES, now_s)
-            if wait_s:
-                return "one task after another, since processes have died"
+    def _obstacle(self, worker: Connected, task: Task, now_s: float) -> str:
+        """What keeps a task from a worker that has room for it."""
+        limit = self._settings.limit
+        if limit and worker.executor is self._local and _computes(task):
+            busy = sum(_computes(entry.task) for entry in worker.entries.values())
+            if busy >= limit:
+                return f"needs a process, {limit} of {limit} that workers.count allows are busy"
+        if worker.is_on_trial() and not worker.try_one(now_s):
+            return "one task after another, since processes have died"
         return ""
 
-    def _assign(self, worker: _Worker, entry: _Entry, now_s: float) -> None:
-        self._waiting.remove(entry.task.id)
-        worker.entries[entry.task.id] = entry
-        entry.worker, entry.waiting = worker, None
+    def _assign(self, worker: Connected, entry: Entry, view: WorkerView, now_s: float) -> None:
+        task = entry.task
+        self._unqueue(entry)
+        worker.entries[task.id] = entry
+        entry.worker = worker
         entry.started_s, entry.started_at = now_s, now_text()
-        entry.memory_limit = entry.task.requirement.max_memory
+        entry.memory_limit = admission.memory_limit(task, view) + task.requirement.base_min_memory
         entry.turn.set()
 
     async def _trim(self) -> None:
@@ -449,58 +420,20 @@ class Scheduler:
             self._trimming = False
         self.poke()
 
-    # Values for those who decide and those who look
+    def _view(self, worker: Connected) -> WorkerView:
+        settings = self._settings
+        view = worker.view(trio.current_time(), reserve=settings.reserve, pressure=settings.pressure)
+        own = AGENT_KINDS if worker.executor is self._local else frozenset()
+        note = worker.executor.note if isinstance(worker.executor, Distant) else ""
+        return replace(view, kinds=view.kinds - AGENT_KINDS | own, note=note)
 
-    def _view(self, worker: _Worker) -> WorkerView:
-        executor = worker.executor
-        now_s = trio.current_time()
-        running = tuple(self._running(entry, worker) for entry in worker.entries.values())
-        pause_s = worker.pause_s(now_s)
-        pressed = (
-            f"{worker.crashes.failures} of its processes have died; nothing new for {pause_s:.0f} s"
-            if pause_s and worker.crashes.state is BreakerState.OPEN
-            else ""
-        )
-        return provisional.view(
-            executor, executor.snapshot(), running, worker.enabled and not worker.is_lost, pressed
-        )
-
-    def _running(self, entry: _Entry, worker: _Worker) -> Running:
-        used = worker.executor.used_bytes(entry.task.id)
-        phase = Phase.ACTIVE if used or entry.is_active else Phase.PREPARING
-        return Running(entry.task, phase, used, entry.started_s)
-
-    def _job(self, entry: _Entry, worker: _Worker) -> Job:
-        running = self._running(entry, worker)
-        return Job(
-            entry.task, running.phase, RUNNING if running.phase is Phase.ACTIVE else PREPARING,
-            entry.queued_at, entry.started_at, worker.executor.id, worker.executor.name,
-            entry.done, entry.total, running.used_bytes, entry.memory_limit, None,
-        )  # fmt: skip
-
-    def _waiting_job(self, entry: _Entry, place: int) -> Job:
-        return Job(entry.task, None, place, entry.queued_at, "", waiting=entry.waiting)
-
-    def _entry(self, task_id: str) -> _Entry:
-        entry = self._entries.get(task_id)
-        if entry is None:
-            raise ShardError(ErrorClass.NOT_FOUND, f"there is no task {task_id!r}")
-        return entry
-
-    def _cpus(self) -> int:
-        return max(1, (self.snapshot().cpus.limit or 1000) // 1000)
+    def _enforced(self, worker: Connected, entry: Entry) -> int:
+        """The limit of a task's process, if it has one of its own."""
+        is_enforced = worker.executor is self._local and self._local.level(entry.task.id)
+        return entry.memory_limit if is_enforced else 0
 
 
-def _name(task: Task) -> str:
-    return f"task {task.kind} of {task.subject}" if task.subject else f"task {task.kind}"
-
-
-def _noted(view: WorkerView, executor: Executor) -> WorkerView:
-    """With what a worker elsewhere says of itself."""
-    return replace(view, note=executor.note) if isinstance(executor, Distant) else view
-
-
-def _counts(task: Task) -> bool:
+def _computes(task: Task) -> bool:
     """Whether it counts against `workers.count`: what takes no CPU worth counting never waits for what takes hours."""
     return task.requirement.max_parallelism != 0
 
@@ -511,21 +444,14 @@ async def open_scheduler(
     *,
     store: EstimateStore,
     refresh: Callable[[], object] = lambda: None,
-    policy: Policy | None = None,
-    limit: int = 0,
-    confinement: str = "",
-    interval_s: float = INTERVAL_S,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Scheduler]:
     """A scheduler for the time of the block, with the agent's own worker.
 
-    `refresh` has the limits read now, so that `local.snapshot()` gives what is true at this moment. `limit`: processes
-    of the agent's own worker at once; 0: as many as limits allow.
+    `refresh` has the limits read now, so that `local.snapshot()` gives what is true at this moment.
     """
     async with trio.open_nursery() as nursery:
-        scheduler = Scheduler(
-            nursery, local, refresh=refresh, store=store, policy=policy or Policy(), limit=limit,
-            confinement=confinement, interval_s=interval_s,
-        )  # fmt: skip
+        scheduler = Scheduler(nursery, local, refresh=refresh, store=store, settings=settings or Settings())
         nursery.start_soon(scheduler.decide_forever)
         yield scheduler
         nursery.cancel_scope.cancel()

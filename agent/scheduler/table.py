@@ -56,6 +56,13 @@ def coarse(size_bytes: int) -> int:
     return -(-size_bytes // step) * step
 
 
+def about(size_bytes: int) -> int:
+    """A size that stands for all that make no difference to what a task needs; at least as big, of the same class."""
+    if size_bytes > 64 * MIB:
+        return coarse(size_bytes)
+    return next((step for step in (0, 2 * KIB, 8 * MIB) if size_bytes <= step), 64 * MIB)
+
+
 def _index(size_bytes: int) -> Requirement:
     entries = size_bytes // _SECTION_BYTES
     return Requirement(

@@ -31,6 +31,10 @@ IDLE_TIMEOUT_S = 10.0
 class Groups(Protocol):
     """Where processes get limits of their own: `agent.workers.groups.Groups`."""
 
+    @property
+    def reason(self) -> str:
+        """Why not, in a sentence; "": they do."""
+
     def make(self, name: str) -> Group:
         """See there."""
 
@@ -38,8 +42,10 @@ class Groups(Protocol):
 class Unconfined:
     """Nowhere."""
 
+    reason = "nobody asked for it"
+
     def make(self, name: str) -> Group:
-        return NoGroup("not asked for")
+        return NoGroup(self.reason)
 
 
 class LocalExecutor:
@@ -100,6 +106,12 @@ class LocalExecutor:
             del self._busy[task.id]
         self._keep(child)
         return done
+
+    def confinement(self) -> str:
+        """Whether each process has a limit of its own, and why not, in a sentence."""
+        if not self.groups.reason:
+            return "each worker process has a memory limit of its own"
+        return f"worker processes have no limits of their own: {self.groups.reason}"
 
     def level(self, task_id: str) -> str:
         """The group of a running task's process, as `Fact.level`; "": it has no limit of its own."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from agent.resources import rule
 from agent.resources.facts import Fact, Mode, Resource, Snapshot
 from agent.scheduler.jobs import Estimate
-from agent.scheduler.scheduler import Scheduler, open_scheduler
+from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
+from agent.scheduler.table import KINDS
 from agent.workers import LocalExecutor, open_local
 from agent.workers.local import Groups
 from agent.workers.messages import Params
-from agent.workers.tasks import KINDS
 
 GIB = 1 << 30
 
@@ -84,6 +84,6 @@ async def working(
             name="here", kinds=frozenset(KINDS), snapshot=machine.snapshot, disk_left=lambda: 1 << 50,
             groups=groups, idle_timeout_s=idle_timeout_s,
         ) as local,
-        open_scheduler(local, store=learned, limit=limit) as scheduler,
+        open_scheduler(local, store=learned, settings=Settings(limit=limit)) as scheduler,
     ):  # fmt: skip
         yield Working(scheduler, local, machine, learned)

@@ -6,7 +6,8 @@ What lies above a namespace cannot be seen, but memory.stat tells the smallest l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agent.resources.context import Context
@@ -86,18 +87,23 @@ def _binds_below(context: Context, level: Level) -> bool:
 def _group(context: Context, level: Level) -> _Group:
     folder = level.folder
     usage = context.number(SOURCE, f"{folder}/memory.usage_in_bytes")
-    stat = context.numbers(SOURCE, f"{folder}/memory.stat") or {}
     limit = _limit(context, f"{folder}/memory.limit_in_bytes")
     # Without swap accounting (swapaccount=0) there are no memsw files, and the others count all the same.
     both = _limit(context, f"{folder}/memory.memsw.limit_in_bytes", optional=True)
     both_usage = context.number(SOURCE, f"{folder}/memory.memsw.usage_in_bytes", optional=True)
-    dropped, note = droppable(stat, is_v2=False), ""
+    dropped, note = 0, ""
     if usage is None:
-        usage, dropped = context.own_bytes(), 0
+        usage = context.own_bytes()
         note = "memory.usage_in_bytes cannot be read: used is of the agent and its workers"
-    elif shown := min(usage, dropped) >> 20:
+    elif level.is_own or not {limit, both} <= {None, _UNLIMITED}:  # else nobody asks what is left
+        dropped = _dropped(context, level)
+    if shown := min(usage, dropped) >> 20:
         note = f"{shown} of {usage >> 20} MiB can be dropped"
     return _Group(level, limit, usage, both, both_usage, dropped, note)
+
+
+def _dropped(context: Context, level: Level) -> int:
+    return droppable(context.numbers(SOURCE, f"{level.folder}/memory.stat") or {}, is_v2=False)
 
 
 def _limit(context: Context, path: str, *, optional: bool = False) -> int | None:
@@ -133,26 +139,29 @@ def _facts(group: _Group) -> Iterator[Fact]:
 
 def _out_of_sight(context: Context, groups: list[_Group]) -> Iterator[Fact]:
     """The limits of groups that cannot be seen: those that memory.stat knows to be smaller than all that can."""
-    nearest = groups[-1]
-    file = f"{nearest.level.folder}/memory.stat"
+    file = f"{groups[-1].level.folder}/memory.stat"
     stat = context.numbers(SOURCE, file) or {}
-    memory, both = stat.get("hierarchical_memory_limit"), stat.get("hierarchical_memsw_limit")
-    level = f"above {groups[0].level.name}"
-    note = "used: of what can be seen; there may be more"
-    seen = [group.memory for group in groups if group.memory not in (None, _UNLIMITED)]
-    if memory is not None and memory < min(seen, default=_NO_LIMIT_FROM):
+    memory = stat.get("hierarchical_memory_limit", _NO_LIMIT_FROM)
+    both = stat.get("hierarchical_memsw_limit", _NO_LIMIT_FROM)
+    is_memory = memory < _smallest(group.memory for group in groups)
+    is_both = both < _smallest(group.both for group in groups)
+    if not (is_memory or is_both):
+        return
+    top = dataclasses.replace(groups[0], dropped=_dropped(context, groups[0].level))
+    level, note = f"above {top.level.name}", f"used: of {top.level.name} alone; there may be more"
+    if is_memory:
         name = "hierarchical_memory_limit"
-        used = groups[0].memory_used()
-        yield Fact(Resource.MEMORY, SOURCE, level, name, file, memory, used, note=note)
-    seen = [group.both for group in groups if group.both not in (None, _UNLIMITED)]
-    if both is not None and both < min(seen, default=_NO_LIMIT_FROM):
+        yield Fact(Resource.MEMORY, SOURCE, level, name, file, memory, top.memory_used(), note=note)
+    if is_both:
         name = "hierarchical_memsw_limit"
-        used = groups[0].both_used()
-        yield Fact(
-            Resource.MEMORY, SOURCE, level, name, file, both, used, note=f"memory and swap together; {note}"
-        )
-        swap = both if memory is None or memory >= _NO_LIMIT_FROM else max(0, both - memory)
-        yield Fact(Resource.SWAP, SOURCE, level, name, file, swap, groups[0].swap_used(), note=note)
+        together = f"memory and swap together; {note}"
+        yield Fact(Resource.MEMORY, SOURCE, level, name, file, both, top.both_used(), note=together)
+        swap = both if memory >= _NO_LIMIT_FROM else max(0, both - memory)
+        yield Fact(Resource.SWAP, SOURCE, level, name, file, swap, top.swap_used(), note=note)
+
+
+def _smallest(limits: Iterable[int | None]) -> int:
+    return min((one for one in limits if one is not None and one != _UNLIMITED), default=_NO_LIMIT_FROM)
 
 
 def _known(limit: int) -> int | None:

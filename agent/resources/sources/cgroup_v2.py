@@ -11,19 +11,31 @@ from agent.resources.context import Context
 from agent.resources.cpu_lists import count
 from agent.resources.droppable import droppable
 from agent.resources.facts import Fact, Resource
-from agent.resources.membership import Level
+from agent.resources.membership import Level, Place
 
 SOURCE = "cgroup-v2"
+_CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
 _UNLIMITED = -1  # "max" in a file
 
 
 def limits(context: Context) -> Iterator[Fact]:
-    for level in context.levels(SOURCE, context.groups.v2):
+    place = context.groups.v2
+    if place is None or _has_none(context, place):
+        return
+    for level in context.levels(SOURCE, place):
         yield from _memory(context, level)
         yield from _swap(context, level)
         yield from _quota(context, level)
         yield from _cpuset(context, level)
         yield from _pids(context, level)
+
+
+def _has_none(context: Context, place: Place) -> bool:
+    """Whether all controllers are elsewhere: the machine has them on v1, and v2 beside it (hybrid)."""
+    if not place.levels:
+        return False
+    controllers = context.text(SOURCE, f"{place.levels[0].folder}/cgroup.controllers", optional=True)
+    return controllers is not None and not _CONTROLLERS & set(controllers.split())
 
 
 def _memory(context: Context, level: Level) -> Iterator[Fact]:
@@ -36,7 +48,7 @@ def _memory(context: Context, level: Level) -> Iterator[Fact]:
     if level.is_own or not {hard, soft} <= {None, _UNLIMITED}:
         used, note = _memory_used(context, level)
     yield from _fact(level, Resource.MEMORY, "memory.max", hard, used, note=note)
-    yield from _fact(level, Resource.MEMORY, "memory.high", soft, used, note=note, is_soft=True)
+    yield from _fact(level, Resource.MEMORY, "memory.high", soft, used, is_soft=True)
 
 
 def _memory_used(context: Context, level: Level) -> tuple[int | None, str]:

@@ -38,6 +38,8 @@ def limits(context: Context) -> Iterator[Fact]:
             continue
         if limit is not None and resource is Resource.PIDS and _is_exempt(context):
             limit, note = None, f"{value} in the file; not for root"
+        elif limit is None:
+            note = ""
         yield Fact(resource, SOURCE, "process", name, file, limit, note=note)
 
 

@@ -6,7 +6,8 @@ import logging
 import time
 from typing import Protocol
 
-from agent.workers.groups.accounts import droppable, keyed
+from agent.resources.droppable import droppable
+from agent.workers.groups.accounts import keyed
 from agent.workers.groups.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,9 @@ _REMOVE_PAUSE_S = 0.001  # a killed process is out of its group within one of th
 
 class Kernel(Protocol):
     """One of the two hierarchies, for a group at `folder`. All raise OSError."""
+
+    @property
+    def is_v2(self) -> bool: ...
 
     def limit(self, folder: str, memory_bytes: int, swap_bytes: int) -> None: ...
 
@@ -86,7 +90,7 @@ class ChildGroup:
     def _used(self) -> int:
         # The statistics first: if the usage falls between the two reads it must not fall below what is droppable.
         stat = keyed(self._tree.read(f"{self.folder}/memory.stat"))
-        return max(0, self._kernel.usage(self.folder) - droppable(stat))
+        return max(0, self._kernel.usage(self.folder) - droppable(stat, is_v2=self._kernel.is_v2))
 
     def peak(self) -> int:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 
+from agent.resources.membership import Level
 from agent.workers.groups.place import Place
 from agent.workers.groups.tree import Tree
 
@@ -22,52 +23,52 @@ class NotOurs(Exception):
     """The group is not ours to divide; says why and what to do."""
 
 
-def base(tree: Tree, own: Place, uid: int) -> str:
-    """The folder of the group to divide: ours, or the one above of which ours is a leaf. Raises NotOurs."""
-    folder, above = own.folder, posixpath.dirname(own.folder)
-    if _is_marked(tree, folder):
-        return folder
-    if own.path != "/" and _is_marked(
-        tree, above
-    ):  # an agent that has moved before, or systemd's DelegateSubgroup=
-        return above
-    if own.path == "/":
-        if not _exists(tree, f"{folder}/cgroup.events"):
+def base(tree: Tree, place: Place, uid: int) -> Level:
+    """The group to divide: our own, or the one above of which it is a leaf. Raises NotOurs."""
+    own = place.own
+    if _is_marked(tree, own):
+        return own
+    if place.is_root:
+        if not _is_limited(tree, own):
             raise NotOurs(
                 "the machine's root group is not divided; start the agent in a unit with Delegate=memory"
             )
-        return (
-            folder  # of a cgroup namespace: a container's, and whether it may be written is seen by writing
-        )
-    if posixpath.basename(folder) == LEAF and _is_namespace_root(tree, own, above):
+        return own  # a container's as a rule; whether it may be written is seen by writing
+    above = place.levels[-2]
+    if _is_marked(tree, above):  # an agent that has moved before, or systemd's DelegateSubgroup=
         return above
-    if _is_user_service(tree, own, uid):
-        return folder
-    if own.path.endswith(".scope"):
-        raise NotOurs(f"{own.level} is a session's, not the agent's; start it in a unit with Delegate=memory")
-    raise NotOurs(f"{own.level} is not delegated; {_HINT}")
+    if posixpath.basename(own.folder) == LEAF and len(place.levels) == 2 and _is_limited(tree, above):
+        return above
+    if _is_user_service(tree, place, uid):
+        return own
+    if own.name.endswith(".scope"):
+        raise NotOurs(f"{own.name} is a session's, not the agent's; start it in a unit with Delegate=memory")
+    raise NotOurs(f"{own.name} is not delegated; {_HINT}")
 
 
-def _is_marked(tree: Tree, folder: str) -> bool:
-    return any(tree.mark(folder, mark).strip() == "1" for mark in _MARKS)
+def _is_marked(tree: Tree, level: Level) -> bool:
+    return any(tree.mark(level.folder, mark).strip() == "1" for mark in _MARKS)
 
 
-def _is_namespace_root(tree: Tree, own: Place, folder: str) -> bool:
-    return folder == own.mount and _exists(tree, f"{folder}/cgroup.events")
+def _is_limited(tree: Tree, root: Level) -> bool:
+    """Whether it is a namespace's root, which is some group of the machine; the machine's own has no such file."""
+    try:
+        tree.read(f"{root.folder}/cgroup.events")
+    except OSError:
+        return False
+    return True
 
 
-def _is_user_service(tree: Tree, own: Place, uid: int) -> bool:
+def _is_user_service(tree: Tree, place: Place, uid: int) -> bool:
     """Whether it is a service of a user's manager too old to mark what it delegates (before systemd 251).
 
     Its folders all belong to the user, whether delegated or not; a newer one's own service would be marked.
     """
-    manager, found, _ = own.folder.partition(f"/user@{uid}.service/")
-    if uid == 0 or not found or not own.path.endswith(".service"):
-        return False
-    if _is_marked(tree, f"{manager}/user@{uid}.service"):
+    manager = [level for level in place.levels[:-1] if level.name.endswith(f"/user@{uid}.service")]
+    if uid == 0 or not manager or not place.own.name.endswith(".service") or _is_marked(tree, manager[0]):
         return False
     try:
-        return tree.owner(own.folder) == uid
+        return tree.owner(place.own.folder) == uid
     except OSError:
         return False
 
@@ -124,11 +125,3 @@ def _undo(tree: Tree, folder: str, leaf: str) -> None:
 
 def _words(tree: Tree, path: str) -> list[str]:
     return tree.read(path).split()
-
-
-def _exists(tree: Tree, path: str) -> bool:
-    try:
-        tree.read(path)
-    except OSError:
-        return False
-    return True

@@ -88,9 +88,9 @@ def open_groups(tree: Tree | None = None, *, setting: str = "auto", uid: int | N
     try:
         base = _open(tree, os.geteuid() if uid is None else uid)
     except (NoPlace, delegation.NotOurs) as error:
-        return Groups(tree, None, str(error))
+        return Groups(tree, None, str(error) + _hint(str(error)))
     except (OSError, ValueError) as error:
-        return Groups(tree, None, f"groups cannot be made here: {error}")
+        return Groups(tree, None, f"groups cannot be made here: {error}{_hint(str(error))}")
     _sweep(tree, base)
     groups = Groups(tree, base, "")
     trial = groups.make("trial")
@@ -100,24 +100,24 @@ def open_groups(tree: Tree | None = None, *, setting: str = "auto", uid: int | N
 
 
 def _open(tree: Tree, uid: int) -> _Base:
-    own = find(tree.read("/proc/self/cgroup"), tree.read("/proc/self/mountinfo"))
+    place = find(tree.read("/proc/self/cgroup"), tree.read("/proc/self/mountinfo"))
     us = names.this_process(tree)
-    if own.mode is Mode.V1:
-        _check_v1(tree, own)
-        return _Base(V1(tree), own.folder, own.level, us)
-    folder = delegation.base(tree, own, uid)
-    delegation.divide(tree, folder)
-    return _Base(V2(tree), folder, Place(own.mode, own.mount, folder[len(own.mount) :] or "/").level, us)
+    if place.mode is Mode.V1:
+        _check_v1(tree, place)
+        return _Base(V1(tree), place.own.folder, place.own.name, us)
+    divided = delegation.base(tree, place, uid)
+    delegation.divide(tree, divided.folder)
+    return _Base(V2(tree), divided.folder, divided.name, us)
 
 
-def _check_v1(tree: Tree, own: Place) -> None:
+def _check_v1(tree: Tree, place: Place) -> None:
     try:
-        is_hierarchy = tree.read(f"{own.folder}/memory.use_hierarchy").strip() != "0"
+        is_hierarchy = tree.read(f"{place.own.folder}/memory.use_hierarchy").strip() != "0"
     except FileNotFoundError:  # it went with the choice: a hierarchy is always one
         return
-    if not is_hierarchy and own.path != "/":
+    if not (is_hierarchy or place.is_root):
         raise delegation.NotOurs(
-            f"memory.use_hierarchy is 0 in {own.level}: what is below would escape its limit"
+            f"memory.use_hierarchy is 0 in {place.own.name}: what is below would escape its limit"
         )
 
 

@@ -13,6 +13,8 @@ _UNLIMITED = "-1"
 class V1:
     """A `Kernel`."""
 
+    is_v2 = False
+
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
 

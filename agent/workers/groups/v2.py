@@ -13,6 +13,8 @@ _HIGH_SHARE = 32  # memory.high is 1/32 below memory.max
 class V2:
     """A `Kernel`."""
 
+    is_v2 = True
+
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._peaks: dict[str, int] = {}  # what memory.peak said when the task began

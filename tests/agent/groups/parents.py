@@ -24,12 +24,12 @@ def why_no_v1() -> str:
     if os.geteuid() != 0:
         return "needs root, to make groups of cgroup v1"
     try:
-        own = find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+        place = find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
     except (NoPlace, OSError) as error:
         return f"no cgroup v1 with memory: {error}"
-    if own.mode is not Mode.V1:
+    if place.mode is not Mode.V1:
         return "the memory controller is on cgroup v2 here: `make machine`'s tests hold what is held for v1"
-    return "" if os.access(own.folder, os.W_OK) else f"{own.folder} cannot be written"
+    return "" if os.access(place.own.folder, os.W_OK) else f"{place.own.folder} cannot be written"
 
 
 class Parent:
@@ -84,8 +84,8 @@ class Parent:
 @contextmanager
 def parent() -> Iterator[Parent]:
     """A group below the one that the tests run in."""
-    own = find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
-    made = Parent(Path(own.folder) / f"carfs-test-{uuid4().hex[:8]}")
+    place = find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+    made = Parent(Path(place.own.folder) / f"carfs-test-{uuid4().hex[:8]}")
     made.folder.mkdir()
     try:
         yield made

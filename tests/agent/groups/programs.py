@@ -96,7 +96,7 @@ def hold(groups: Groups) -> None:
 
 def reason(groups: Groups) -> None:
     """Only whether there can be groups."""
-    say(reason=groups.reason, possible=groups.possible)
+    say(reason=groups.reason, possible=groups.possible, agent=standing(groups))
 
 
 def costs(groups: Groups) -> None:

@@ -65,7 +65,7 @@ def test_groups_of_a_killed_agent_are_removed_by_the_next_one(parent: Parent) ->
     killed.kill()
     killed.communicate()
     assert len(parent.groups()) == 1
-    assert parent.run("reason") == {"reason": "", "possible": True}
+    assert parent.run("reason") == {"reason": "", "possible": True, "agent": ""}
     assert parent.groups() == []
     until(lambda: not os.path.exists(f"/proc/{worker}"))  # noqa: PTH110
 
