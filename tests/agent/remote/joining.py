@@ -25,7 +25,7 @@ from agent.workers.remote.messages import Hello, Report, Status, ToWorker
 from agent.workers.remote.worker import Leave, RemoteWorker, Settings
 
 HEARTBEAT_S = 5.0
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def snapshot(memory: int = 1 << 30) -> Snapshot:
