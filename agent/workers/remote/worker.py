@@ -87,11 +87,11 @@ class RemoteWorker:
     async def run(self) -> None:
         """Until it has left. Raises Refused; with `once` LinkBroken, too. No process is left when this returns."""
         with self._leave.at_once:
-            is_known_gone = False
+            is_known_gone = False  # whether that was said already
             while not self._leave.asked.is_set():
                 try:
                     reason = await self._join()
-                    is_known_gone = False
+                    is_known_gone = True  # said below, once
                 except (LinkBroken, Refused) as error:
                     if self._settings.once or (isinstance(error, Refused) and error.error_class != "busy"):
                         raise
@@ -195,7 +195,8 @@ class _Join:
     async def _do(self, assign: Assign) -> None:
         """One assignment, to its outcome; nothing is said where the join ends first."""
         task, assignment = assign.task, assign.assignment
-        logger.info("%s of %s: begins", task.kind, task.subject)
+        name = f"{task.kind} of {task.subject}" if task.subject else task.kind
+        logger.info("%s: begins", name)
         try:
             with self._scopes[assignment] as scope:
                 outcome = await self._outcome(assign)
@@ -206,7 +207,7 @@ class _Join:
                 table.pop(assignment, None)
             if not self._scopes:
                 self._idle.set()
-        logger.info("%s of %s: %s", task.kind, task.subject, type(outcome).__name__.lower())
+        logger.info("%s: %s", name, type(outcome).__name__.lower())
         self._say(outcome)
 
     async def _outcome(self, assign: Assign) -> Outcome:

@@ -58,7 +58,7 @@ async def test_an_index_is_made_there_and_is_the_same(tmp_path: Path) -> None:
             agent.enable_local(False)
             assert await agent.here.run("index", agent.index(car)) == here
             assert (agent.out.read_bytes(), agent.leftovers()) == (made, [])
-            assert "index of : finished" in far.log()
+            assert "index: finished" in far.log()
 
 
 async def test_a_task_that_fails_there_fails_as_it_would_here(tmp_path: Path) -> None:
