@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AGAIN := $(MAKE)# which by its own name would run even with `make --dry-run`
 export PYTHON
 
 .PHONY: help install up test check machine peers bench fuzz lock clean
@@ -23,9 +24,10 @@ $(STAMP): pyproject.toml requirements.lock requirements-build.lock carlib/sha256
 up: install ## Make demo data, start agent and mount, say what to try; Ctrl-C ends both
 	@exec $(BIN)/python -m tests.demo
 
-test: check ## All checks, then all tests
-	@$(BIN)/python -m tests.machine build --if-possible
-	@$(BIN)/python -m pytest
+test: install ## All checks, then all tests
+	@$(BIN)/python -m tests.machine build --if-possible & \
+	checked=0; $(AGAIN) check || checked=$$?; wait $$!; [ $$checked -eq 0 ] || exit $$checked; \
+	exec $(BIN)/python -m pytest
 
 check: install ## Formatting, lint and types
 	@$(BIN)/ruff format --check --quiet . || { echo "carfs: run: $(BIN)/ruff format ."; exit 1; }

@@ -110,6 +110,7 @@ _MIGRATIONS = (
         size_class TEXT NOT NULL,      -- of scheduler.table
         peak_bytes INTEGER NOT NULL,   -- of memory that tasks of this kind and size took
         tasks      INTEGER NOT NULL,   -- that this is from
+        size_bytes INTEGER NOT NULL,   -- of the data of the one that had this peak; 0: not known
         PRIMARY KEY (kind, size_class)
     ) WITHOUT ROWID;
     """,
@@ -258,7 +259,7 @@ class Catalogue:
 
     def estimates(self) -> list[Estimate]:
         with _errors_named(self._name):
-            query = "SELECT kind, size_class, peak_bytes, tasks FROM estimates ORDER BY kind, size_class"
+            query = "SELECT kind, size_class, peak_bytes, tasks, size_bytes FROM estimates ORDER BY kind, size_class"
             return [Estimate(*columns) for columns in self._connection.execute(query)]
 
     def put_estimate(self, estimate: Estimate) -> None:
@@ -306,8 +307,10 @@ _PUT_SCRUB = """
     ON CONFLICT (key) DO UPDATE SET state = excluded.state
 """
 _PUT_ESTIMATE = """
-    INSERT INTO estimates (kind, size_class, peak_bytes, tasks) VALUES (:kind, :size_class, :peak_bytes, :tasks)
-    ON CONFLICT (kind, size_class) DO UPDATE SET peak_bytes = excluded.peak_bytes, tasks = excluded.tasks
+    INSERT INTO estimates (kind, size_class, peak_bytes, tasks, size_bytes)
+    VALUES (:kind, :size_class, :peak_bytes, :tasks, :size_bytes)
+    ON CONFLICT (kind, size_class) DO UPDATE SET peak_bytes = excluded.peak_bytes, tasks = excluded.tasks,
+        size_bytes = excluded.size_bytes
 """
 _ADD_TRANSITION = """
     INSERT INTO transitions (key, number, line)

@@ -24,7 +24,6 @@ from agent.dagstore.opening import open_dagstore
 from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
-from agent.dagstore.scrub.schedule import Load
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
@@ -94,6 +93,7 @@ async def open_parts(
             started,
             Tokens(repository.token_secret),
             verifier=scrubber,
+            metrics=workers.metrics,
             doctor=partial(
                 consult,
                 repository,
@@ -183,15 +183,10 @@ async def _scrubber(
 ) -> AsyncIterator[Scrubber]:
     repairer = Repairer(Replicas(environment, repository.indices), repository.repairs)
     async with open_scrubber(
-        shards=DagstoreShards(dagstore, store), store=store, workers=workers, load=partial(_load, workers), hub=hub,
+        shards=DagstoreShards(dagstore, store), store=store, workers=workers, hub=hub,
         repairer=repairer, index_directory=repository.indices, config=config.scrub,
     ) as scrubber:  # fmt: skip
         yield scrubber
-
-
-def _load(workers: Scheduler) -> Load:
-    found = workers.counts()
-    return Load(found.busy, found.waiting, found.limit)
 
 
 def _version() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import fixtures
+from tests import fixtures, machine
 
 # The same examples each run, so that a red run means a changed program; HYPOTHESIS_PROFILE=explore roams.
 hypothesis.settings.register_profile("carfs", derandomize=True, deadline=None)
@@ -33,7 +33,12 @@ def pytest_report_header() -> list[str]:
         fixtures.FOLDER if fixtures.PRESENT else f"absent at {fixtures.FOLDER}: tests that read them skip"
     )
     curl = shutil.which("curl") or "absent: what docs/agent.md does with it is not run"
-    return [f"sample CARs: {samples}", f"FUSE: {fixtures.why_no_fuse() or 'available'}", f"curl: {curl}"]
+    return [
+        f"sample CARs: {samples}",
+        f"FUSE: {fixtures.why_no_fuse() or 'available'}",
+        f"curl: {curl}",
+        *(f"{kind}: {machine.why_not(kind) or 'can be booted'}" for kind in machine.KINDS),
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ from agent.dagstore.bulk import Step, in_bulk
 from agent.dagstore.collecting import Collected, Collector
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
-from agent.dagstore.indexer import Indexer, Workers
+from agent.dagstore.indexer import Indexer, Workers, Working
 from agent.dagstore.indices import Indices
 from agent.dagstore.inspection import Inspector
 from agent.dagstore.inverted import InvertedIndex
@@ -79,7 +79,7 @@ class Dagstore:
         self,
         nursery: trio.Nursery,
         store: Store,
-        workers: Workers,
+        workers: Working,
         hub: Hub,
         index_directory: Path,
         settings: DagstoreConfig,
@@ -114,7 +114,7 @@ class Dagstore:
             trio.CapacityLimiter(settings.max_concurrency_storage_calls or math.inf),
             transients, settings.remote_fresh_s,
         )  # fmt: skip
-        self._remotes = Remotes(nursery, transients, environment, self._looks.at)
+        self._remotes = Remotes(nursery, workers, transients, environment, self._looks.at)
         self._registrar = Registrar(nursery, self._steps, store, self._shards)
         self.upkeep = Upkeep(self._steps, store, self._shards, self._looks, self._remotes)
         self._restart = Restart(

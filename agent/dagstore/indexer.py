@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import failure_of
 from agent.dagstore.records import IndexFacts
 from agent.dagstore.transients import Transient, Transients, Visits
+from agent.scheduler.tasks import DEAL_PRIORITY
 from agent.workers import Needs, WorkerFailed
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,28 @@ class Workers(Protocol):
         """See `Scheduler.run`."""
 
 
+class Admission(Protocol):
+    """Work that was let in: `agent.scheduler.entries.Admission`."""
+
+    def begin(self) -> None:
+        """What it needed is there."""
+
+    def report(self, done: int, total: int) -> None:
+        """How far it is."""
+
+
+class Working(Workers, Protocol):
+    """What lets in, too, what we do ourselves: `agent.scheduler.scheduler.Scheduler`."""
+
+    def hurry(self, kind: str, subject: str, priority: int) -> None:
+        """See `Scheduler.hurry`."""
+
+    def admitted(
+        self, kind: str, *, subject: str = "", size_bytes: int = 0, priority: int = 0
+    ) -> AbstractAsyncContextManager[Admission]:
+        """See `Scheduler.admitted`."""
+
+
 @dataclass(eq=False, slots=True)
 class Indexing:
     """The making of one index; cancel `scope` to stop it."""
@@ -61,7 +85,7 @@ class Indexer:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: Working,
         directory: Path,
         transients: Transients,
         environment: Environment,
@@ -81,14 +105,16 @@ class Indexer:
         *,
         replicas: Sequence[str] = (),
         indexer: str = DEFAULT,
+        priority: int = 0,
     ) -> IndexFacts | Failure | None:
         """Makes the index, which is complete and on disk then; None if `indexing.scope` was cancelled.
 
         `replicas`: further URLs of the same bytes. Without IndexFacts, `discard` must follow.
         """
+        order = _Order(key, indexing, priority)
         with indexing.scope:
             try:
-                return await self._made(key, url, indexing, replicas, {"indexer": indexer})
+                return await self._made(url, order, replicas, {"indexer": indexer})
             except ShardError as error:
                 return failure_of(error)
             except WorkerFailed as error:
@@ -98,24 +124,31 @@ class Indexer:
                 return Failure(ErrorClass.BUG, f"{type(error).__name__}: {error}")
         return None
 
+    def hurry(self, key: str) -> None:
+        """Somebody waits for this index now."""
+        self._workers.hurry("index", key, DEAL_PRIORITY)
+
     async def discard(self, name: str) -> None:
         """Removes an index file, in a thread, since a big one takes its time."""
         await trio.to_thread.run_sync(index_files.discard, self._directory, name)
 
     async def _made(
-        self, key: str, url: str, indexing: Indexing, replicas: Sequence[str], params: dict[str, Any]
+        self, url: str, order: _Order, replicas: Sequence[str], params: dict[str, Any]
     ) -> IndexFacts:
         mount = mounts.parse(url)
-        if mount.path is not None:
-            return await self._run(params | {"path": str(mount.path)}, indexing)
         environment = self._environment
+        if mount.path is not None:
+            order.size_bytes = await environment.threads.run(mount.origin, partial(_size_of, mount.path))
+            return await self._run(params | {"path": str(mount.path)}, order)
+        key = order.key
         with self._visits.visited(url) as visit:
             fingerprint = await mount.look(environment)
             visit.came_out(None)
         access = await environment.threads.run(mount.origin, partial(mount.access, environment))
+        order.size_bytes = fingerprint.size
         params |= {"fingerprint": msgspec.to_builtins(fingerprint)}
         if access is not None:
-            facts = await self._run(params | {"access": msgspec.to_builtins(access)}, indexing)
+            facts = await self._run(params | {"access": msgspec.to_builtins(access)}, order)
             changed = fingerprint.differs_from(await mount.look(environment))
             if changed:
                 message = (
@@ -129,7 +162,7 @@ class Indexer:
             async with self._transients.use(key, sources, fingerprint) as transient:
                 params |= {"access": msgspec.to_builtins(transient.access)}
                 try:
-                    return await self._run(params, indexing, transient)
+                    return await self._run(params, order, transient)
                 finally:
                     lacked = transient.last_failure
         except WorkerFailed as error:
@@ -143,12 +176,33 @@ class Indexer:
             raise failed from error
 
     async def _run(
-        self, params: dict[str, Any], indexing: Indexing, transient: Transient | None = None
+        self, params: dict[str, Any], order: _Order, transient: Transient | None = None
     ) -> IndexFacts:
-        name = indexing.name
+        name = order.indexing.name
         params |= {
             "scratch": str(index_files.scratch(self._directory, name)),
             "out": str(self._directory / name),
         }
-        result = await self._workers.run("index", params, indexing.report, transient)
+        result = await self._workers.run(
+            "index", params, order.indexing.report, transient,
+            subject=order.key, size_bytes=order.size_bytes, priority=order.priority,
+        )  # fmt: skip
         return msgspec.convert(result, IndexFacts)
+
+
+@dataclass(slots=True)
+class _Order:
+    """What the scheduler is told of an index."""
+
+    key: str
+    indexing: Indexing
+    priority: int
+    size_bytes: int = 0  # of the data
+
+
+def _size_of(path: Path) -> int:
+    """0 if it cannot be found out: the worker will say why."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -13,7 +13,7 @@ from agent.catalogue import Store
 from agent.dagstore.breaker import Limits
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
-from agent.dagstore.indexer import Workers
+from agent.dagstore.indexer import Workers, Working
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import Origins
 from agent.dagstore.remotes import settings_of
@@ -25,7 +25,7 @@ from agent.dagstore.transients import open_transients
 async def open_dagstore(
     *,
     store: Store,
-    workers: Workers,
+    workers: Working,
     hub: Hub,
     index_directory: Path,
     transients_directory: Path | None = None,

@@ -14,18 +14,24 @@ import trio
 from agent.dagstore import mounts
 from agent.dagstore.access import Access
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.indexer import Admission, Working
 from agent.dagstore.mounts.environment import Environment
 from agent.dagstore.origins import is_of_origin
 from agent.dagstore.records import ShardRow, source_url
 from agent.dagstore.settings import DagstoreConfig
 from agent.dagstore.shards import Shard
 from agent.dagstore.transients import Limits, Settings, Transient, Transients
+from agent.workers import WorkerFailed
 
 logger = logging.getLogger(__name__)
 
 PAUSES_S: Final = (0.25, 1.0)
 """Before a request is made once more and again: what a server that starts anew takes, and short beside the time that a
 reader waits (30 s)."""
+
+
+REPORT_S: Final = 0.5
+"""Between two looks at how far a fetch is."""
 
 
 def settings_of(config: DagstoreConfig) -> Settings:
@@ -40,11 +46,13 @@ class Remotes:
     def __init__(
         self,
         nursery: trio.Nursery,
+        workers: Working,
         transients: Transients,
         environment: Environment,
         look: Callable[[Shard], Awaitable[None]],
     ) -> None:
         self._nursery = nursery
+        self._workers = workers
         self._transients = transients
         self._environment = environment
         self._look = look
@@ -104,16 +112,34 @@ class Remotes:
             transient.hint(ranges)
 
     async def complete(self, shard: Shard) -> None:
-        """Returns when all of the data are here; whatever readers ask for goes first. Raises as `fetch_range`."""
+        """Returns when all of the data are here; whatever readers ask for goes first. Raises as `fetch_range`, and
+        ShardError(cancelled) if somebody calls it off in the scheduler."""
         async with self._transient(shard.row) as transient:
             self._whole[shard.key] += 1
             self._sizes[shard.key] = transient.access.size
             try:
-                await transient.finish()
+                await self._finish(shard.key, transient)
             finally:
                 self._whole[shard.key] -= 1
                 if not self._whole[shard.key]:
                     del self._whole[shard.key], self._sizes[shard.key]
+
+    async def _finish(self, key: str, transient: Transient) -> None:
+        size = transient.access.size
+        try:
+            async with self._workers.admitted("fetch", subject=key, size_bytes=size) as admission:
+                admission.begin()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._report, key, size, admission)
+                    await transient.finish()
+                    nursery.cancel_scope.cancel()
+        except WorkerFailed as error:
+            raise ShardError(error.error_class, str(error), key=key) from error
+
+    async def _report(self, key: str, size: int, admission: Admission) -> None:
+        while True:
+            admission.report(self._transients.size_of(key), size)
+            await trio.sleep(REPORT_S)
 
     def completing(self) -> dict[str, tuple[int, int]]:
         """By key, of what is being fetched as a whole: bytes that are here, and all bytes."""

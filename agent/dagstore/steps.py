@@ -54,6 +54,7 @@ from agent.dagstore.records import IndexFacts, ShardRow, Transition, now_text, s
 from agent.dagstore.shards import Shard
 from agent.dagstore.traces import Traces
 from agent.dagstore.waiters import Waiters
+from agent.scheduler.tasks import DEAL_PRIORITY
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,8 @@ class Steps:
             self.waiters.forget(waiter)
             raise
         self._queue_of(shard).hurry(shard)
+        if shard.indexing is not None:
+            self._indexer.hurry(shard.key)
         await self.wait(shard, waiter)
 
     async def wait(self, shard: Shard, waiter: Waiter) -> None:
@@ -299,7 +302,13 @@ class Steps:
             row = shard.row
             url = source_url(row)
             make = partial(
-                self._indexer.outcome, shard.key, url, indexing, replicas=row.replicas, indexer=row.indexer
+                self._indexer.outcome,
+                shard.key,
+                url,
+                indexing,
+                replicas=row.replicas,
+                indexer=row.indexer,
+                priority=DEAL_PRIORITY if shard.life.parked else 0,
             )
             if mounts.parse(url).path is None:  # each fetch is a visit of its own
                 return await make()

@@ -13,7 +13,7 @@ MIN_STEP = 4  # in the unit of the resource: for pids, so that not each thread i
 
 def differs(old: Snapshot, new: Snapshot, pressure_percent: float) -> bool:
     """Whether subscribers should hear of `new`: a limit or whose it is, whether there is pressure, or the headroom by
-    more than a step. `pressure_percent`: of `full_10s`, from which on there is pressure."""
+    more than a step. `pressure_percent`: of `full_10s`, from which on there is pressure; 0: there never is."""
     if old.mode is not new.mode or pressed(old, pressure_percent) != pressed(new, pressure_percent):
         return True
     pairs = (
@@ -27,7 +27,7 @@ def differs(old: Snapshot, new: Snapshot, pressure_percent: float) -> bool:
 
 def pressed(snapshot: Snapshot, pressure_percent: float) -> bool:
     """Whether tasks have been waiting for memory so long that nothing new should begin."""
-    return snapshot.pressure is not None and snapshot.pressure.full_10s >= pressure_percent
+    return snapshot.pressure is not None and 0 < pressure_percent <= snapshot.pressure.full_10s
 
 
 def _bound_differs(old: Bound, new: Bound) -> bool:

@@ -13,10 +13,10 @@ agent.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -29,12 +29,17 @@ from agent.resources.watches.watched import Watched, watched
 logger = logging.getLogger(__name__)
 
 GAP_S = 0.05  # between two readings, however many events come: they come in bursts
+GAP_FACTOR = (
+    10  # likewise, of what the last one took: a group over its memory.high has every reader wait, us too
+)
 RETRY_S = 60.0  # a source that could not be opened may be another time: descriptors were short
 
 
-def next_reading_s(last_s: float, interval_s: float, gap_s: float, *, is_woken: bool) -> float:
-    """When to read next: at once after a quiet time if woken, but never two readings within `gap_s`."""
-    return last_s + (min(gap_s, interval_s) if is_woken else interval_s)
+def next_reading_s(ended_s: float, took_s: float, interval_s: float, *, is_woken: bool) -> float:
+    """The time of the reading after one that took `took_s`; if woken, as early as bursts and slow files allow, which
+    after a quiet time is at once."""
+    gap_s = max(GAP_S, GAP_FACTOR * took_s)
+    return ended_s + (min(gap_s, interval_s) if is_woken else interval_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +137,18 @@ class Monitor:
                 self.fresh()
 
     async def _wait_turn(self) -> None:
-        last_s = trio.current_time()
-        with trio.move_on_at(next_reading_s(last_s, self._interval_s, GAP_S, is_woken=False)):
+        next_s = partial(next_reading_s, trio.current_time(), self._last_reading_s, self._interval_s)
+        with trio.move_on_at(next_s(is_woken=False)):
             await self._wake.wait()
-            await trio.sleep_until(next_reading_s(last_s, self._interval_s, GAP_S, is_woken=True))
+            await trio.sleep_until(next_s(is_woken=True))
 
     def _timed_read(self) -> Snapshot:
-        begun = time.perf_counter()
-        found = self._read()
-        self._last_reading_s = time.perf_counter() - begun
-        self._readings += 1
-        return found
+        begun_s = trio.current_time()
+        try:
+            return self._read()
+        finally:
+            self._last_reading_s = trio.current_time() - begun_s
+            self._readings += 1
 
     def _wake_up(self, source: str) -> None:
         self._wakes[source] += 1

@@ -1,4 +1,4 @@
-"""The ASGI application of the agent: `/rpc/v0` (POST and WebSocket) and `/events`, behind what decides who comes in."""
+"""The ASGI application of the agent: `/rpc/v0` (POST and WebSocket), `/events` and `/metrics`, and who comes in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from agent.dagstore.events import Hub
 from agent.rpc.access import Access, Rules
+from agent.rpc.exposition import MetricsPage
 from agent.rpc.post import PostRpc
 from agent.rpc.services import Services
 from agent.rpc.sessions import Events
@@ -21,7 +22,10 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     """The application for `rpc.http.serve`."""
     rules = rules or Rules()
     post, socket = PostRpc(services), WebSocketRpc(services)
-    routes = [Route("/events", Events(services, hub), methods=["GET"])]
+    routes = [
+        Route("/events", Events(services, hub), methods=["GET"]),
+        Route("/metrics", MetricsPage(services), methods=["GET"]),
+    ]
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]
     sockets = [WebSocketRoute(path, socket) for path in RPC_PATHS]
     app: ASGIApp = Access(Starlette(routes=[*routes, *calls, *sockets]), rules, services.tokens)

@@ -10,6 +10,7 @@ import trio
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
@@ -33,6 +34,7 @@ class Services:
     verifier: Verifier | None = None
     doctor: Doctor | None = None
     remote: RemoteWorkers | None = None  # those that have joined
+    metrics: Metrics = field(default_factory=Metrics)
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

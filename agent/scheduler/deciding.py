@@ -76,12 +76,12 @@ class _Candidate:
     obstacle: Obstacle | None
 
     @property
-    def distance(self) -> tuple[bool, bool, float, str, str]:
+    def distance(self) -> tuple[int, bool, float, str, str]:
         """From having room: a worker that others fill is farther than one that we fill."""
         worker = self.load.worker
         is_held = self.obstacle is not None and self.obstacle.rule is Rule.HELD
         share = self.obstacle.share if self.obstacle is not None else 0.0
-        return self.fit is Fit.NOT_NOW, is_held, share, worker.name, worker.id
+        return -self.fit.value, is_held, share, worker.name, worker.id
 
 
 class _Pass:
@@ -172,16 +172,16 @@ class _Pass:
 
     def _hold(self, task: Task, candidates: Sequence[_Candidate]) -> None:
         """Keeps the worker where the task will fit first from all that come after it."""
+        best = max((candidate.fit for candidate in candidates), key=lambda fit: fit.value)
+        if best not in (Fit.WELL, Fit.SQUEEZED):
+            return
         possible = [
             one
             for one in candidates
-            if one.load.worker.id not in self._held
-            and one.fit in (Fit.WELL, Fit.SQUEEZED)
-            and one.obstacle is not None
-            and one.obstacle.rule in _HOLDING
+            if one.fit is best and one.obstacle is not None and one.obstacle.rule in _HOLDING
         ]
         if possible:
-            self._held[min(possible, key=lambda one: one.distance).load.worker.id] = task
+            self._held.setdefault(min(possible, key=lambda one: one.distance).load.worker.id, task)
 
     def wait(self, task: Task) -> Wait:
         """Why the task waits: for the worker that comes nearest."""

@@ -8,6 +8,7 @@ import trio
 
 from agent.dagstore import breaker
 from agent.dagstore.breaker import HEALTHY, Breaker, BreakerState
+from agent.dagstore.failures import ErrorClass
 from agent.scheduler import seeing
 from agent.scheduler.jobs import PREPARING, RUNNING, Job
 from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
@@ -15,6 +16,9 @@ from agent.workers.executor import Executor
 
 CRASHES = breaker.Limits(failures=5, pause_s=5.0, max_pause_s=300.0)
 """So many processes of a worker that die in a row, with no task done in between, are a loop."""
+
+
+DONE = "done"
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +38,9 @@ class Entry:
     is_active: bool = False  # it has said so; a process shows it by the memory that it has
     is_lost: bool = False  # its worker went away
     called_off: str = ""  # why it does not go on
+    outcome: str = (
+        ErrorClass.CANCELLED.value
+    )  # what is counted when it has ended: this, `DONE`, or a class of error
 
     @property
     def name(self) -> str:
@@ -59,9 +66,9 @@ class Entry:
             worker.id, worker.name, self.done, self.total, running.used_bytes, limit_bytes,
         )  # fmt: skip
 
-    def waiting_job(self, place: int, wait: Wait | None) -> Job:
-        """As it is shown while `place - 1` tasks are before it."""
-        return Job(self.task, None, place, self.queued_at, "", waiting=wait)
+    def waiting_job(self, task: Task, place: int, wait: Wait | None) -> Job:
+        """As it is shown while it waits; `task`: with what it needs by now."""
+        return Job(task, None, place, self.queued_at, "", waiting=wait)
 
 
 @dataclass(eq=False, slots=True)

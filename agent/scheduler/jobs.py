@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.resources.facts import Snapshot
+from agent.scheduler.overrides import Overrides
 from agent.scheduler.tasks import Phase, Task, Wait, WorkerView
 
 RUNNING = 0
@@ -39,6 +40,7 @@ class Estimate:
     size_class: str  # of `scheduler.table`
     peak_bytes: int
     tasks: int  # that this is from
+    size_bytes: int = 0  # of the data of the one that had this peak; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class Scheduling(Protocol):
 
     def estimates(self) -> tuple[Estimate, ...]:
         """What has been learned."""
+
+    def overrides(self) -> Overrides:
+        """What the environment says of what tasks need."""
 
     def groups(self) -> str:
         """Whether each process of the agent's own worker has a limit of its own, and why not, in a sentence."""

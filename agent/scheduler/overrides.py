@@ -67,12 +67,10 @@ class Overrides:
         return replace(changed, min_memory=changed.max_memory)
 
     def lines(self, *, all: bool = False, default: bool = False) -> list[str]:
-        """`KEY=value`, sorted: what is set, `default`: what holds for each kind and size if nothing is, or `all`: what
-        holds now."""
-        if all:
-            return sorted(f"{key}={value}" for key, value in {**dict(_defaults()), **self.texts}.items())
-        if default:
-            return sorted(f"{key}={value}" for key, value in _defaults())
+        """`KEY=value`, sorted: what is set; or, for each kind and size, what holds now (`all`), or would if nothing
+        were set (`default`)."""
+        if all or default:
+            return sorted(_held(self if all else NONE))
         return sorted(f"{key}={value}" for key, value in self.texts.items())
 
 
@@ -144,9 +142,9 @@ def _refuse_crossed(overrides: Overrides) -> None:
                 raise OverrideError(variable, overrides.texts[variable], expected)
 
 
-def _defaults() -> Iterator[tuple[str, str]]:
+def _held(overrides: Overrides) -> Iterator[str]:
     for kind in table.KINDS.values():
         for size_class, size_bytes in table.SIZE_CLASSES.items():
-            values = asdict(kind.requirement(size_bytes))
+            values = asdict(overrides.apply(kind.name, size_bytes, kind.requirement(size_bytes)))
             for name in FIELDS:
-                yield f"{kind.short}_{size_class}_{name}", str(values[name.lower()])
+                yield f"{kind.short}_{size_class}_{name}={values[name.lower()]}"

@@ -13,15 +13,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
+from agent.metrics import Metrics
 from agent.resources.facts import Snapshot
-from agent.scheduler import admission, deciding, overrides, seeing, table
-from agent.scheduler.entries import Admission, Connected, Entry
+from agent.scheduler import admission, deciding, estimating, overrides, seeing, table
+from agent.scheduler.entries import DONE, Admission, Connected, Entry
 from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
 from agent.scheduler.needs import EstimateStore, Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
@@ -89,9 +90,11 @@ class Scheduler:
         self._workers: dict[str, Connected] = {local.id: Connected(local)}
         self._entries: dict[str, Entry] = {}
         self._queue = Queue(settings.policy)
+        self._queue.revise(self._requirements.of)
         self._decision = Decision()  # the last one
         self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._sequence = 0
+        self.metrics = Metrics()
         self._poked = trio.Event()
         self._trimming = False
         self.passes = 0  # how often it was decided, for tests and metrics
@@ -136,7 +139,12 @@ class Scheduler:
                 else:
                     worker.done()
                     self._requirements.learn(entry.task, done.peak_bytes)
+                    self._queue.revise(self._requirements.of)
+                    entry.outcome = DONE
                     return done.result
+        except WorkerFailed as error:
+            entry.outcome = error.error_class.value
+            raise
         finally:
             self._leave(entry)
 
@@ -154,6 +162,10 @@ class Scheduler:
             with entry.scope:
                 yield Admission(entry)
             self._refuse_if_called_off(entry)
+            entry.outcome = DONE
+        except (WorkerFailed, ShardError) as error:
+            entry.outcome = error.error_class.value
+            raise
         finally:
             self._leave(entry)
 
@@ -202,7 +214,7 @@ class Scheduler:
         ]
         waits = self._decision.waiting
         waiting = [
-            self._entries[task.id].waiting_job(place, self._held.get(task.id) or waits.get(task.id))
+            self._entries[task.id].waiting_job(task, place, self._held.get(task.id) or waits.get(task.id))
             for place, task in enumerate(self._queue, ASSIGNED)
         ]
         return (*running, *waiting)
@@ -215,6 +227,9 @@ class Scheduler:
 
     def estimates(self) -> tuple[Estimate, ...]:
         return self._requirements.learned()
+
+    def overrides(self) -> Overrides:
+        return self._settings.overrides
 
     def groups(self) -> str:
         return self._local.confinement()
@@ -294,23 +309,26 @@ class Scheduler:
 
     def _take_death(self, worker: Connected, entry: Entry, error: WorkerDied) -> None:
         """Queues the task again, or raises what became of it."""
+        self.metrics.worker_died(out_of_memory=error.out_of_memory)
         if error.out_of_memory:
             self._requirements.outgrown(entry.task, entry.memory_limit)
+            self._queue.revise(self._requirements.of)
         else:
             self._count_crash(worker, entry)
         if not error.was_killed:
             raise error
         task = entry.task
-        needs = self._requirements.of(task.kind, task.size_bytes)
-        is_helpless = error.out_of_memory and needs.max_memory <= task.requirement.max_memory
-        if task.attempt >= ATTEMPTS or is_helpless:
+        if task.attempt >= ATTEMPTS:
             hint = "perhaps for want of memory (the kernel's log would say so); try again later"
             if error.out_of_memory:
-                hint = f"raise {table.KINDS[task.kind].short}_MAX_MEMORY if that is set, or the limits"
+                hint = "and so it did with less; more is reserved the next time"
             died = WorkerDied(f"{error}, {hint}", error.returncode, out_of_memory=error.out_of_memory)
             raise died from error
+        needs = self._requirements.of(task.kind, task.size_bytes)
+        if error.out_of_memory:
+            needs = estimating.raised(needs, entry.memory_limit)
         logger.warning("%s; trying once more%s", error, ", with more memory" if error.out_of_memory else "")
-        self._queue_again(entry, attempt=task.attempt + 1)
+        self._queue_again(entry, attempt=task.attempt + 1, requirement=needs)
 
     def _count_crash(self, worker: Connected, entry: Entry) -> None:
         now_s = trio.current_time()
@@ -322,19 +340,9 @@ class Scheduler:
                 worker.executor.name, worker.crashes.failures, pause_s,
             )  # fmt: skip
 
-    def _queue_again(
-        self, entry: Entry, *, barred: frozenset[str] | None = None, attempt: int | None = None
-    ) -> None:
+    def _queue_again(self, entry: Entry, **changes: Any) -> None:  # Any: as the field of Task is
         self._give_back(entry)
-        task = entry.task
-        entry.again(
-            replace(
-                task,
-                barred=task.barred if barred is None else barred,
-                attempt=task.attempt if attempt is None else attempt,
-                requirement=self._requirements.of(task.kind, task.size_bytes),
-            )
-        )
+        entry.again(replace(entry.task, **changes))
         self._queue.add(entry.task)
 
     def _give_back(self, entry: Entry) -> None:
@@ -344,6 +352,8 @@ class Scheduler:
         self.poke()
 
     def _leave(self, entry: Entry) -> None:
+        took_s = trio.current_time() - entry.started_s if entry.worker is not None else None
+        self.metrics.task_ended(entry.task.kind, entry.outcome, took_s)
         self._give_back(entry)
         self._unqueue(entry)
         del self._entries[entry.task.id]
@@ -351,7 +361,7 @@ class Scheduler:
     def _unqueue(self, entry: Entry) -> None:
         self._held.pop(entry.task.id, None)
         if self._queue.get(entry.task.id) is not None:
-            self._queue.remove(entry.task.id)
+            entry.task = self._queue.remove(entry.task.id)  # with what it needs by now
 
     def _entry(self, task_id: str) -> Entry:
         entry = self._entries.get(task_id)
@@ -404,11 +414,12 @@ class Scheduler:
         return ""
 
     def _assign(self, worker: Connected, entry: Entry, view: WorkerView, now_s: float) -> None:
-        task = entry.task
         self._unqueue(entry)
+        task = entry.task
         worker.entries[task.id] = entry
         entry.worker = worker
         entry.started_s, entry.started_at = now_s, now_text()
+        self.metrics.task_began(task.kind, now_s - task.queued_s)
         entry.memory_limit = admission.memory_limit(task, view) + task.requirement.base_min_memory
         entry.turn.set()
 

@@ -18,8 +18,8 @@ SIZE_CLASSES: Final = {"2K": 2 * KIB, "8M": 8 * MIB, "512M": 512 * MIB, "32G": 3
 """Lotus' sector sizes, by which environment variables and what has been learned are kept apart."""
 UNKNOWN_SIZE_CLASS: Final = "32G"
 
-_SHARED: Final = 20 * MIB
-"""Interpreter and libraries, which all processes on one machine map from the same pages."""
+_SHARED: Final = 8 * MIB
+"""Of the interpreter and libraries, which are mapped by all processes from the same pages: what each kind adds."""
 _SECTION_BYTES: Final = 240
 """Of the smallest blocks that a whole CAR is made of as a rule; where they are smaller, that is learned."""
 _ENTRY_BYTES: Final = 40  # of an index: a SHA-256 digest and an offset
@@ -67,7 +67,7 @@ def _index(size_bytes: int) -> Requirement:
     entries = size_bytes // _SECTION_BYTES
     return Requirement(
         min_memory=32 * MIB,
-        max_memory=coarse(96 * MIB + 8 * entries),  # of each, its first bytes while runs are merged
+        max_memory=coarse(40 * MIB + min(size_bytes, 48 * MIB) + 10 * entries),  # a run, then all first bytes
         base_min_memory=_SHARED,
         disk=_power(
             2 * entries * _ENTRY_BYTES
@@ -75,9 +75,12 @@ def _index(size_bytes: int) -> Requirement:
     )
 
 
-def _verify(_size_bytes: int) -> Requirement:
+def _verify(size_bytes: int) -> Requirement:
     return Requirement(
-        min_memory=32 * MIB, max_memory=96 * MIB, base_min_memory=_SHARED, io_class=IoClass.IDLE
+        min_memory=32 * MIB,
+        max_memory=coarse(40 * MIB + min(size_bytes, 56 * MIB)),
+        base_min_memory=_SHARED,
+        io_class=IoClass.IDLE,
     )
 
 
@@ -85,17 +88,20 @@ def _invert(size_bytes: int) -> Requirement:
     return Requirement(
         min_memory=48 * MIB,
         max_memory=coarse(
-            80 * MIB + size_bytes // 16
-        ),  # the fan-out: up to a byte an entry, and what counts it
+            48 * MIB + min(4 * size_bytes, 48 * MIB) + size_bytes // 16
+        ),  # pieces, and the fan-out
         base_min_memory=_SHARED,
         max_concurrent=1,  # each changes the one directory of segments
         disk=_power(size_bytes),
     )
 
 
-def _check_inverted(_size_bytes: int) -> Requirement:
+def _check_inverted(size_bytes: int) -> Requirement:
     return Requirement(
-        min_memory=48 * MIB, max_memory=112 * MIB, base_min_memory=_SHARED, io_class=IoClass.IDLE
+        min_memory=48 * MIB,
+        max_memory=coarse(48 * MIB + min(8 * size_bytes, 64 * MIB)),
+        base_min_memory=_SHARED,
+        io_class=IoClass.IDLE,
     )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import trio
+import trio.testing
 
 from agent.catalogue import Catalogue, Store
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
-from agent.dagstore.indexer import Workers
+from agent.dagstore.indexer import Working
 from agent.dagstore.opening import open_dagstore
 from agent.dagstore.records import ShardRow, Transition
 from agent.dagstore.settings import DagstoreConfig
@@ -44,13 +45,37 @@ class FromThread:
         trio.from_thread.run_sync(self._needs.hint, ranges)
 
 
-class LocalWorkers:
+class LetIn:
+    """An `Admission` that tells nobody."""
+
+    def begin(self) -> None:
+        pass
+
+    def report(self, done: int, total: int) -> None:
+        pass
+
+
+class Roomy:
+    """The part of `Working` for what the agent does itself: there is always room."""
+
+    def hurry(self, kind: str, subject: str, priority: int) -> None:
+        pass
+
+    @asynccontextmanager
+    async def admitted(
+        self, kind: str, *, subject: str = "", size_bytes: int = 0, priority: int = 0
+    ) -> AsyncIterator[LetIn]:
+        yield LetIn()
+
+
+class LocalWorkers(Roomy):
     """Does tasks in the test's own process, when `gate` is open; counts them."""
 
     def __init__(self) -> None:
         self.gate = trio.Event()
         self.gate.set()
         self.begun: list[str] = []  # paths
+        self.priorities: list[int] = []  # of these
         self.cancelled = 0
 
     def hold(self) -> None:
@@ -68,6 +93,7 @@ class LocalWorkers:
         priority: int = 0,
     ) -> dict[str, Any]:
         self.begun.append(params.get("path", kind))
+        self.priorities.append(priority)
         told = progress or (lambda _done, _total: None)
         try:
             await self.gate.wait()
@@ -123,7 +149,7 @@ class StoreAround:
 async def dagstore_at(
     path: Path,
     *,
-    workers: Workers | None = None,
+    workers: Working | None = None,
     hub: Hub | None = None,
     store: Store | None = None,
     settings: DagstoreConfig = BY_HAND,
@@ -143,6 +169,17 @@ async def dagstore_at(
             inverting=LocalWorkers(),
         ) as dagstore:
             yield dagstore
+
+
+async def settled(dagstore: Dagstore) -> None:
+    """Until nothing happens any more by itself."""
+    default = trio.to_thread.current_default_thread_limiter()
+    while True:
+        await trio.testing.wait_all_tasks_blocked()
+        threads = dagstore._indexer._environment.threads.busy + dagstore._looks._calls.borrowed_tokens
+        if not threads and not default.borrowed_tokens:
+            return
+        await trio.sleep(0)
 
 
 async def register(

@@ -20,7 +20,6 @@ import hypothesis
 import pytest
 import trio
 from hypothesis import strategies as st
-from trio.testing import wait_all_tasks_blocked
 
 from agent.catalogue import Catalogue
 from agent.dagstore.dagstore import Dagstore
@@ -28,7 +27,7 @@ from agent.dagstore.failures import ErrorClass, Failure, ShardError
 from agent.dagstore.lifecycle import INDEXING_STATES, ShardState
 from agent.dagstore.settings import DagstoreConfig
 from agent.workers import Needs, WorkerFailed
-from tests.agent.stores import dagstore_at
+from tests.agent.stores import Roomy, dagstore_at, settled
 from tests.agent.test_dagstore import descriptors
 
 KEYS: Final = ("a", "b", "c")
@@ -54,7 +53,7 @@ SETTINGS: Final = DagstoreConfig(
 )
 
 
-class Puppets:
+class Puppets(Roomy):
     """Workers that end when a test says so."""
 
     def __init__(self) -> None:
@@ -129,15 +128,7 @@ class Machine:
 
     async def quiet(self) -> None:
         """Until nothing happens any more but for what a puppet or a cancel would begin."""
-        limiter = trio.to_thread.current_default_thread_limiter()
-        while True:
-            await wait_all_tasks_blocked()
-            if not limiter.borrowed_tokens and not self._looks():
-                return
-            await trio.sleep(0)
-
-    def _looks(self) -> int:
-        return self.dagstore._looks._calls.borrowed_tokens if hasattr(self, "dagstore") else 0
+        await settled(self.dagstore)
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.car"

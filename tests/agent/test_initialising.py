@@ -14,7 +14,7 @@ from agent.dagstore.bulk import Step
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.mounts import FileMount
 from tests.agent.cars import write_broken_car, write_car
-from tests.agent.stores import LocalWorkers, dagstore_at, register
+from tests.agent.stores import LocalWorkers, dagstore_at, register, settled
 from tests.agent.test_dagstore import AVAILABLE, ERRORED, NEW
 from tests.conftest import ExpectWarning
 
@@ -94,7 +94,7 @@ async def test_r1_as_many_are_begun_as_the_limit_says_and_zero_is_no_limit(
             await register(dagstore, str(number), write_car(tmp_path / "x.car"), lazy=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
-            await wait_all_tasks_blocked()
+            await settled(dagstore)
             assert len(workers.begun) == expected
             workers.gate.set()
         assert len(events) == 10

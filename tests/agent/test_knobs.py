@@ -27,7 +27,7 @@ from agent.dagstore.settings import DagstoreConfig
 from agent.repository import Repository
 from tests.agent.cars import write_car
 from tests.agent.processes import AgentProcess
-from tests.agent.stores import LocalWorkers, dagstore_at, register
+from tests.agent.stores import LocalWorkers, dagstore_at, register, settled
 from tests.agent.test_initialising import SealedMount
 from tests.agent.test_recovering import Failing, errored
 from tests.conftest import ExpectWarning
@@ -84,7 +84,7 @@ async def begun(dagstore: Dagstore, workers: LocalWorkers, urls: Sequence[str]) 
     """How many of these are being indexed side by side."""
     shards = [Registration(f"{len(workers.begun)}/{number}", url) for number, url in enumerate(urls)]
     assert await dagstore.register_all(shards) == [None] * len(urls)
-    await wait_all_tasks_blocked()
+    await settled(dagstore)
     return len(workers.begun)
 
 

@@ -62,6 +62,18 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.Addresses": "read",
         "Carfs.AuthRevokeAll": "admin",
         "Carfs.Status": "read",
+        "Carfs.Resources": "read",
+        "Carfs.Estimates": "read",
+        "Carfs.SetWorkerEnabled": "admin",
+        "Carfs.Metrics": "read",
+        "Carfs.Tasks": "read",
+        "Carfs.WatchTasks": "read",
+        "Carfs.AbortTask": "admin",
+        "Filecoin.WorkerStats": "admin",
+        "Filecoin.WorkerJobs": "admin",
+        "Filecoin.SealingSchedDiag": "admin",
+        "Filecoin.SealingAbort": "admin",
+        "Filecoin.SealingRemoveRequest": "admin",
         "Carfs.Shutdown": "admin",
     }
 

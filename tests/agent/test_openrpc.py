@@ -20,6 +20,7 @@ from agent.rpc.methods import METHODS, Services, answer
 from agent.rpc.openrpc import document
 from agent.rpc.registry import Stream
 from tests.agent.cars import CID, write_car
+from tests.agent.scheduling import SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ADMIN, services_at
 from tests.agent.stores import register
 from tests.agent.test_shard_methods import Copies, Doctor, findings
@@ -29,7 +30,7 @@ Json = Any  # any value that JSON can carry
 DOCUMENT = json.loads(msgspec.json.encode(document(METHODS, "1.2")))
 SHOWN = {one["name"]: one for one in DOCUMENT["methods"]}
 WITHOUT_EXAMPLE = {"rpc.discover", "Filecoin.Discover"}  # this document is theirs
-OPEN_ENDED = {"Carfs.WatchShards"}
+OPEN_ENDED = {"Carfs.WatchShards", "Carfs.WatchTasks"}
 
 
 def references(value: Json) -> Iterator[str]:
@@ -95,6 +96,7 @@ async def test_an_example_does_what_it_shows(
             services,
             verifier=Doctor(),
             doctor=findings,
+            scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
         )
         services.dagstore.collector = Copies({"remote": 1})

@@ -51,7 +51,7 @@ class Failing(LocalWorkers):
         if self.classes:
             self.begun.append(params["path"])
             raise WorkerFailed(self.classes.pop(0), "as told")
-        return await super().run(kind, params, progress, needs)
+        return await super().run(kind, params, progress, needs, priority=priority)
 
 
 async def errored(dagstore: Dagstore, key: str, path: Path) -> None:
@@ -257,7 +257,7 @@ class DeadOrigin(LocalWorkers):
         self.asked += 1
         if self.is_dead:
             raise ShardError(ErrorClass.GONE, "the disk does not answer", origin_failed=True)
-        return await super().run(kind, params, progress, needs)
+        return await super().run(kind, params, progress, needs, priority=priority)
 
 
 async def test_an_origin_that_fails_as_a_whole_is_left_alone_and_others_are_not(

@@ -67,6 +67,7 @@ def _boot(kind: Kind, command: str, out: Path | None, timeout_s: int, more: list
     ]
     if out is not None:
         arguments += ["--out", str(out)]
+    image.keep()
     done = subprocess.run(
         [image.HERE / kind, *arguments, command],
         stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import subprocess
 import time
 import tomllib
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -25,19 +26,22 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 def requirements() -> str:
     """What carfs needs to run, out of the lock file, which has what its tests need as well."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    blocks: list[tuple[str, str, set[str]]] = []  # a package may be there more than once, for different Pythons
+    blocks: list[
+        tuple[str, str, set[str]]
+    ] = []  # a package may be there more than once, for different Pythons
     for block in re.split(r"\n(?=[A-Za-z0-9])", (REPOSITORY / "requirements.lock").read_text()):
         pin, _, via = block.partition("    # via")
         if "==" in pin.partition("\n")[0]:
             parents = {line.strip(" #") for line in via.splitlines()}
             blocks.append((pin.partition("==")[0], pin, parents))
-    needed = {_name(requirement) for requirement in project["dependencies"]}
+    needed = {package(requirement) for requirement in project["dependencies"]}
     while more := {name for name, _, parents in blocks if parents & needed} - needed:
         needed |= more
     return "".join(pin.rstrip() + "\n" for name, pin, _ in blocks if name in needed)
 
 
-def _name(requirement: str) -> str:
+def package(requirement: str) -> str:
+    """Its name, without versions."""
     match = _NAME.match(requirement)
     assert match, requirement
     return match[0].lower()
@@ -58,6 +62,11 @@ def is_built() -> bool:
     return (folder() / "ok").exists()
 
 
+def keep() -> None:
+    """Notes that it is in use."""
+    (folder() / "ok").touch()
+
+
 def why_not_build() -> str:
     """Why no image can be built here; "" where it can."""
     if os.geteuid() != 0:
@@ -70,26 +79,24 @@ def why_not_build() -> str:
 def build() -> str:
     """Builds the image unless it is there; gives why it is not there now, or ""."""
     if is_built():
-        (folder() / "ok").touch()
+        keep()
         return ""
     if why_not := why_not_build():
         return why_not
     CACHE.mkdir(parents=True, exist_ok=True)
-    wanted = CACHE / f"{folder().name}.requirements"
-    wanted.write_text(requirements())
-    try:
-        done = subprocess.run(
-            [HERE / "build", folder(), wanted, key()], stdin=subprocess.DEVNULL, check=False
-        )
-    finally:
-        wanted.unlink()
+    with NamedTemporaryFile("w", prefix="carfs-requirements.") as wanted:
+        wanted.write(requirements())
+        wanted.flush()
+        command = [HERE / "build", folder(), wanted.name, key()]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         return f"the build failed, with exit code {done.returncode}"
-    _remove_unused()
+    remove_unused()
     return ""
 
 
-def _remove_unused() -> None:
+def remove_unused() -> None:
+    """Old images go, which differ in a dependency and would stay for good."""
     for used in CACHE.glob("*/ok"):
         if time.time() - used.stat().st_mtime > UNUSED_S:
             shutil.rmtree(used.parent)

@@ -26,6 +26,7 @@ from agent.dagstore.indexer import Workers
 from agent.dagstore.inverted import manifest, tiers
 from agent.dagstore.inverted.manifest import Manifest, Part
 from agent.dagstore.inverted.segment import Damaged, Member, Segment, Table, search
+from agent.scheduler.tasks import DEAL_PRIORITY
 from agent.workers import WorkerFailed
 from carlib import varint
 from carlib.errors import CarError
@@ -37,6 +38,8 @@ UNKNOWN_CODE: Final = -1
 MAX_BATCH: Final = 4096
 """Shards that one task takes in."""
 MAX_BATCH_ENTRIES: Final = 1 << 28
+ENTRY_BYTES: Final = 40
+"""Of an index, as a rule: a SHA-256 digest and an offset."""
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 300.0
 WAIT_S: Final = 5.0
@@ -236,7 +239,9 @@ class InvertedIndex:
                 if segment is not None
             ],
         }
-        found = await self._workers.run("check-inverted", params, progress)
+        found = await self._workers.run(
+            "check-inverted", params, progress, size_bytes=sum(segment.size for segment in segments)
+        )
         return [
             (key, why)
             for key, segment, why in found["problems"]
@@ -380,7 +385,12 @@ class InvertedIndex:
             ],
             "shards": [_params(shard) for shard in task.batch],
         }
-        result = await self._workers.run("invert", params)
+        size = sum(shard.entries for shard in task.batch) * ENTRY_BYTES
+        size += sum(segment.size for segment in task.segments)
+        subject = task.batch[0].key if len(task.batch) == 1 else f"{len(task.batch)} shards"
+        result = await self._workers.run(
+            "invert", params, subject=subject, size_bytes=size, priority=DEAL_PRIORITY
+        )
         damaged = {task.segments[place]: why for place, why in result["damaged"]}
         failed = {task.batch[place].key: (ErrorClass(of), why) for place, of, why in result["failed"]}
         made = None

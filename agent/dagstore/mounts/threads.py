@@ -36,6 +36,11 @@ class Threads:
         async with self._calls:
             return await self._bounded(origin, call)
 
+    @property
+    def busy(self) -> int:
+        """How many calls are under way, those left behind apart."""
+        return int(self._calls.borrowed_tokens)
+
     async def _bounded(self, origin: str, call: Callable[[], T]) -> T:
         self._refuse_if_hanging(origin)
         started, returned = trio.current_time(), threading.Event()

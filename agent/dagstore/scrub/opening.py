@@ -17,7 +17,7 @@ from agent.dagstore.indexer import Workers
 from agent.dagstore.scrub import progress, repairs
 from agent.dagstore.scrub.records import ScrubState
 from agent.dagstore.scrub.repairer import Repairer
-from agent.dagstore.scrub.schedule import Load, ScrubConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.standby import Changeable, Standby
 from agent.dagstore.scrub.store import ScrubStore, Shards
@@ -35,7 +35,6 @@ async def open_scrubber(
     shards: AllShards,
     store: ScrubStore,
     workers: Workers,
-    load: Callable[[], Load],
     hub: Hub,
     repairer: Repairer,
     index_directory: Path,
@@ -52,7 +51,7 @@ async def open_scrubber(
             store.put_scrub(key, progress.lost_repairs(state))
     async with trio.open_nursery() as nursery:
         scrubber = Scrubber(
-            nursery, shards=shards, store=store, workers=workers, load=load, hub=hub, repairer=repairer,
+            nursery, shards=shards, store=store, workers=workers, hub=hub, repairer=repairer,
             index_directory=index_directory, config=config, clock=clock, chance=chance,
         )  # fmt: skip
         standby = Standby(

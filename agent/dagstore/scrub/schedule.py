@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -18,8 +17,6 @@ JITTER: Final = 0.1
 """Part of the interval by which a later verification may come earlier."""
 RETRY_S: Final = 3600.0
 """After a run that could not look at the data."""
-BUSY_WAIT_S: Final = 5.0
-"""Between two looks at whether the workers are free."""
 SLICE_S: Final = 5.0
 """What a slice should take at the bandwidth that is allowed, pause included."""
 MIN_SLICE_BYTES: Final = 1 << 20
@@ -48,15 +45,6 @@ class ScrubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repair: bool = True  # whether bad blocks are taken from replicas
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How busy the workers are."""
-
-    busy: int
-    waiting: int
-    limit: int
-
-
 def due_at(
     registered_s: float, verified_s: float | None, interval_s: float, chance: Callable[[], float]
 ) -> float:
@@ -64,11 +52,6 @@ def due_at(
     if verified_s is None:
         return registered_s + interval_s * chance()
     return verified_s + interval_s * (1 - JITTER * chance())
-
-
-def may_run(load: Load) -> bool:
-    """Whether a slice may begin: never where work that somebody waits for would have to wait for it."""
-    return load.waiting == 0 and (load.busy < load.limit - 1 or load.busy == 0)
 
 
 def slice_bytes(config: ScrubConfig) -> int:

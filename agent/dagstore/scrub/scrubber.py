@@ -37,8 +37,9 @@ from agent.dagstore.scrub.records import (
 )
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.routine import Routine
-from agent.dagstore.scrub.schedule import Load, ScrubConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.scrub.store import ScrubStore, Shards
+from agent.scheduler.tasks import BACKGROUND_PRIORITY
 from agent.workers import WorkerFailed
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,6 @@ class Scrubber:
         shards: Shards,
         store: ScrubStore,
         workers: Workers,
-        load: Callable[[], Load],
         hub: Hub,
         repairer: Repairer,
         index_directory: Path,
@@ -87,7 +87,6 @@ class Scrubber:
         self._shards = shards
         self._store = store
         self._workers = workers
-        self._load = load
         self._hub = hub
         self._repairer = repairer
         self._index_directory = index_directory
@@ -211,7 +210,6 @@ class Scrubber:
             total = state.run.total or row.index.data_offset + row.index.data_size
             job.tell(ScrubEvent(job.key, "progress", state.run.phase.value, state.run.position, total))
         while state.run is not None and state.run.phase is not Phase.REPAIR:
-            await self._wait_for_turn(job)
             started = trio.current_time()
             position = state.run.position
             result = await self._slice(job, row, state, state.run)
@@ -234,11 +232,6 @@ class Scrubber:
             raise ShardError(ErrorClass.BUSY, f"{message}; {why}" if why else message, key=key)
         return row
 
-    async def _wait_for_turn(self, job: Job) -> None:
-        """What nobody waits for gives way to what somebody waits for."""
-        while job.is_in_no_hurry and not schedule.may_run(self._load()):
-            await trio.sleep(schedule.BUSY_WAIT_S)
-
     async def _slice(self, job: Job, row: ShardRow, state: ScrubState, run: Run) -> SliceResult:
         assert row.index is not None
         async with self._shards.reading(job.key) as (access, needs):
@@ -249,7 +242,11 @@ class Scrubber:
                 "fingerprint": msgspec.to_builtins(row.index.fingerprint),
                 **progress.task(run, schedule.slice_bytes(self._config)),
             }
-            found = await self._workers.run("verify", params, None, needs)
+            # What nobody waits for gives way to what somebody waits for.
+            found = await self._workers.run(
+                "verify", params, None, needs, subject=job.key, size_bytes=row.index.fingerprint.size,
+                priority=BACKGROUND_PRIORITY if job.is_in_no_hurry else 0,
+            )  # fmt: skip
         return msgspec.convert(found, SliceResult)
 
     def _taken(self, job: Job, advance: progress.Advance) -> ScrubState:

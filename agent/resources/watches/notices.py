@@ -46,14 +46,14 @@ class Notices:
                     try:
                         self._register(group.path, name, argument)
                     except OSError as error:  # of a group that went, or a file that is hidden or old
-                        refusals[error.strerror or str(error)] = f"{group.path}/{name}"
+                        refusals[error.strerror or str(error)] = error.filename or f"{group.path}/{name}"
             refused = "".join(f"; not {path} and its like: {why}" for why, path in refusals.items())
             if not self._eventfds:
                 raise CannotWatch("no notice can be registered" + refused)
         except BaseException:
             self.close()
             raise
-        self.text = f"{len(self._eventfds)} notices of {len(groups)} groups{refused}"
+        self.text = f"{len(self._eventfds)} notices of thresholds, pressure and OOM{refused}"
 
     def _register(self, group: str, name: str, argument: str) -> None:
         eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

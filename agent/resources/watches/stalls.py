@@ -16,7 +16,7 @@ from agent.resources.watches.source import CannotWatch
 from agent.resources.watches.watched import Watched
 
 # Some task has waited for a twentieth of the window. Without CAP_SYS_RESOURCE the kernel takes only windows of whole
-# 2 s (since 6.5; before, it takes none).
+# 2 s, and an old one none at all.
 _TRIGGERS = (b"some 50000 1000000\0", b"some 100000 2000000\0")
 
 
@@ -31,9 +31,12 @@ def open_watch(watched: Watched) -> Stalls:
     refusals = []
     for path in watched.pressure_files:
         try:
-            return Stalls(path)
+            watch = Stalls(path)
         except OSError as error:
             refusals.append(f"{path}: {error.strerror}")
+            continue
+        watch.text += "".join(f"; not by {refusal}" for refusal in refusals)
+        return watch
     raise CannotWatch("no trigger on " + ", ".join(refusals))
 
 

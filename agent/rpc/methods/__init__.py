@@ -8,9 +8,11 @@ from agent.rpc.methods import (
     doctor,
     inverted,
     leases,
+    resources,
     scrub,
     shards,
     status,
+    tasks,
     workers_remote,
 )
 from agent.rpc.registry import METHODS, answer
@@ -27,8 +29,10 @@ __all__ = [
     "doctor",
     "inverted",
     "leases",
+    "resources",
     "scrub",
     "shards",
     "status",
+    "tasks",
     "workers_remote",
 ]

@@ -37,7 +37,8 @@ class Group(Protocol):
         """
 
     def oom_kills(self) -> int:
-        """Processes in it that the kernel killed for want of memory since the last `limit`."""
+        """How often the kernel killed for want of memory in it since the last `limit`; on v2 before Linux 5.17 it may
+        be told twice for once."""
 
     def remove(self) -> None:
         """Ends what is left in it, and it. What cannot be removed yet is tried again with the next `make`."""

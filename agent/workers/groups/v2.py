@@ -51,7 +51,10 @@ class V2:
             return 0
 
     def oom_kills(self, folder: str) -> int:
-        return keyed(self._tree.read(f"{folder}/memory.events")).get("oom_kill", 0)
+        """Of a group that is killed whole the kernel counts one process twice in `oom_kill`; the other count came with
+        Linux 5.17."""
+        events = keyed(self._tree.read(f"{folder}/memory.events"))
+        return events.get("oom_group_kill", events.get("oom_kill", 0))
 
     def kill(self, folder: str) -> None:
         try:

@@ -100,6 +100,12 @@ def test_kills_and_peak_are_those_of_the_task(kernel: FakeKernel, groups: Groups
     assert (group.oom_kills(), group.peak()) == (1, 800)
 
 
+def test_a_group_that_was_killed_whole_counts_once(kernel: FakeKernel, groups: Groups) -> None:
+    group = groups.make("1")
+    kernel.files[f"{folder(group)}/memory.events"] = "oom 1\noom_kill 2\noom_group_kill 1\n"
+    assert group.oom_kills() == 1
+
+
 def test_an_older_kernel_lacks_some_files(kernel: FakeKernel, groups: Groups) -> None:
     group = groups.make("1")
     for name in ("oom.group", "swap.max", "peak"):

@@ -215,7 +215,7 @@ class FailingWorkers(LocalWorkers):
         self._times -= 1
         if self._times >= 0:
             raise WorkerFailed(ErrorClass.NO_SPACE, "disk full")
-        return await super().run(kind, params, progress, needs)
+        return await super().run(kind, params, progress, needs, priority=priority)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
@@ -376,7 +376,7 @@ class PoisonedWorkers(LocalWorkers):
     ) -> dict[str, Any]:
         if any(shard["key"] == self._key for shard in params["shards"]):
             raise WorkerFailed(ErrorClass.BUSY, "killed")
-        return await super().run(kind, params, progress, needs)
+        return await super().run(kind, params, progress, needs, priority=priority)
 
 
 async def test_two_indices_of_one_folder_never_use_each_others_files(tmp_path: Path, shards: Shards) -> None:

@@ -108,10 +108,20 @@ async def test_a_burst_of_events_is_read_at_once_and_then_every_gap(autojump_clo
         assert monitor.statistics().wakes == {"fake": 4}
 
 
-def test_two_readings_are_never_within_the_gap() -> None:
-    assert next_reading_s(10, 1, 0.05, is_woken=True) == 10.05
-    assert next_reading_s(10, 1, 0.05, is_woken=False) == 11
-    assert next_reading_s(10, 0.01, 0.05, is_woken=True) == 10.01, "a timer that is faster still is faster"
+@pytest.mark.parametrize(
+    ("took_s", "interval_s", "woken_s", "timer_s"),
+    [
+        (0.001, 1.0, GAP_S, 1.0),
+        (0.04, 1.0, 0.4, 1.0),  # slow files get ten times the time that they took
+        (5.0, 1.0, 1.0, 1.0),  # but the timer is kept
+        (0.001, 0.01, 0.01, 0.01),
+    ],
+)
+def test_readings_have_a_gap_that_grows_with_what_they_take(
+    took_s: float, interval_s: float, woken_s: float, timer_s: float
+) -> None:
+    assert next_reading_s(10, took_s, interval_s, is_woken=True) == 10 + woken_s
+    assert next_reading_s(10, took_s, interval_s, is_woken=False) == 10 + timer_s
 
 
 async def test_what_happened_before_a_source_was_open_is_read(autojump_clock: MockClock) -> None:
@@ -284,6 +294,7 @@ def test_no_news_is_less_than_a_step_and_pressure_on_the_same_side() -> None:
     same = [old, limited_to(512, 108, full_10s=3), limited_to(512, 92, full_10s=9.9)]
     assert [differs(old, new, 10) for new in same] == [False, False, False]
     assert not differs(limited_to(512, full_10s=3), limited_to(512), 10), "no PSI is no pressure"
+    assert not differs(limited_to(512, full_10s=0), limited_to(512, full_10s=90), 0), "0 is never"
 
 
 def test_the_last_of_the_headroom_is_news() -> None:

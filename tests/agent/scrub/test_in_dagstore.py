@@ -22,7 +22,7 @@ from agent.dagstore.scrub.opening import open_scrubber
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
-from agent.dagstore.scrub.schedule import Load, ScrubConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from carlib.cid import Cid
@@ -46,7 +46,7 @@ async def agent_at(
         async with open_dagstore(store=store, workers=workers, hub=hub, index_directory=indices) as dagstore:
             shards = DagstoreShards(dagstore, store)
             async with open_scrubber(
-                shards=shards, store=store, workers=workers, load=lambda: Load(0, 0, 2), hub=hub,
+                shards=shards, store=store, workers=workers, hub=hub,
                 repairer=Repairer(Replicas(environment, indices), repairs), index_directory=indices,
                 config=ScrubConfig(interval_days=0),
             ) as scrubber:  # fmt: skip

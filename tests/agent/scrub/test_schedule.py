@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from agent.dagstore.scrub.schedule import (
     MAX_PAUSE_S,
-    Load,
     Schedule,
     ScrubConfig,
     due_at,
-    may_run,
     pause_after,
     slice_bytes,
 )
@@ -58,13 +56,6 @@ def test_it_is_a_table_of_times(steps: list[tuple[str, int | None]]) -> None:
         given_out.append((model.pop(key), key))
     assert given_out == sorted(given_out)
     assert all(at_s > 25 for at_s in model.values())
-
-
-def test_it_never_takes_a_worker_that_somebody_waits_for_nor_the_last_but_one() -> None:
-    decisions = {(busy, waiting): may_run(Load(busy, waiting, 4)) for busy in range(5) for waiting in (0, 1)}
-    assert [busy for (busy, waiting), may in decisions.items() if may and waiting == 0] == [0, 1, 2]
-    assert not any(may for (_, waiting), may in decisions.items() if waiting)
-    assert (may_run(Load(0, 0, 1)), may_run(Load(1, 0, 1))) == (True, False)
 
 
 def test_it_reads_no_faster_than_allowed_and_no_more_than_its_share_of_the_time() -> None:

@@ -15,7 +15,8 @@ from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.records import ShardRow
 from agent.dagstore.scrub import schedule
 from agent.dagstore.scrub.records import Depth, Outcome, ScrubEvent, Verdict
-from agent.dagstore.scrub.schedule import DAY_S, Load, ScrubConfig
+from agent.dagstore.scrub.schedule import DAY_S, ScrubConfig
+from agent.scheduler.tasks import BACKGROUND_PRIORITY
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.container import read_container
 from carlib.errors import HashMismatch
@@ -322,17 +323,18 @@ async def test_what_is_due_is_verified_and_what_is_not_waits(
         assert world.store.scrub("a").verdict != first
 
 
-async def test_the_schedule_waits_while_others_wait_for_workers_and_a_request_does_not(
+async def test_the_schedule_stands_back_behind_all_others_and_a_request_does_not(
     world: World, car: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     world.clock = lambda: START_S + trio.current_time()  # type: ignore[method-assign]
-    world.load = Load(busy=4, waiting=1, limit=4)
     world.add("a", car)
     async with world.scrubber(scheduled=True) as scrubber:
         await trio.sleep(20 * DAY_S)
-        assert world.workers.begun == []
+        assert set(world.workers.priorities) == {BACKGROUND_PRIORITY}
+        world.workers.priorities.clear()
         events = [event async for event in scrubber.verify(["a"], depth=Depth.FULL)]
         assert verdict(events).outcome is Outcome.GOOD
+        assert set(world.workers.priorities) == {0}
 
 
 async def test_a_kill_of_the_schedule_goes_on_at_once_after_the_start(

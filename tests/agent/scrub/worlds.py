@@ -22,7 +22,7 @@ from agent.dagstore.records import IndexFacts, ShardRow
 from agent.dagstore.scrub.records import Depth, ScrubEvent, ScrubState
 from agent.dagstore.scrub.repairer import Repairer
 from agent.dagstore.scrub.replicas import Replicas
-from agent.dagstore.scrub.schedule import Load, ScrubConfig
+from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.workers import Needs
 from carlib import indexing
@@ -134,7 +134,6 @@ class World:
         self.store = MemoryScrubStore(self.shards)
         self.workers = LocalWorkers()
         self.hub = Hub(buffer=100)
-        self.load = Load(0, 0, 4)
         self.now_s = START_S
         self.indices = folder / "index"
         self.indices.mkdir()
@@ -165,7 +164,7 @@ class World:
         """A scrubber for the time of the block; what is kept outlives it, as it outlives a kill."""
         async with trio.open_nursery() as nursery:
             made = Scrubber(
-                nursery, shards=self.shards, store=self.store, workers=self.workers, load=lambda: self.load,
+                nursery, shards=self.shards, store=self.store, workers=self.workers,
                 hub=self.hub, repairer=Repairer(Replicas(Environment(), self.indices), self.repairs),
                 index_directory=self.indices, config=config or ScrubConfig(), clock=self.clock, chance=lambda: 0.5,
             )  # fmt: skip
