@@ -73,6 +73,7 @@ def run(
     from agent.resources.settings import ResourcesConfig  # late: with them come trio, httpcore and msgspec
     from agent.workers.remote import program, staging
     from agent.workers.remote.link import LinkBroken, Refused
+    from agent.workers.remote.messages import shown
     from agent.workers.remote.where import TOKEN_VARIABLE, Where, find_token
 
     kinds = frozenset(filter(None, (kind.strip() for kind in only.split(",")))) or staging.KINDS
@@ -93,7 +94,7 @@ def run(
         raise CommandFailed(f"{agent} needs a token, in {TOKEN_VARIABLE} or --token-file; {hint}", Exit.USAGE)
     try:
         program.main(
-            agent, token, name=name or socket.gethostname(), kinds=kinds, resources=resources, grace_s=grace_s,
+            agent, token, name=shown(name or socket.gethostname()), kinds=kinds, resources=resources, grace_s=grace_s,
             once=once, log_level=log_level,
         )  # fmt: skip
     except LinkBroken as error:

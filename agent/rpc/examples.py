@@ -134,7 +134,7 @@ _STATUS = {
     },
     "DiskLeft": 107374182400, "Used": {"9f86d081884c7d65": 52428800}, "Problem": "",
 }  # fmt: skip
-_WORKER = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
+_FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
 
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
@@ -281,7 +281,7 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.SealingRemoveRequest": Example({"SchedId": _WAITING_ID}, None),
     "Carfs.WorkerJoin": Example(
         {
-            "Protocol": 1, "Session": _WORKER, "Name": "far", "Kinds": ["index", "verify"], "Status": _STATUS,
+            "Protocol": 1, "Session": _FAR, "Name": "far", "Kinds": ["index", "verify"], "Status": _STATUS,
             "Version": "0.1", "Enabled": True,
         },
         {
@@ -291,7 +291,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "Carfs.WorkerReport": Example(
         {
-            "Session": _WORKER, "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "Sequence": 1, "Status": _STATUS,
+            "Session": _FAR, "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "Sequence": 1, "Status": _STATUS,
             "Messages": [{"Message": "progress", "Assignment": "9f86d081884c7d65", "Done": 1048576, "Total": 8388608}],
         },
         None,

@@ -27,7 +27,7 @@ class Joining(Protocol):
         """For the time of the block it may be given tasks."""
 
     def poke(self) -> None:
-        """What a worker can do is not what it was: decides anew."""
+        """What a worker has and can do may not be what it was: decides anew."""
 
     def set_enabled(self, worker: str, enabled: bool) -> None:
         """See `Scheduling.set_enabled`."""
@@ -86,12 +86,12 @@ class RemoteWorkers:
             raise ShardError(
                 ErrorClass.NOT_FOUND, "this worker was given up, or never joined: it has to join anew"
             )
-        before, kinds = joined.session.status.problem, joined.executor.kinds
+        before = joined.session.status.problem
         joined.executor.deliver(joined.session.take(report, trio.current_time()))
         problem = joined.session.status.problem
         if problem and problem != before:
             logger.warning("worker %s can do nothing: %s", joined.executor.name, problem)
-        if joined.executor.kinds != kinds:
+        if report.status is not None:
             self._scheduler.poke()
         if joined.session.ended:
             self._end(joined, joined.session.ended)

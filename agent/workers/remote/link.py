@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Protocol
 
 import httpcore2
@@ -66,14 +72,15 @@ class HttpLink:
 
     @asynccontextmanager
     async def join(self, hello: Hello) -> AsyncIterator[AsyncIterator[ToWorker]]:
-        with self._named():
-            async with self._posted("Carfs.WorkerJoin", hello, STREAM_SILENCE_S, accept=_NDJSON) as response:
+        async with AsyncExitStack() as stack:
+            with self._named():
+                posted = self._posted("Carfs.WorkerJoin", hello, STREAM_SILENCE_S, accept=_NDJSON)
+                response = await stack.enter_async_context(posted)
                 kind = dict(response.headers).get(b"content-type", b"").decode()
                 if response.status != 200 or not kind.startswith(_NDJSON):
                     _raise_refusal(response.status, await _body(response))
                     raise LinkBroken(f"{self._where}: it gave no stream")
-                async with aclosing(self._messages(response)) as messages:
-                    yield messages
+            yield await stack.enter_async_context(aclosing(self._messages(response)))
 
     async def report(self, report: Report, *, timeout_s: float) -> None:
         with self._named():

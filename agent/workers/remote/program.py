@@ -15,7 +15,7 @@ import trio
 from agent import logs, systemd
 from agent.resources import reading
 from agent.resources.files import MachineFiles
-from agent.resources.monitor import open_monitor
+from agent.resources.monitor import Monitor, open_monitor
 from agent.resources.settings import ResourcesConfig
 from agent.workers.groups import open_groups
 from agent.workers.local import LocalExecutor, open_local
@@ -46,13 +46,18 @@ def main(
 async def _run(where: Where, token: str, settings: Settings, resources: ResourcesConfig) -> None:
     leave = Leave()
     refused: list[Exception] = []
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_leave_signals()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_leave_on_signal, signals, leave)
-            async with _working(settings, resources) as executor, aclosing(HttpLink(where, token)) as link:
+            async with (
+                _working(settings, resources) as (executor, monitor),
+                aclosing(HttpLink(where, token)) as link,
+            ):
+                worker = RemoteWorker(settings, link, executor, leave)
+                monitor.subscribe(worker.poke)
                 systemd.notify("READY=1")
                 try:
-                    await RemoteWorker(settings, link, executor, leave).run()
+                    await worker.run()
                 except Exception as error:  # not in a group of nurseries, for whoever shows it
                     refused.append(error)
             nursery.cancel_scope.cancel()
@@ -62,7 +67,9 @@ async def _run(where: Where, token: str, settings: Settings, resources: Resource
 
 
 @asynccontextmanager
-async def _working(settings: Settings, resources: ResourcesConfig) -> AsyncIterator[LocalExecutor]:
+async def _working(
+    settings: Settings, resources: ResourcesConfig
+) -> AsyncIterator[tuple[LocalExecutor, Monitor]]:
     """Processes, and the limits that hold for them here; groups first, since that may move us into another one."""
     with closing(open_groups(setting=resources.child_groups)) as groups:
         if groups.reason:
@@ -81,7 +88,13 @@ async def _working(settings: Settings, resources: ResourcesConfig) -> AsyncItera
                 groups=groups,
             ) as executor,
         ):
-            yield executor
+            yield executor, monitor
+
+
+def _leave_signals() -> tuple[signal.Signals, ...]:
+    """SIGHUP, which comes when the terminal goes, is one of them unless nohup(1) has said to ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (signal.SIGHUP,)))
 
 
 async def _leave_on_signal(signals: AsyncIterator[int], leave: Leave) -> None:

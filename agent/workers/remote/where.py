@@ -34,7 +34,7 @@ class Where:
             host = f"{rest}:443" if scheme == "https" and ":" not in rest.rpartition("]")[2] else rest
             if scheme in ("http", "https", "tcp") and _HOST_AND_PORT.fullmatch(host):
                 return cls(None, f"{'http' if scheme == 'tcp' else scheme}://{rest}")
-        elif "/" in text or text.startswith("."):
+        elif "/" in text or (text and ":" not in text):
             return cls._of_socket(text)
         elif _HOST_AND_PORT.fullmatch(text):
             return cls(None, f"http://{text}")

@@ -83,6 +83,12 @@ class RemoteWorker:
         self._leave = leave
         self._enabled = True
         self._back_off_s = BACK_OFF_S[0]
+        self._current: _Join | None = None
+
+    def poke(self, _reason: object = None) -> None:
+        """The limits have changed: the agent is told at once."""
+        if self._current is not None:
+            self._current.poke()
 
     async def run(self) -> None:
         """Until it has left. Raises Refused; with `once` LinkBroken, too. No process is left when this returns."""
@@ -120,7 +126,9 @@ class RemoteWorker:
             self._back_off_s = BACK_OFF_S[0]
             logger.info("joined the agent at %s as %s", welcome.directory, settings.name)
             join = _Join(settings, self._link, self._executor, self._leave, welcome)
+            self._current = join
             await join.run(messages)
+            self._current = None
             self._enabled = join.enabled if join.was_told else self._enabled
         if join.refused is not None:
             raise join.refused
@@ -151,6 +159,10 @@ class _Join:
         self._problem = "it has not looked yet whether it sees the folder of the agent"
         self._disk_left = 0
         self._scope = trio.CancelScope()
+
+    def poke(self) -> None:
+        """Has a report sent now."""
+        self._something_to_say.set()
 
     async def run(self, messages: AsyncIterator[ToWorker]) -> None:
         """Does what it is told; nothing of it runs any more when this returns."""

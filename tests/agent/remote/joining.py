@@ -93,6 +93,7 @@ class Hands:
         self.limits: list[int] = []
         self.killed: list[str] = []
         self.running = 0
+        self.memory = 1 << 20
         self.work: Callable[[Params, Any, Needs | None], Any] = self._at_once  # Any: a coroutine
 
     @staticmethod
@@ -105,7 +106,7 @@ class Hands:
         raise AssertionError("for ever has ended")
 
     def snapshot(self) -> Snapshot:
-        return snapshot(1 << 20)
+        return snapshot(self.memory)
 
     def disk_left(self) -> int:
         return 0  # the program does not know where results will go
