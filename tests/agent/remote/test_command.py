@@ -13,7 +13,7 @@ from agent.cli.main import main
     ("arguments", "said"),
     [
         (["--connect", "here:1"], "http://here:1 needs a token, in CARFS_TOKEN or --token-file"),
-        (["--connect", "s", "--only", "index,dig"], "a worker elsewhere cannot do 'dig'; it can do commp, index, verify"),
+        (["--connect", "s", "--only", "index,dig"], "cannot do 'dig'; it can do commp, index, verify"),
         (["--connect", "s", "--only", "invert"], "cannot do 'invert'"),
         (["--connect", "s", "--memory", "much"], "'much' is not a size"),
         (["--connect", "ftp://here"], "is neither the path of a socket, nor HOST:PORT"),

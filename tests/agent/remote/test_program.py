@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from agent.dagstore.mounts import Fingerprint
 from agent.workers.failures import WorkerFailed
 from agent.workers.messages import Params
+from carlib import indexing
 from tests.agent.cars import write_broken_car, write_car
 from tests.agent.remote.joining import eventually
 from tests.agent.remote.programs import Agent, Program, agent_at, program
 from tests.agent.test_workers import is_running
+from tests.agent.transients.remote import RemoteMount, Server, opened
 from tests.conftest import ExpectWarning
 
 MIB = 1 << 20
@@ -61,6 +66,39 @@ async def test_an_index_is_made_there_and_is_the_same(tmp_path: Path) -> None:
             assert "index: finished" in far.log()
 
 
+async def test_what_it_lacks_of_remote_data_is_fetched_by_the_agent(tmp_path: Path) -> None:
+    car = write_car(tmp_path / "x.car", blocks=20_000)
+    indexing.build(car, tmp_path / "expected")
+    (tmp_path / "transients").mkdir()
+    mount = RemoteMount(Server(car.read_bytes()))
+    async with (
+        agent_at(tmp_path / "state") as agent,
+        opened(tmp_path / "transients", mount) as (_, transient),
+    ):
+        with program(tmp_path / "log", agent.socket):
+            await agent.joined()
+            agent.enable_local(False)
+            access, fingerprint = (
+                msgspec.to_builtins(transient.access),
+                asdict(Fingerprint(transient.access.size)),
+            )
+            params = {**agent.index(car), "access": access, "fingerprint": fingerprint}
+            del params["path"]
+            assert (await agent.here.run("index", params, needs=transient))["blocks"] == 20_000
+        assert agent.out.read_bytes() == (tmp_path / "expected").read_bytes()
+        assert set(mount.server.given.values()) <= {1}
+
+
+async def test_disabling_a_worker_is_told_to_it(tmp_path: Path) -> None:
+    async with agent_at(tmp_path / "state") as agent:
+        with program(tmp_path / "log", agent.socket) as far:
+            executor = await agent.joined()
+            agent.here.scheduler.set_enabled(executor.id, False)
+            await eventually(lambda: "the agent gives nothing new: disabled there" in far.log())
+            agent.here.scheduler.set_enabled(executor.id, True)
+            await eventually(lambda: "the agent gives tasks again" in far.log())
+
+
 async def test_a_task_that_fails_there_fails_as_it_would_here(tmp_path: Path) -> None:
     car = tmp_path / "x.car"
     write_broken_car(car)
@@ -81,11 +119,11 @@ async def test_what_is_called_off_here_is_killed_there(tmp_path: Path, big_car: 
         with program(tmp_path / "log", agent.socket) as far:
             await agent.joined()
             agent.enable_local(False)
-            indexing = Indexing(agent, big_car)
-            nursery.start_soon(indexing)
-            pids = await indexing.wait_begun(far)
-            indexing.scope.cancel()
-            await eventually(lambda: indexing.is_over)
+            big = Indexing(agent, big_car)
+            nursery.start_soon(big)
+            pids = await big.wait_begun(far)
+            big.scope.cancel()
+            await eventually(lambda: big.is_over)
             assert [pid for pid in pids if is_running(pid)] == []
             assert (agent.leftovers(), agent.out.exists()) == ([], False)
 
@@ -98,13 +136,13 @@ async def test_a_worker_that_is_killed_loses_nothing_and_the_agents_own_does_its
         with program(tmp_path / "log", agent.socket) as far:
             await agent.joined()
             agent.enable_local(False)
-            indexing = Indexing(agent, big_car)
-            nursery.start_soon(indexing)
-            pids = await indexing.wait_begun(far)
+            big = Indexing(agent, big_car)
+            nursery.start_soon(big)
+            pids = await big.wait_begun(far)
             far.kill()
             agent.enable_local(True)
-            await eventually(lambda: indexing.is_over)
-            assert indexing.result is not None and indexing.result["blocks"] == 4_000_000
+            await eventually(lambda: big.is_over)
+            assert big.result is not None and big.result["blocks"] == 4_000_000
             assert agent.remote.workers() == ()
             await eventually(lambda: not any(map(is_running, pids)))  # they notice that their pipe is closed
         assert agent.leftovers() == []
@@ -119,13 +157,13 @@ async def test_a_worker_that_stood_still_finds_itself_given_up_and_joins_again(
         with program(tmp_path / "log", agent.socket) as far:
             executor = await agent.joined()
             agent.enable_local(False)
-            indexing = Indexing(agent, big_car)
-            nursery.start_soon(indexing)
-            pids = await indexing.wait_begun(far)
+            big = Indexing(agent, big_car)
+            nursery.start_soon(big)
+            pids = await big.wait_begun(far)
             for pid in (far.process.pid, *pids):
                 os.kill(pid, signal.SIGSTOP)
             agent.enable_local(True)
-            await eventually(lambda: indexing.is_over)
+            await eventually(lambda: big.is_over)
             inode = agent.out.stat().st_ino
             for pid in (*pids, far.process.pid):
                 os.kill(pid, signal.SIGCONT)
@@ -154,9 +192,9 @@ async def test_a_second_ctrl_c_does_not_wait_for_what_runs(
         with program(tmp_path / "log", agent.socket, "--grace", "1000") as far:
             await agent.joined()
             agent.enable_local(False)
-            indexing = Indexing(agent, big_car)
-            nursery.start_soon(indexing)
-            pids = await indexing.wait_begun(far)
+            big = Indexing(agent, big_car)
+            nursery.start_soon(big)
+            pids = await big.wait_begun(far)
             far.process.send_signal(signal.SIGINT)
             await eventually(lambda: "1 tasks have 1000 s to end" in far.log())
             far.process.send_signal(signal.SIGINT)
@@ -214,13 +252,13 @@ async def test_data_that_are_not_seen_there_are_worked_on_here(
         with program(tmp_path / "log", agent.socket, before=hidden):
             executor = await agent.joined()
             agent.enable_local(False)
-            indexing = Indexing(agent, car)
-            nursery.start_soon(indexing)
+            big = Indexing(agent, car)
+            nursery.start_soon(big)
             await eventually(lambda: executor.note)
             assert [view.note for view in agent.here.scheduler.workers()] == ["", executor.note]
             agent.enable_local(True)
-            await eventually(lambda: indexing.is_over)
-            assert indexing.result is not None and agent.leftovers() == []
+            await eventually(lambda: big.is_over)
+            assert big.result is not None and agent.leftovers() == []
 
 
 @pytest.mark.privileged
