@@ -94,6 +94,7 @@ async def open_parts(
             Tokens(repository.token_secret),
             verifier=scrubber,
             metrics=workers.metrics,
+            workers=workers,
             doctor=partial(
                 consult,
                 repository,

@@ -26,6 +26,7 @@ COMMANDS: CommandTable = {
     "worker": ("agent.cli.worker:worker", "Workers and tasks: run, info, list, jobs, abort, enable, disable."),
     "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
+    "client": ("agent.cli.client:client", "Data before and after deals: commP."),
     "auth": ("agent.cli.auth:auth", "Tokens for clients over TCP: create, verify, revoke."),
     "rpc": ("agent.cli.rpc:rpc", "The agent's interface: its schema, any call."),
     "config": ("agent.cli.config:config", "The agent's configuration: show, explain, check."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from agent.cli.bars import takes_blocks
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
+from agent.cli.exits import CommandFailed
 from agent.cli.load import limit_lines, text_of
 from agent.cli.output import color_option, emit_json
 
@@ -50,13 +52,19 @@ def _local() -> Json:
     """As `Carfs.Resources` would give it, of this process."""
     import msgspec
 
+    from agent.config import ConfigError, load
+    from agent.repository import NoHome, Repository
     from agent.resources.document import ResourcesShown
     from agent.resources.explaining import lines
     from agent.resources.files import MachineFiles
     from agent.resources.reading import read
-    from agent.resources.settings import ResourcesConfig
 
-    snapshot = read(MachineFiles(), ResourcesConfig())
+    try:
+        file = Repository.from_environment().config
+        config = load(file, required=False, environ=os.environ)
+    except (NoHome, ConfigError) as error:
+        raise CommandFailed(str(error)) from error
+    snapshot = read(MachineFiles(), config.resources)
     return msgspec.to_builtins(
         ResourcesShown.explained(snapshot, lines(snapshot), "these are of a process, not of an agent")
     )

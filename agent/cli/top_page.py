@@ -53,7 +53,7 @@ def page(view: View, width: int, height: int | None, *, plain: bool = False) -> 
 def _head(view: View, width: int) -> list[Line]:
     status = view.status
     if status is None:
-        return [(Styled("carfs"),)]
+        return [] if view.problem else [(Styled("asking the agent …"),)]
     left = f"carfs {status['Version']}, process {status['Pid']}, up {duration_text(status['UptimeSeconds'])}"
     clock = "" if view.tasks is None else seconds(view.tasks["At"]).replace("T", " ")
     gap = max(2, width - cells(left) - cells(clock))

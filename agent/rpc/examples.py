@@ -152,6 +152,10 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.DagstoreGC": Example(
         {}, [{"Key": "remote", "Success": True, "Error": "", "FreedBytes": 1048576}]
     ),
+    "Filecoin.ClientCalcCommP": Example(
+        {"Inpath": "/srv/photos.car"},
+        {"Root": {"/": "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq"}, "Size": 256},
+    ),
     "Carfs.RegisterShard": Example({"Key": "holiday", "URL": _URL, "Wait": True}, {**_RECORD, "Key": "holiday"}),
     "Carfs.RegisterShards": Example(
         {"Shards": [{"Key": "piece", "URL": _URL, "Lazy": True}, {"Key": "photos", "URL": _URL}]},

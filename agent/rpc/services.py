@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
 from agent.metrics import Metrics
@@ -35,6 +36,7 @@ class Services:
     doctor: Doctor | None = None
     remote: RemoteWorkers | None = None  # those that have joined
     metrics: Metrics = field(default_factory=Metrics)
+    workers: Workers | None = None  # for what is heavy and is not about a shard
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

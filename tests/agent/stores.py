@@ -16,6 +16,8 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.indexer import Working
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.mounts.threads import T, Threads
 from agent.dagstore.opening import open_dagstore
 from agent.dagstore.records import ShardRow, Transition
 from agent.dagstore.settings import DagstoreConfig
@@ -145,6 +147,14 @@ class StoreAround:
         self.around(partial(self._store.delete, key), [])
 
 
+class AtOnce(Threads):
+    """Makes its calls in the loop, where a test's clock stands still meanwhile."""
+
+    async def run(self, origin: str, call: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return call()
+
+
 @asynccontextmanager
 async def dagstore_at(
     path: Path,
@@ -165,6 +175,7 @@ async def dagstore_at(
             hub=hub or Hub(buffer=100),
             index_directory=indices,
             settings=settings,
+            environment=Environment(AtOnce()),
             chance=lambda: 0.5,
             inverting=LocalWorkers(),
         ) as dagstore:

@@ -37,6 +37,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Filecoin.DagstoreDestroyShard": "admin",
         "Filecoin.DagstoreLookupPieces": "admin",
         "Filecoin.DagstoreGC": "admin",
+        "Filecoin.ClientCalcCommP": "admin",
         "Carfs.RegisterShard": "admin",
         "Carfs.RegisterShards": "admin",
         "Carfs.RecoverShards": "write",

@@ -3,6 +3,7 @@
 from agent.rpc.methods import (
     auth,
     bulk,
+    client,
     dagstore,
     discovery,
     doctor,
@@ -24,6 +25,7 @@ __all__ = [
     "answer",
     "auth",
     "bulk",
+    "client",
     "dagstore",
     "discovery",
     "doctor",
