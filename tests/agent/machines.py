@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from agent.resources import rule
 from agent.resources.facts import Fact, Mode, Resource, Snapshot
+from agent.scheduler import seeing
 from agent.scheduler.jobs import Estimate
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
@@ -76,6 +77,7 @@ async def working(
     on: Machine | None = None,
     learned: Learned | None = None,
     groups: Groups | None = None,
+    pressure: float = seeing.PRESSURE_PERCENT,
 ) -> AsyncIterator[Working]:
     """Worker processes for the time of the block, `limit` of them at once."""
     machine, learned = on or Machine(), learned or Learned()
@@ -84,6 +86,6 @@ async def working(
             name="here", kinds=frozenset(KINDS), snapshot=machine.snapshot, disk_left=lambda: 1 << 50,
             groups=groups, idle_timeout_s=idle_timeout_s,
         ) as local,
-        open_scheduler(local, store=learned, settings=Settings(limit=limit)) as scheduler,
+        open_scheduler(local, store=learned, settings=Settings(limit=limit, pressure=pressure)) as scheduler,
     ):  # fmt: skip
         yield Working(scheduler, local, machine, learned)

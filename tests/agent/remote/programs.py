@@ -78,7 +78,12 @@ async def agent_at(path: Path) -> AsyncIterator[Agent]:
     """Serves for the time of the block, on a socket and over TCP."""
     path.mkdir(exist_ok=True)
     hub, stop = Hub(buffer=1000), trio.Event()
-    async with working(limit=1) as here, dagstore_at(path) as dagstore, trio.open_nursery() as nursery:
+    # What else goes on at this machine must not keep the workers, which see it, from being given anything.
+    async with (
+        working(limit=1, pressure=0) as here,
+        dagstore_at(path) as dagstore,
+        trio.open_nursery() as nursery,
+    ):
         proof = sights.write_proof(path)
         remote = RemoteWorkers(here.scheduler, path, path, proof, version="1.2", heartbeat_s=HEARTBEAT_S)
         tokens = Tokens(path / "token-secret")

@@ -19,8 +19,12 @@ from tests.fixtures import REPOSITORY
 from tests.network.hosts import Host, hosts, why_none
 from tests.network.link import Conditions
 
-NO_ROOM = {"CARFS_RESOURCES_MEMORY": "1MiB", "CARFS_WORKERS_HEARTBEAT_S": "0.5"}
-"""The agent can do nothing itself, so that whatever is done is done elsewhere."""
+NO_ROOM = {
+    "CARFS_RESOURCES_MEMORY": "1MiB",
+    "CARFS_RESOURCES_PRESSURE": "0",
+    "CARFS_WORKERS_HEARTBEAT_S": "1",
+}
+"""The agent can do nothing itself, so that whatever is done is done elsewhere, however the machine fares."""
 PORT = 3453
 
 

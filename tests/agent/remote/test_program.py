@@ -39,7 +39,11 @@ class Indexing:
     async def __call__(self) -> None:
         with self.scope:
             self.result = await self._agent.here.scheduler.run(
-                "index", self._agent.index(self._path), self._report, subject="big"
+                "index",
+                self._agent.index(self._path),
+                self._report,
+                subject="big",
+                size_bytes=self._path.stat().st_size,
             )
         self.is_over = True
 
