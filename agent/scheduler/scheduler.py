@@ -29,7 +29,7 @@ from agent.scheduler.needs import EstimateStore, Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
 from agent.scheduler.overrides import Overrides
 from agent.scheduler.tasks import Decision, Task, Wait, WorkerView
-from agent.workers.executor import Done, Executor, Needs
+from agent.workers.executor import Distant, Done, Executor, Needs
 from agent.workers.failures import WorkerBarred, WorkerDied, WorkerFailed, WorkerLost
 from agent.workers.messages import Params
 
@@ -255,6 +255,9 @@ class Scheduler:
         if worker not in self._workers:
             raise ShardError(ErrorClass.NOT_FOUND, f"there is no worker {worker!r}")
         self._workers[worker].enabled = enabled
+        executor = self._workers[worker].executor
+        if isinstance(executor, Distant):
+            executor.set_enabled(enabled)
         self.poke()
 
     # One task
@@ -444,7 +447,8 @@ class Scheduler:
         settings = self._settings
         view = worker.view(trio.current_time(), reserve=settings.reserve, pressure=settings.pressure)
         own = AGENT_KINDS if worker.executor is self._local else frozenset()
-        return replace(view, kinds=view.kinds - AGENT_KINDS | own)
+        note = worker.executor.note if isinstance(worker.executor, Distant) else ""
+        return replace(view, kinds=view.kinds - AGENT_KINDS | own, note=note)
 
     def _enforced(self, worker: Connected, entry: Entry) -> int:
         """The limit of a task's process, if it has one of its own."""
