@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.resources.facts import Problem
 from agent.resources.files import Files
-from agent.resources.membership import Level, Membership, Place, membership
+from agent.resources.locating import located
+from agent.resources.membership import Level, Membership, Place
 
 if TYPE_CHECKING:
     from agent.resources.settings import ResourcesConfig
@@ -30,7 +31,8 @@ class Context:
         self._numbers: dict[str, dict[str, int]] = {}
         self._own_bytes: int | None = None
         cgroup = self.text("cgroup", f"{self.process}/cgroup") or ""
-        self.groups: Membership = membership(cgroup, self.text("cgroup", _MOUNTS) or "")
+        mounts = self.text("cgroup", _MOUNTS) or ""
+        self.groups: Membership = located(files, cgroup, mounts, self.process)
 
     def problem(self, source: str, file: str, message: str) -> None:
         problem = Problem(source, file, message)
@@ -107,7 +109,7 @@ class Context:
             seen.add(process)
             yield process
             try:
-                threads = self.files.names(f"{process}/task")
+                threads = self.files.folders(f"{process}/task")
             except OSError:
                 continue  # it has ended
             for thread in threads:  # a child is listed with the thread that started it

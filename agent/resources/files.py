@@ -20,8 +20,11 @@ class Files(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is a file or a folder of that name, and it may be seen."""
 
-    def names(self, path: str) -> list[str]:
-        """What is in a folder. Raises OSError."""
+    def folders(self, path: str) -> list[str]:
+        """The names of the folders in a folder. Raises OSError."""
+
+    def __hash__(self) -> int:
+        """As an object: what was found out with slow looks is remembered by it."""
 
 
 class MachineFiles:
@@ -44,5 +47,6 @@ class MachineFiles:
     def exists(self, path: str) -> bool:
         return os.access(self._prefix + path, os.F_OK)
 
-    def names(self, path: str) -> list[str]:
-        return os.listdir(self._prefix + path)  # noqa: PTH208  names, not paths
+    def folders(self, path: str) -> list[str]:
+        with os.scandir(self._prefix + path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

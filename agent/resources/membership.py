@@ -6,7 +6,7 @@ reader's cgroup namespace; a mount shows the hierarchy from its *root*, which is
     path       root        what the mount point is
     /a/b       /           the top of the hierarchy (or of the namespace): the group is at a/b below it
     /a/b       /a/b        the group itself (a container with the hierarchy bind-mounted)
-    /          /../..      a group above the namespace; the way down to the process's own is not told
+    /          /../..      a group above the namespace; the way down to the process's own is not told (see `locating`)
     /          /../c       some other group, which does not concern the process
 """
 
@@ -36,6 +36,10 @@ class Place:
 
     levels: tuple[Level, ...]  # from the mount point down to its own
     trouble: str = ""  # why its own is not among them; "" if it is
+    depth: int = (
+        0  # how far below the one level, at some name, the namespace begins; its own is at `path` there
+    )
+    path: str = ""
 
     @property
     def own(self) -> Level | None:
@@ -102,7 +106,8 @@ def _place(mounts: list[Mount], path: str) -> Place | None:
             f"{mount.point} shows {mount.root}, a group above the process's own, and not its own: "
             "what limits the groups between cannot be read"
         )
-        return Place((Level(mount.point, mount.root.strip("/"), False),), trouble)
+        top = Level(mount.point, mount.root.strip("/"), False)
+        return Place((top,), trouble, 0 if _has_dots(path) else mount.root.count(".."), path)
     return Place((), f"{mounts[-1].point} shows {mounts[-1].root}, which the process is not in")
 
 

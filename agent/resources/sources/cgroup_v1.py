@@ -45,17 +45,20 @@ class _Group:
     memory_usage: int | None
     both: int | None  # memsw
     both_usage: int | None
-    dropped: int  # of the usage
+    dropped: int | None  # of the usage; None: nobody asks what is left here
     note: str
 
     def memory_used(self) -> int | None:
-        return None if self.memory_usage is None else max(0, self.memory_usage - self.dropped)
+        return self._kept(self.memory_usage)
 
     def both_used(self) -> int | None:
-        return None if self.both_usage is None else max(0, self.both_usage - self.dropped)
+        return self._kept(self.both_usage)
+
+    def _kept(self, usage: int | None) -> int | None:
+        """At least 0, since the files are read at different instants."""
+        return None if usage is None or self.dropped is None else max(0, usage - self.dropped)
 
     def swap_used(self) -> int | None:
-        """The two counters are read at two instants, so that the difference may come out below nothing."""
         if self.memory_usage is None or self.both_usage is None:
             return None
         return max(0, self.both_usage - self.memory_usage)
@@ -72,10 +75,10 @@ def _memory(context: Context) -> Iterator[Fact]:
         for level in context.levels(SOURCE, place)
         if level.is_own or _binds_below(context, level)
     ]
-    for group in groups:
-        yield from _facts(group)
     if groups:
         yield from _out_of_sight(context, groups)
+    for group in groups:
+        yield from _facts(group)
 
 
 def _binds_below(context: Context, level: Level) -> bool:
@@ -91,13 +94,13 @@ def _group(context: Context, level: Level) -> _Group:
     # Without swap accounting (swapaccount=0) there are no memsw files, and the others count all the same.
     both = _limit(context, f"{folder}/memory.memsw.limit_in_bytes", optional=True)
     both_usage = context.number(SOURCE, f"{folder}/memory.memsw.usage_in_bytes", optional=True)
-    dropped, note = 0, ""
+    dropped, note = None, ""
     if usage is None:
-        usage = context.own_bytes()
+        usage, dropped = context.own_bytes(), 0
         note = "memory.usage_in_bytes cannot be read: used is of the agent and its workers"
-    elif level.is_own or not {limit, both} <= {None, _UNLIMITED}:  # else nobody asks what is left
+    elif level.is_own or not {limit, both} <= {None, _UNLIMITED}:
         dropped = _dropped(context, level)
-    if shown := min(usage, dropped) >> 20:
+    if shown := min(usage, dropped or 0) >> 20:
         note = f"{shown} of {usage >> 20} MiB can be dropped"
     return _Group(level, limit, usage, both, both_usage, dropped, note)
 

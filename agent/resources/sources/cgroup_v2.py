@@ -53,11 +53,10 @@ def _memory(context: Context, level: Level) -> Iterator[Fact]:
 
 def _memory_used(context: Context, level: Level) -> tuple[int | None, str]:
     """What cannot be dropped of memory.current, and what there is to say of it."""
-    current = context.number(SOURCE, f"{level.folder}/memory.current", optional=True)
+    if not context.files.exists(f"{level.folder}/memory.current"):
+        return None, ""  # the machine's top group, or one without the controller
+    current = context.number(SOURCE, f"{level.folder}/memory.current")
     if current is None:
-        if not context.files.exists(f"{level.folder}/memory.max"):
-            return None, ""
-        context.problem(SOURCE, f"{level.folder}/memory.current", "cannot be read")
         return context.own_bytes(), "memory.current cannot be read: used is of the agent and its workers"
     stat = context.numbers(SOURCE, f"{level.folder}/memory.stat") or {}
     dropped = min(current, droppable(stat, is_v2=True))

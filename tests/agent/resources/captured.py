@@ -34,9 +34,10 @@ class GivenFiles:
             return self.found[path] != 2
         return any(name.startswith(f"{path}/") for name, found in self.found.items() if found != 2)
 
-    def names(self, path: str) -> list[str]:
+    def folders(self, path: str) -> list[str]:
         start = path.rstrip("/") + "/"
-        found = {name[len(start) :].split("/")[0] for name in self.found if name.startswith(start)}
+        below = [name[len(start) :] for name in self.found if name.startswith(start)]
+        found = {name.partition("/")[0] for name in below if "/" in name}
         if not found:
             raise FileNotFoundError(2, os.strerror(2), path)
         return sorted(found)
@@ -109,10 +110,7 @@ def v2_group(folder: str, **files: str | int) -> dict[str, str | int]:
         "memory.swap.max": "max", "memory.swap.high": "max", "memory.swap.current": "0",
         "cpu.max": "max 100000", "pids.max": "max", "pids.current": "1",
     }  # fmt: skip
-    given = {
-        name.replace("_", ".", name.count("_") - name.startswith("cpuset")): text
-        for name, text in files.items()
-    }
+    given = {name.replace("_", "."): text for name, text in files.items()}
     return {f"/sys/fs/cgroup{folder}/{name}": text for name, text in {**usual, **given}.items()}
 
 

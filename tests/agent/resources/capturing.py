@@ -16,7 +16,7 @@ from agent.resources.files import MachineFiles
 from agent.resources.reading import read
 
 _KEPT = {
-    "status": re.compile(r"(Name|Uid|CapEff|Cpus_allowed_list|RssAnon|RssShmem):"),
+    "status": re.compile(r"(Name|Pid|NSpid|Uid|CapEff|Cpus_allowed_list|RssAnon|RssShmem):"),
     "meminfo": re.compile(
         r"(Mem|Swap|HugePages_Total|Hugepagesize|Hugetlb|Zswap|Commit|Cached|Buffers|Shmem:)"
     ),
@@ -64,8 +64,10 @@ class RecordingFiles:
             self.found[f"{path}/"] = ""
         return found
 
-    def names(self, path: str) -> list[str]:
-        return self._files.names(path)
+    def folders(self, path: str) -> list[str]:
+        names = self._files.folders(path)
+        self.found |= {f"{path}/{name}/": "" for name in names}
+        return names
 
 
 def capture(what: str) -> str:
