@@ -1,8 +1,8 @@
 """Shards that wait for an index: who comes next, and how many are made at once.
 
 A shard that waits costs an entry in a list and no task, since there may be a hundred thousand. Those that somebody
-waits for come first. Entries that are no longer wanted are passed over when it is their turn. What has been begun may wait
-on in the scheduler, for memory and a CPU: this list is what keeps that one's short.
+waits for come first. Entries that are no longer wanted are passed over when it is their turn. What has been begun may
+wait on in the scheduler, for memory and a CPU: this list is what keeps that one's short.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from agent.rpc.binds import TcpBind, UnixBind
 from agent.rpc.http import serve
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
+from agent.scheduler.scheduler import Settings
 from agent.workers.remote import sights
 from agent.workers.remote.executor import RemoteExecutor
 from agent.workers.remote.joining import RemoteWorkers
