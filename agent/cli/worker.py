@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.cli.command import CommandTable, example, group
 
 COMMANDS: CommandTable = {
+    "run": ("agent.cli.worker_run:run", "Join an agent elsewhere as a worker of it."),
     "info": ("agent.cli.worker_showing:info", "What one worker is, has and may."),
     "list": ("agent.cli.worker_showing:list_workers", "List the workers and how full they are."),
     "jobs": ("agent.cli.worker_showing:jobs", "List the tasks that run and wait."),
@@ -17,7 +18,11 @@ COMMANDS: CommandTable = {
 }
 
 
-@group(COMMANDS, epilog=example("carfs worker list", "carfs worker jobs", "carfs worker abort 6f5902ac"))
+@group(
+    COMMANDS,
+    epilog=example("carfs worker list", "carfs worker jobs", "carfs worker abort 6f5902ac"),
+    implied={"--connect": "run"},
+)
 def worker() -> None:
     """Look at and steer the processes that do what is heavy: the agent's own, and those of other machines.
 

@@ -49,6 +49,8 @@ def info(id: str, as_json: bool) -> None:
     print(f"Groups:   {shown(tasks['Groups'])}")
     if found["Pressed"]:
         print(f"Pressed:  {shown(found['Pressed'])}")
+    if found["Note"]:
+        print(f"Note:     {shown(found['Note'])}")
     print(f"Tasks:    {', '.join(found['Kinds'])}")
     own = [one for one in tasks["Tasks"] if one["Worker"] == found["ID"]]
     for line in task_lines({**tasks, "Tasks": own}):
@@ -74,6 +76,8 @@ def list_workers(color: bool, as_json: bool) -> None:
             print(f"  {text_of(line, color=color)}")
         if one["Pressed"]:
             print(f"  given nothing new: {shown(one['Pressed'])}")
+        if one["Note"]:
+            print(f"  {shown(one['Note'])}")
 
 
 def _bars(one: Json, *, plain: bool) -> list[Line]:

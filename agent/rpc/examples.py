@@ -107,7 +107,7 @@ _TASKS = {
             "MemoryBytes": 8589934592, "MemoryUsedBytes": 5368709120,
             "MemoryTasksBytes": 209715200, "MemoryReservedBytes": 33554432, "MemoryLeftBytes": 3221225472,
             "MemoryBy": f"{_LEVEL} memory.max", "SwapBytes": 1073741824, "SwapUsedBytes": 0, "CPUs": 4, "CPUsUsed": 1,
-            "PidsLeft": 3996, "DiskLeftBytes": 107374182400, "Pressed": "", "Tasks": 1,
+            "PidsLeft": 3996, "DiskLeftBytes": 107374182400, "Pressed": "", "Note": "", "Tasks": 1,
         }
     ],
     "Tasks": [_TASK, _WAITING],
@@ -125,6 +125,16 @@ _STATS = {
     "Tasks": ["commp", "index", "verify"], "Enabled": True, "MemUsedMin": 138412032, "MemUsedMax": 570425344,
     "GpuUsed": 0.0, "CpuUse": 1, "TaskCounts": {"3:index": 1},
 }  # fmt: skip
+
+_NO_BOUND = {"limit": None, "limit_by": None, "headroom": None, "headroom_by": None}
+_STATUS = {
+    "Snapshot": {
+        "mode": "v2", "facts": [], "problems": [], "memory": {**_NO_BOUND, "limit": 8589934592, "headroom": 8000000000},
+        "swap": _NO_BOUND, "cpus": {**_NO_BOUND, "limit": 4000}, "pids": _NO_BOUND, "pressure": None,
+    },
+    "DiskLeft": 107374182400, "Used": {"9f86d081884c7d65": 52428800}, "Problem": "",
+}  # fmt: skip
+_FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
 
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
@@ -273,5 +283,22 @@ EXAMPLES: dict[str, Example] = {
     ),
     "Filecoin.SealingAbort": Example({"Call": _CALL}, None),
     "Filecoin.SealingRemoveRequest": Example({"SchedId": _WAITING_ID}, None),
+    "Carfs.WorkerJoin": Example(
+        {
+            "Protocol": 1, "Session": _FAR, "Name": "far", "Kinds": ["index", "verify"], "Status": _STATUS,
+            "Version": "0.1", "Enabled": True,
+        },
+        {
+            "Message": "welcome", "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "HeartbeatS": 5.0, "Directory": "/srv/carfs",
+            "Results": "/srv/carfs/dagstore", "Proof": "pZ0Yh6cV0GvJm1xW5kqC3g", "Version": "0.1",
+        },
+    ),
+    "Carfs.WorkerReport": Example(
+        {
+            "Session": _FAR, "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "Sequence": 1, "Status": _STATUS,
+            "Messages": [{"Message": "progress", "Assignment": "9f86d081884c7d65", "Done": 1048576, "Total": 8388608}],
+        },
+        None,
+    ),
     "Carfs.Shutdown": Example({}, None),
 }  # fmt: skip

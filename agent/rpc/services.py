@@ -16,6 +16,7 @@ from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.scheduler.jobs import Scheduling
+from agent.workers.remote.joining import RemoteWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
+    remote: RemoteWorkers | None = None  # those that have joined
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers | None = None  # for what is heavy and is not about a shard
     sees_secrets: bool = False  # whoever they answer now

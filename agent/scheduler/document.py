@@ -70,6 +70,7 @@ class WorkerShown(msgspec.Struct, frozen=True, rename="pascal"):
     pids_left: int
     disk_left_bytes: int
     pressed: str  # why it is given nothing new although there is room; "": it is not so
+    note: str  # of a remote one: why it can do nothing, or could not do something
     tasks: int
 
     @classmethod
@@ -81,7 +82,7 @@ class WorkerShown(msgspec.Struct, frozen=True, rename="pascal"):
             memory_reserved_bytes=memory.reserved, memory_left_bytes=max(0, view.memory_left),
             memory_by=view.memory_by, swap_bytes=view.swap, swap_used_bytes=used(view.swap, view.swap_left),
             cpus=view.cpus, cpus_used=threads(view), pids_left=view.pids_left, disk_left_bytes=view.disk_left,
-            pressed=view.pressed, tasks=len(view.running),
+            pressed=view.pressed, note=view.note, tasks=len(view.running),
         )  # fmt: skip
 
 

@@ -104,15 +104,20 @@ class Connected:
         """A task of it has ended well."""
         self.crashes = breaker.succeeded(self.crashes)
 
-    def running(self, entry: Entry) -> Running:
+    def running_of(self, entry: Entry) -> Running:
         used = self.executor.used_bytes(entry.task.id)
         phase = Phase.ACTIVE if used or entry.is_active else Phase.PREPARING
         return Running(entry.task, phase, used, entry.started_s)
 
-    def view(self, now_s: float, *, reserve: int, pressure: float) -> WorkerView:
-        """As it is seen by who decides."""
+    def running(self) -> tuple[Running, ...]:
+        """What it was given, with what that uses now."""
+        return tuple(map(self.running_of, self.entries.values()))
+
+    def view(
+        self, now_s: float, running: tuple[Running, ...], *, reserve: int, pressure: float
+    ) -> WorkerView:
+        """As it is seen by who decides; `running` was read before the limits were."""
         executor = self.executor
-        running = tuple(map(self.running, self.entries.values()))  # before the limits are looked at
         view = seeing.view(
             id=executor.id, name=executor.name, kinds=executor.kinds, snapshot=executor.snapshot(),
             running=running, disk_left=executor.disk_left(), enabled=self.enabled and not self.is_lost,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,12 @@ async def test_a_task_that_outgrows_what_is_more_too_is_given_up(
 async def test_each_process_is_in_a_group_of_its_own_which_goes_with_it(
     tmp_path: Path, car: Path, groups: Groups
 ) -> None:
-    levels: set[str] = set()
-    async with working(groups=groups) as here:
-
-        def look(_done: int, _total: int) -> None:
-            (job,) = here.scheduler.jobs()
-            levels.add(here.local.level(job.task.id))
-            assert job.limit_bytes > 0
-
-        await here.run("index", task(tmp_path / "x", car), look, size_bytes=car.stat().st_size)
-    (level,) = levels
+    async with working(groups=groups) as here, trio.open_nursery() as nursery:
+        params = task(tmp_path / "x", car)
+        nursery.start_soon(partial(here.run, "index", params, size_bytes=car.stat().st_size))
+        with trio.fail_after(30):
+            while not (jobs := here.scheduler.jobs()) or not (level := here.local.level(jobs[0].task.id)):
+                await trio.lowlevel.checkpoint()
+        assert jobs[0].limit_bytes > 0
+        assert (V1.parent / level).exists()
     assert not (V1.parent / level).exists()

@@ -14,6 +14,7 @@ from agent.rpc.methods import (
     shards,
     status,
     tasks,
+    workers_remote,
 )
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
@@ -35,4 +36,5 @@ __all__ = [
     "shards",
     "status",
     "tasks",
+    "workers_remote",
 ]

@@ -131,7 +131,8 @@ async def test_idle_processes_end_when_tasks_wait_for_their_memory_and_not_for_a
         await stage.begin("b", size_bytes=MIB)
         assert stage.puppet.trims == 0
         stage.machine.now = machine(memory=200 * MIB, used=190 * MIB, cpus=2)
-        await stage.begin("c", size_bytes=MIB)
+        stage.scheduler.poke()  # as the monitor does
+        await wait_all_tasks_blocked()
         assert stage.puppet.trims == 1
 
 
