@@ -73,7 +73,8 @@ def _tasks(tasks: Json, *, color: bool) -> list[str]:
 
 
 def _progress(what: str, one: Json) -> str:
-    return f"{what:9} {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
+    amount = f"{size_text(one['Done'])} of {size_text(one['Total'])}" if one["Total"] else "not begun"
+    return f"{what:9} {shown(one['Key'])}: {amount}"
 
 
 def _some(what: str, lines: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from agent.resources.facts import Snapshot
 from agent.scheduler import admission, deciding, estimating, overrides, seeing, table
 from agent.scheduler.admission import Load, Rule
 from agent.scheduler.entries import DONE, Admission, Connected, Entry
-from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
+from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job, Tally
 from agent.scheduler.needs import EstimateStore, Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
 from agent.scheduler.overrides import Overrides
@@ -208,18 +209,34 @@ class Scheduler:
     def workers(self) -> tuple[WorkerView, ...]:
         return tuple(map(self._view, self._workers.values()))
 
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
         running = [
             entry.job(worker.running(entry), worker.executor, self._enforced(worker, entry))
             for worker in self._workers.values()
             for entry in worker.entries.values()
         ]
         waits = self._decision.waiting
-        waiting = [
+        queued = self._queue if waiting is None else self._queue.first(waiting)
+        then = [
             self._entries[task.id].waiting_job(task, place, self._held.get(task.id) or waits.get(task.id))
-            for place, task in enumerate(self._queue, ASSIGNED)
+            for place, task in enumerate(queued, ASSIGNED)
         ]
-        return (*running, *waiting)
+        return (*running, *then)
+
+    def tally(self) -> Tally:
+        running = Counter(
+            (entry.task.kind, worker.running(entry).phase)
+            for worker in self._workers.values()
+            for entry in worker.entries.values()
+        )
+        waiting: Counter[str] = Counter()
+        hopeless = 0
+        for group in self._queue.groups():  # one of them fits nowhere if none does
+            _, first = group.at(0)
+            waiting[first.kind] += len(group)
+            wait = self._decision.waiting.get(first.id)
+            hopeless += len(group) if wait is not None and wait.is_hopeless else 0
+        return Tally(running, waiting, hopeless)
 
     def counts(self) -> Counts:
         own = self._workers[self._local.id]

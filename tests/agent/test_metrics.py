@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import trio
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.metrics import BUCKETS_S, DESCRIBED, Metrics, Sample, text
 from agent.rpc.exposition import limits, tasks
 from agent.rpc.methods import Services
+from agent.workers import WorkerDied, WorkerFailed
 from tests.agent.cars import write_car
+from tests.agent.machines import working
 from tests.agent.scheduling import GIB, MIB, SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ask, served_at, services_at
 from tests.agent.stores import register
@@ -99,6 +105,34 @@ def test_durations_fall_into_buckets_that_add_up() -> None:
     assert value(found, f"{name}_bucket", kind="index", le="+Inf") == 5
     assert value(found, f"{name}_count", kind="index") == 5
     assert tuple(sorted(BUCKETS_S)) == BUCKETS_S
+
+
+async def test_the_scheduler_counts_what_becomes_of_tasks(tmp_path: Path, big_car: Path) -> None:
+    def params(path: Path) -> dict[str, str]:
+        return {"path": str(path), "scratch": str(tmp_path / "s"), "out": str(tmp_path / "o.idx")}
+
+    async with working(limit=1) as machine:
+        await machine.run("index", params(write_car(tmp_path / "x.car")))
+        with pytest.raises(WorkerFailed):
+            await machine.run("index", params(tmp_path / "none.car"))
+        with trio.move_on_after(0):
+            await machine.run("index", params(tmp_path / "x.car"))
+        async with machine.scheduler.admitted("fetch"):
+            pass
+        with pytest.raises(WorkerDied):
+            await machine.run("index", params(big_car), lambda *_: os.kill(machine.pids[0], signal.SIGSEGV))
+        found = parsed(text(machine.scheduler.metrics, []))
+    ended = {
+        (sample.labels["kind"], sample.labels["outcome"]): sample.value
+        for sample in found["carfs_tasks_ended"].samples
+    }
+    assert ended == {
+        ("index", "done"): 1, ("index", "gone"): 1, ("index", "cancelled"): 1, ("index", "bug"): 1, ("fetch", "done"): 1
+    }  # fmt: skip
+    begun = value(found, "carfs_task_wait_seconds_count", kind="index")
+    assert begun in (3, 4)  # whether the one that was cancelled at once was begun is a matter of chance
+    assert value(found, "carfs_task_duration_seconds_count", kind="index") == begun
+    assert value(found, "carfs_worker_deaths_total", cause="other") == 1
 
 
 def test_what_is_counted_without_labels_is_there_before_the_first() -> None:

@@ -11,6 +11,7 @@ import msgspec
 from agent.resources.facts import Bound
 from agent.rpc.methods import Services
 from agent.rpc.sealing import NO_WORKER
+from agent.scheduler.jobs import Job
 from tests.agent.scheduling import (
     AT,
     GIB,
@@ -87,13 +88,13 @@ async def test_s2_what_tasks_of_a_kind_share_counts_once_in_the_stats_of_a_worke
 
 
 async def test_overrides_are_by_kind_and_the_number_of_the_proof_with_that_size(tmp_path: Path) -> None:
-    scheduler = FakeScheduler(environment={"INDEX_32G_MAX_MEMORY": "3GiB"})
+    scheduler = FakeScheduler(environment={"INDEX_32G_MAX_MEMORY": "5GiB"})
     async with services_at(tmp_path) as services:
         stats = json_of(await ask(scheduled(services, scheduler), "Filecoin.WorkerStats"))
     found = stats[LOCAL]["Info"]["Resources"]["Resources"]
     assert found.keys() == {"index"}
     assert found["index"].keys() == {"0", "1", "2", "3", "4"}
-    assert (found["index"]["3"]["MaxMemory"], found["index"]["4"]["MaxMemory"] == 3 * GIB) == (3 * GIB, False)
+    assert (found["index"]["3"]["MaxMemory"], found["index"]["4"]["MaxMemory"] == 5 * GIB) == (5 * GIB, False)
     assert found["index"]["3"].keys() == {
         "MinMemory", "MaxMemory", "BaseMinMemory", "MaxParallelism", "MaxConcurrent", "GPUUtilization",
         "MaxParallelismGPU",
@@ -172,3 +173,19 @@ async def test_watching_shows_what_changes(tmp_path: Path) -> None:
         found = json_of(await values(with_it, "Carfs.WatchTasks", {"Interval": 0.05}, at_most=2))
     assert [one["Tasks"]["Running"] for one in found] == [1, 1]
     assert found[0]["Limits"]["Memory"]["Limit"] == 8 * GIB
+
+
+async def test_showing_some_tasks_of_a_long_queue_looks_at_no_others(tmp_path: Path) -> None:
+    class Long(FakeScheduler):
+        def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+            assert waiting is not None and waiting < 20
+            return super().jobs(waiting)
+
+    scheduler = Long((running(1), *(waiting(number, number) for number in range(2, 500))))
+    async with services_at(tmp_path) as services:
+        with_it = scheduled(services, scheduler)
+        status = json_of(await ask(with_it, "Carfs.Status"))
+        tasks = json_of(await ask(with_it, "Carfs.Tasks", {"Limit": 5}))
+        assert await ask(with_it, "Carfs.Metrics")
+    assert (status["Tasks"]["Waiting"], len(status["Tasks"]["Tasks"])) == (498, 20)
+    assert [one["Place"] for one in tasks["Tasks"]] == [0, 1, 2, 3, 4]

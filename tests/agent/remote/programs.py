@@ -23,6 +23,7 @@ from agent.rpc.binds import TcpBind, UnixBind
 from agent.rpc.http import serve
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
+from agent.scheduler.scheduler import Settings
 from agent.workers.remote import sights
 from agent.workers.remote.executor import RemoteExecutor
 from agent.workers.remote.joining import RemoteWorkers
@@ -80,7 +81,7 @@ async def agent_at(path: Path) -> AsyncIterator[Agent]:
     hub, stop = Hub(buffer=1000), trio.Event()
     # What else goes on at this machine must not keep the workers, which see it, from being given anything.
     async with (
-        working(limit=1, pressure=0) as here,
+        working(settings=Settings(pressure=0)) as here,
         dagstore_at(path) as dagstore,
         trio.open_nursery() as nursery,
     ):
