@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, inverted, library, memory, mounts, peers, remote
+from tests.bench import commp, dagstore, flood, inverted, library, memory, mounts, peers, remote
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "remote", "memory")
+PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "remote", "memory", "flood")
 
 
 def main() -> None:
@@ -32,8 +32,12 @@ def main() -> None:
     print(
         f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs; cold: {drop_caches()}"
     )
-    others = peers.install(folder)
     parts = [given.only] if given.only else PARTS
+    if "flood" in parts:
+        flood.measure(data, quick=given.quick)
+    if parts == ["flood"]:  # which nobody is compared in
+        return
+    others = peers.install(folder)
     if "library" in parts:
         library.measure(data, others)
     if "pieces" in parts:

@@ -1,0 +1,161 @@
+"""Heavy tasks all at once in a cgroup that has memory for few of them: how many are killed, and how fast the rest is.
+
+Columns: what the agent does; the best of several numbers of tasks at once, chosen by hand and told no limits; and
+the same scheduler with the limits that /proc/meminfo tells of, as workers took them before Lotus asked cgroups. The
+kills are those that the kernel counts (`oom_kill` of /proc/vmstat), of whatever process.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.data import Data
+from tests.bench.table import Table
+
+LIMIT_BYTES = 512 << 20
+TASKS = 200
+BY_HAND = (1, 2, 3, 4, 6)
+PATIENCE_S = 600
+V1 = Path("/sys/fs/cgroup/memory")
+V2 = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a flood ended; `seconds` is None where it was killed itself."""
+
+    seconds: float | None
+    done: int
+    kills: int
+    most_at_once: int = 0
+    groups: str = ""
+
+    @property
+    def text(self) -> str:
+        speed = "killed as a whole" if self.seconds is None else f"{self.done / self.seconds:.1f} tasks/s"
+        return f"{self.done} done, {self.kills} killed, {speed}"
+
+
+def measure(data: Data, *, quick: bool) -> None:
+    """Prints the table, or why there is none."""
+    if why := why_not():
+        print(f"\nNo figures of a flood: {why}")
+        return
+    car = data.blocks(data.sizes.few_blocks if quick else 262_144, version=1)
+    tasks = 20 if quick else TASKS
+    by_hand = BY_HAND[:2] if quick else BY_HAND
+    table = Table(
+        f"{tasks} tasks at once (index, commp) on a CAR of {car.stat().st_size >> 20} MiB in a cgroup of 512 MiB",
+        ("carfs", "by hand, the best", "limits of /proc/meminfo", "carfs / by hand"),
+    )
+    table.begin()
+    hands = {count: _flood(data, car, tasks, "meminfo", at_once=count) for count in by_hand}
+    whole = {count: one for count, one in hands.items() if one.done == tasks and not one.kills}
+    best = min(whole, key=lambda count: hands[count].seconds or PATIENCE_S)
+    ours = _flood(data, car, tasks, "cgroup")
+    naive = _flood(data, car, tasks, "meminfo")
+    table.row(
+        "512 MiB throughout",
+        f"{ours.text}, {ours.most_at_once} at once",
+        f"{hands[best].text}, {best} at once",
+        naive.text,
+        f"{(hands[best].seconds or 0) / ours.seconds:.2f}" if ours.seconds else None,
+    )
+    halved = _flood(data, car, tasks, "cgroup", halve_after=tasks // 3)
+    table.row("halved in the middle", f"{halved.text}, {halved.most_at_once} at once")
+    print("\n" + "; ".join(f"by hand {count}: {one.text}" for count, one in hands.items()))
+    print(f"groups of processes: {ours.groups}")
+
+
+def why_not() -> str:
+    """What this machine lacks; "" if nothing."""
+    if os.geteuid() != 0:
+        return "only root can make a cgroup"
+    controllers = V2 / "cgroup.controllers"
+    on_v2 = controllers.exists() and "memory" in controllers.read_text().split()
+    return "" if on_v2 or (V1 / "cgroup.procs").exists() else "no cgroup has the memory controller"
+
+
+def _flood(
+    data: Data, car: Path, tasks: int, limits: str, *, at_once: int = 0, halve_after: int = 0
+) -> Result:
+    command = [
+        sys.executable, "-m", "tests.bench.flood_process", str(data.scratch("flood")), str(car), str(tasks),
+        "--limits", limits, "--at-once", str(at_once),
+    ]  # fmt: skip
+    before = _kills()
+    with _group(LIMIT_BYTES) as (enter, set_limit):
+        process = subprocess.Popen(
+            ["sh", "-c", 'echo $$ > "$0" && exec "$@"', enter, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        done, found = 0, None
+        for line in process.stdout:
+            if line.startswith("{"):
+                found = json.loads(line)
+            else:
+                done = int(line)
+                if halve_after and done >= halve_after and set_limit(LIMIT_BYTES // 2):
+                    halve_after = 0
+        process.wait(PATIENCE_S)
+    kills = _kills() - before
+    if found is None:
+        return Result(None, done, kills)
+    return Result(found["seconds"], found["done"], kills, found["most_at_once"], found["groups"])
+
+
+def _kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started."""
+    fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return int(fields["oom_kill"])
+
+
+@contextmanager
+def _group(limit: int) -> Iterator[tuple[str, Callable[[int], bool]]]:
+    """A cgroup of so many bytes, without swap: the file by which a process enters it, and what sets another limit
+    (False where the kernel says that it is not possible now)."""
+    on_v1 = (V1 / "cgroup.procs").exists()
+    folder = (V1 if on_v1 else V2) / f"carfs-flood-{os.getpid()}"
+    folder.mkdir()
+    names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if on_v1 else ("memory.max",)
+
+    def set_limit(bytes_: int) -> bool:
+        try:
+            for name in names:
+                if (folder / name).exists():
+                    (folder / name).write_text(str(bytes_))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
+    try:
+        set_limit(limit)
+        if not on_v1:
+            (folder / "memory.swap.max").write_text("0")
+        yield str(folder / "cgroup.procs"), set_limit
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a group and those in it, once their processes have ended."""
+    deadline = time.monotonic() + 10
+    while folder.exists() and time.monotonic() < deadline:
+        for one in (*sorted(folder.rglob("*/"), reverse=True), folder):
+            with suppress(OSError):
+                one.rmdir()
+        time.sleep(0.05)
