@@ -39,7 +39,8 @@ MAX_FILES_BYTES: Final = 256 * MIB
 _HEAD: Final = struct.Struct("<8sII")
 _COUNT: Final = struct.Struct("<Q")
 _RECORD: Final = struct.Struct("<IIQ")
-_VOID: Final = 0xFFFFFFFF
+VOID: Final = 0xFFFFFFFF
+"""The file of a record that says nothing."""
 _DIGEST_BYTES: Final = 32
 RECORD_FIELDS: Final = (("file", "<u4"), ("size", "<u4"), ("offset", "<u8"))
 """A record as numpy has it."""
@@ -124,7 +125,7 @@ class ReferenceTable:
             raise Malformed(f"reference {number} of {self._count}", source=self._source.name)
         at = self._records + number * _RECORD.size
         file, size, offset = _RECORD.unpack(self._source.pread(at, _RECORD.size))
-        if file == _VOID:
+        if file == VOID:
             return None
         if file >= len(self.files) or size > MAX_BLOCK_BYTES:
             raise Malformed(f"reference to file {file}, {size} bytes", source=self._source.name, offset=at)
@@ -159,7 +160,7 @@ class TableWriter:
 
     def void(self, first: int) -> None:
         """Take back what was said from record ``first`` on: the file changed while it was read."""
-        nothing = _RECORD.pack(_VOID, 0, 0)
+        nothing = _RECORD.pack(VOID, 0, 0)
         self._voided.update(range(first, len(self)))
         self._records[first * len(nothing) :] = nothing * (len(self) - first)
 

@@ -7,6 +7,7 @@ it: of a changed file those blocks that did not change are still right, and the 
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,23 @@ class Targets:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._lock = Lock()
 
+    @property
+    def folder(self) -> Path:
+        """Resolved."""
+        return Path(os.fsdecode(self._folder))
+
+    def look(self, target: Target) -> os.stat_result:
+        """The file's; raises BrokenReference."""
+        try:
+            found = os.stat(self._resolve(target))  # noqa: PTH116  bytes
+        except FileNotFoundError:
+            raise self._broken(Status.NO_FILE, target, "the file is gone") from None
+        except OSError as error:
+            raise self._broken(Status.ERROR, target, f"cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise self._broken(Status.ERROR, target, "is no file any more")
+        return found
+
     def read(self, reference: Reference) -> bytes:
         """The referenced bytes, not verified; raises BrokenReference."""
         target = reference.target
@@ -102,13 +120,9 @@ class Targets:
     def status(self, target: Target) -> Status:
         """What the file looks like from outside; its data is not read."""
         try:
-            return Status.OK if target.matches(os.stat(self._resolve(target))) else Status.CHANGED  # noqa: PTH116
+            return Status.OK if target.matches(self.look(target)) else Status.CHANGED
         except BrokenReference as error:
             return error.status
-        except FileNotFoundError:
-            return Status.NO_FILE
-        except OSError:
-            return Status.ERROR
 
     def close(self) -> None:
         with self._lock:
