@@ -122,6 +122,13 @@ def check(
     ``deep``: all of them are, and so is the CAR, with its index against its blocks and its links.  CarErrors end up in
     the verdict, OSError is raised.
     """
+    with Targets(store.folder) as targets:  # the store's has files open that may have been replaced
+        return _check(store, targets, deep, suspects, progress)
+
+
+def _check(
+    store: ReferenceBlockstore, targets: Targets, deep: bool, suspects: bool, progress: Progress | None
+) -> Check:
     damage = list(_damage(store, deep))
     try:
         records = Records.of(store)
@@ -137,7 +144,7 @@ def check(
     numbers = records.within(read)
     changed: list[ChangedBlock] = []
     counts: dict[int, tuple[int, int]] = {}
-    for number in _wrong(store, records, look_at, read, progress):
+    for number in _wrong(targets, records, look_at, read, progress):
         reference = records.reference(number)
         file = int(records.rows["file"][number])
         blocks, size = counts.get(file, (0, 0))
@@ -151,7 +158,7 @@ def check(
         status = found[file]
         if file in counts and status is Status.OK:
             status = Status.CHANGED
-        elif file in read and file not in counts and not _has_other_size(files[file], store.targets):
+        elif file in read and file not in counts and not _has_other_size(files[file], targets):
             status = Status.OK
         troubled.append(FileCheck(files[file], status, *counts.get(file, (0, 0))))
     return Check(
@@ -165,7 +172,7 @@ def check(
 
 
 def _wrong(
-    store: ReferenceBlockstore,
+    targets: Targets,
     records: Records,
     files: list[int],
     readable: list[int],
@@ -174,7 +181,7 @@ def _wrong(
     """The records in ``files`` that do not hold: all of a file that is not ``readable``."""
     gone = sorted(set(files) - set(readable))
     yield from records.within(gone).tolist()
-    yield from broken(records, store.targets, records.within(readable), progress)
+    yield from broken(records, targets, records.within(readable), progress)
 
 
 def _has_other_size(target: Target, targets: Targets) -> bool:

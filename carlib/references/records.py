@@ -36,7 +36,7 @@ class Records:
     ) -> None:
         self.files = tuple(files)
         self.rows = rows
-        self._multihash = multihash
+        self.multihash = multihash
 
     @classmethod
     def of(cls, store: ReferenceBlockstore) -> Records:
@@ -49,7 +49,7 @@ class Records:
 
     def cid(self, number: int) -> Cid:
         """The block's, as a raw CIDv1."""
-        return Cid.v1(RAW, self._multihash(number))
+        return Cid.v1(RAW, self.multihash(number))
 
     def reference(self, number: int) -> Reference:
         row = self.rows[number]
