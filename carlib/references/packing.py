@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Final
 from carlib import writer
 from carlib.cid import DAG_PB, RAW, Cid
 from carlib.multihash import hashing_threads
-from carlib.pack import Packer, PackReport, Preserve, Progress, rooted
+from carlib.pack import Packer, PackReport, Preserve, Progress, longest_root
 from carlib.references.table import TableWriter
 from carlib.references.target import Target
 from carlib.unixfs import node
@@ -47,28 +48,23 @@ def pack_references(
     if hidden is not None:
         profile = replace(profile, hidden=hidden)
 
-    def attempt(room: Cid) -> PackReport:
-        with (
-            ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
-            writer.creating(out, roots=[room]) as car,
-        ):
-            sink = _ReferencingSink(car, TableWriter(out.parent), base)
-            packer = Packer(
-                Builder(sink, profile, threads),
-                out,
-                progress,
-                preserve=preserve,
-                watcher=sink,
-                skip_unreadable=skip_unreadable,
-            )
-            try:
-                root = packer.pack(Path(os.path.realpath(source)), room)
-                car.finish([root], between=lambda file: sink.table.write(file, sink.targets))
-            finally:
-                sink.table.close()
-        return packer.report(root, car)
-
-    return rooted(profile, attempt)
+    with (
+        ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
+        writer.creating(out, roots=[longest_root(profile)], spare=True) as car,
+        contextlib.closing(TableWriter(out.parent)) as table,
+    ):
+        sink = _ReferencingSink(car, table, base)
+        packer = Packer(
+            Builder(sink, profile, threads),
+            out,
+            progress,
+            preserve=preserve,
+            watcher=sink,
+            skip_unreadable=skip_unreadable,
+        )
+        root = packer.pack(Path(os.path.realpath(source)))
+        car.finish([root], between=lambda file: table.write(file, sink.targets))
+    return packer.report(root, car)
 
 
 class _ReferencingSink:

@@ -158,6 +158,20 @@ def test_of_a_changed_file_exactly_the_changed_blocks_fail(tmp_path: Path, tree:
         }
 
 
+def test_a_file_that_is_put_back_by_another_of_its_name_is_read_again(
+    tmp_path: Path, tree: Path, ref_car: Path
+) -> None:
+    shutil.copy(tree / "large", tmp_path / "backup")
+    with ReferenceBlockstore.open(ref_car, tmp_path) as store:
+        with (tree / "large").open("r+b") as file:
+            file.write(b"!")
+        with pytest.raises(BrokenReference):
+            store.get(Cid.of(bytes(MIB)))
+        store.get(Cid.of(b"\1" * MIB))
+        (tmp_path / "backup").replace(tree / "large")
+        assert store.get(Cid.of(bytes(MIB))) == bytes(MIB)
+
+
 def test_a_file_cut_short_or_gone_is_said(tmp_path: Path, tree: Path, ref_car: Path) -> None:
     os.truncate(tree / "large", MIB)
     (tree / "deep" / "copy").unlink()
