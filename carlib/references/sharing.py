@@ -47,7 +47,6 @@ class SharedLeavesSink:
         self._targets = Targets(shared.folder)
         self._table = TableWriter(folder)
         self._files: dict[bytes, int] = {}
-        self._listed: list[Target] = []
 
     def put(self, cid: Cid, data: bytes) -> bool:
         place = self._place(cid, data) if cid.codec == RAW and data and not cid.is_identity else None
@@ -62,7 +61,7 @@ class SharedLeavesSink:
 
     @property
     def between(self) -> Callable[[BinaryIO], object] | None:
-        return (lambda file: self._table.write(file, self._listed)) if self._listed else None
+        return self._table.write if self._files else None
 
     def close(self) -> None:
         self._targets.close()
@@ -81,6 +80,5 @@ class SharedLeavesSink:
             return None
         path = reference.target.path
         if path not in self._files:
-            self._files[path] = len(self._listed)
-            self._listed.append(Target.of(path, found))
+            self._files[path] = self._table.files.append(Target.of(path, found))
         return self._files[path], reference.offset
