@@ -1,15 +1,26 @@
-"""News about shards, fanned out: publishing never waits, and a subscriber that does not keep up is cut.
+"""News about shards and imports, fanned out: publishing never waits, and a subscriber that does not keep up is cut.
 
-What travels is the key alone. A subscriber looks the shard up when it gets round to it, so that any number of changes
+What travels is the key of a shard, or the number and the name of an import, alone. A subscriber looks the shard up when it gets round to it, so that any number of changes
 to one shard cost one place in the buffer, and what it reports is never older than the moment it reports it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
+
+@dataclass(frozen=True, slots=True)
+class ImportKey:
+    """One import, under the name that it has, or had when it was removed."""
+
+    number: int
+    name: str
+
+
+Key = str | ImportKey
 
 class Subscription:
     """One reader's keys that changed since it last looked; get one from `Hub.subscribe`."""
@@ -17,11 +28,11 @@ class Subscription:
     def __init__(self, limit: int, on_cut: Callable[[], None]) -> None:
         self._limit = limit
         self._on_cut = on_cut
-        self._pending: dict[str, None] = {}  # a set that keeps order
+        self._pending: dict[Key, None] = {}  # a set that keeps order
         self._arrived = trio.Event()
         self._closed = False
 
-    async def wait_changed(self) -> list[str]:
+    async def wait_changed(self) -> list[Key]:
         """The keys that changed since the last call, in order of their first change; none once it was cut or the
         hub closed."""
         while not self._pending and not self._closed:
@@ -32,7 +43,7 @@ class Subscription:
             self._arrived = trio.Event()
         return changed
 
-    def _add(self, key: str) -> bool:
+    def _add(self, key: Key) -> bool:
         """Takes the key; False if this was one too many and the subscription is over."""
         self._pending[key] = None
         self._arrived.set()
@@ -71,7 +82,7 @@ class Hub:
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
-    def publish(self, key: str) -> None:
+    def publish(self, key: Key) -> None:
         """Tells all subscriptions, at once and without waiting for any of them."""
         for subscription in [one for one in self._subscriptions if not one._add(key)]:
             self._subscriptions.discard(subscription)
