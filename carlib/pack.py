@@ -16,12 +16,30 @@ from carlib import writer
 from carlib.cid import RAW, Cid
 from carlib.multihash import hashing_threads
 from carlib.options import WriteOptions
-from carlib.packer import Packer, PackReport, Preserve, Progress, RootOfOtherLength, Skipped, SourceChanged
+from carlib.packer import (
+    Packer,
+    PackReport,
+    Preserve,
+    Progress,
+    RootOfOtherLength,
+    SourceChanged,
+)
 from carlib.source import Buffers
 from carlib.unixfs.builder import Builder
 from carlib.unixfs.profile import CARFS, Profile
+from carlib.unreadable import Skipped, Unreadable
 
-__all__ = ["PackReport", "Packer", "Preserve", "Progress", "Skipped", "SourceChanged", "pack", "rooted"]
+__all__ = [
+    "PackReport",
+    "Packer",
+    "Preserve",
+    "Progress",
+    "Skipped",
+    "SourceChanged",
+    "Unreadable",
+    "pack",
+    "rooted",
+]
 
 
 def pack(
@@ -33,12 +51,13 @@ def pack(
     hidden: bool | None = None,
     preserve: Preserve = Preserve.NOTHING,
     version: int = 2,
+    skip_unreadable: bool = False,
 ) -> PackReport:
     """Write ``source`` into a CAR at ``out``, which appears when it is complete.
 
     Several sources are wrapped in a directory, under their last names.  ``hidden`` overrides the profile.  Raises
-    OSError that names the file which could not be read, SourceChanged, ValueError for a source that is neither a file
-    nor a directory.
+    Unreadable with all that could not be read (or, to ``skip_unreadable``, reports that as skipped), OSError,
+    SourceChanged, ValueError for a source that is neither a file nor a directory.
     """
     if hidden is not None:
         profile = replace(profile, hidden=hidden)
@@ -52,7 +71,9 @@ def pack(
             builder = Builder(
                 car, profile, threads, buffers.recycle
             )  # a writer keeps nothing of what it is given
-            packer = Packer(builder, out, progress, preserve=preserve, buffers=buffers)
+            packer = Packer(
+                builder, out, progress, preserve=preserve, buffers=buffers, skip_unreadable=skip_unreadable
+            )
             root = (
                 packer.pack(source, room) if isinstance(source, Path) else packer.pack_wrapped(source, room)
             )

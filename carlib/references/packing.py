@@ -32,6 +32,7 @@ def pack_references(
     progress: Progress | None = None,
     hidden: bool | None = None,
     preserve: Preserve = Preserve.NOTHING,
+    skip_unreadable: bool = False,
 ) -> PackReport:
     """Write the ref-CARv2 of ``source`` at ``out``; references are relative to ``folder``, which must contain it.
 
@@ -52,7 +53,14 @@ def pack_references(
             writer.creating(out, roots=[room]) as car,
         ):
             sink = _ReferencingSink(car, TableWriter(out.parent), base)
-            packer = Packer(Builder(sink, profile, threads), out, progress, preserve=preserve, watcher=sink)
+            packer = Packer(
+                Builder(sink, profile, threads),
+                out,
+                progress,
+                preserve=preserve,
+                watcher=sink,
+                skip_unreadable=skip_unreadable,
+            )
             try:
                 root = packer.pack(Path(os.path.realpath(source)), room)
                 car.finish([root], between=lambda file: sink.table.write(file, sink.targets))
@@ -66,7 +74,9 @@ def pack_references(
 class _ReferencingSink:
     """Takes a builder's blocks: leaves into the table, all else into the CAR.
 
-    Leaves come in the order in which their chunks were read, so a queue of places tells where each lies.
+    Leaves come in the order in which their chunks were read, so a queue of places tells where each lies.  Those of a
+    file that changed while it was read may still be on their way when it is read again: they are of a reading that is
+    over, and say nothing.
     """
 
     def __init__(self, car: writer.CarWriter, table: TableWriter, base: bytes) -> None:
@@ -74,23 +84,38 @@ class _ReferencingSink:
         self.table = table
         self._car = car
         self._base = base
-        self._position = 0
-        self._places: deque[tuple[int, int]] = deque()
+        self._position = self._reading = self._first_record = 0
+        self._putting = -1
+        self._void: set[int] = set()
+        self._places: deque[tuple[int, int, int]] = deque()
+        self._folder, self._below = b"", b""
 
     def file(self, path: bytes, found: os.stat_result) -> None:
-        real = os.path.realpath(path)
-        if not real.startswith(self._base):
-            raise ValueError(f"{os.fsdecode(path)} is not below {os.fsdecode(self._base)}")
-        target = Target.of(real[len(self._base) :], found)
+        target = Target.of(self._relative(path), found)
         if self.targets and self.targets[-1].path == target.path:
+            self._take_back()
             self.targets[-1] = target
         else:
             self.targets.append(target)
+        self._reading += 1
         self._position = 0
 
     def chunk(self, path: bytes, size: int) -> None:
-        self._places.append((len(self.targets) - 1, self._position))
+        self._places.append((len(self.targets) - 1, self._position, self._reading))
         self._position += size
+
+    def abandon(self, path: bytes) -> None:
+        self._places.clear()  # what is left was read and never became a leaf
+        if self.targets and self.targets[-1].path == self._relative(path):
+            self._take_back()
+            self.targets.pop()
+            self._putting = -1
+
+    def _take_back(self) -> None:
+        """What was read of the last file was for nothing: what was put of it, and what will be."""
+        self._void.add(self._reading)
+        if self._putting == len(self.targets) - 1:
+            self.table.void(self._first_record)
 
     def put(self, cid: Cid, data: bytes) -> None:
         if cid.codec != RAW or not data:
@@ -98,9 +123,25 @@ class _ReferencingSink:
                 self._places.pop()  # put as soon as it was read, before leaves that are still being hashed
             self._car.put(cid, data)
             return
-        file, offset = self._places.popleft()
-        if not cid.is_identity:
+        file, offset, reading = self._places.popleft()
+        if file != self._putting:
+            self._putting, self._first_record = file, len(self.table)
+        if not cid.is_identity and reading not in self._void:
             self.table.add(cid, file, offset, len(data))
+
+    def _relative(self, path: bytes) -> bytes:
+        """``path``, which is a file and no symlink, from our folder on; ValueError outside of it.
+
+        Files come folder by folder, and each is resolved once (50 µs).
+        """
+        folder, _, name = path.rpartition(b"/")
+        if folder != self._folder or not self._below:
+            self._folder = folder
+            self._below = os.path.join(os.path.realpath(folder or b"/"), b"")  # noqa: PTH118  bytes
+        real = self._below + name
+        if not real.startswith(self._base):
+            raise ValueError(f"{os.fsdecode(path)} is not below {os.fsdecode(self._base)}")
+        return real[len(self._base) :]
 
 
 def _wraps_a_chunk(cid: Cid, block: bytes) -> bool:
