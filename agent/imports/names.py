@@ -32,11 +32,7 @@ def name_for(path: Path | None, is_taken: Callable[[str], bool]) -> str:
     name = os.fsencode(path.name if path is not None else "").decode(errors="backslashreplace") or UNNAMED
     if not is_taken(name):
         return name
-    return next(
-        longer
-        for number in itertools.count(2)
-        if not is_taken(longer := _cut(name, f"-{number}"))
-    )
+    return next(longer for number in itertools.count(2) if not is_taken(longer := _cut(name, f"-{number}")))
 
 
 def next_id(now_ns: int, last: int) -> int:

@@ -147,9 +147,9 @@ def _read(columns: tuple[object, ...]) -> ImportRow:
         return ImportRow(
             id=int(str(found["id"])),
             name=str(found["name"]),
-            kind=Kind(found["kind"]),
+            kind=Kind(str(found["kind"])),
             state=ImportState(found["state"]),
-            source=Source(found["source"]),
+            source=Source(str(found["source"])),
             filename=_path(found["filename"]),
             car_path=_path(found["car_path"]),
             car_owner=str(found["car_owner"]),
@@ -167,7 +167,9 @@ def _read(columns: tuple[object, ...]) -> ImportRow:
             facts=None if facts is None else _facts_from_json(_bytes(facts)),
         )
     except (ValueError, msgspec.DecodeError) as error:
-        message = f"the row of import {found['id']} is damaged ({error}); delete it there, or restore a backup"
+        message = (
+            f"the row of import {found['id']} is damaged ({error}); delete it there, or restore a backup"
+        )
         raise ShardError(ErrorClass.CORRUPT, message) from error
 
 

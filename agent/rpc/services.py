@@ -11,6 +11,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.imports.opening import Importing
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
@@ -33,6 +34,7 @@ class Services:
     verifier: Verifier | None = None
     doctor: Doctor | None = None
     workers: Workers | None = None  # for what is heavy and is not about a shard
+    importing: Importing | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:
