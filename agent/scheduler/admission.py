@@ -23,7 +23,7 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 class Rule(enum.Enum):
     """What a worker is asked, in this order; the value says it for people."""
 
-    TURN = "as many of its kind as may run at once run"
+    TURN = "fewer of its kind run than may run at once"
     LEAST_RESERVED = "the least memory of all that runs, and its own, fit under the limit"
     HEADROOM = "its peak fits into the headroom now, less what is reserved and not yet used"
     LEAST_HEADROOM = "likewise its least memory, swap left out"

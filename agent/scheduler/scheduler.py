@@ -21,6 +21,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import now_text
 from agent.resources.facts import Snapshot
 from agent.scheduler import admission, deciding, estimating, overrides, seeing, table
+from agent.scheduler.admission import Load, Rule
 from agent.scheduler.entries import Admission, Connected, Entry
 from agent.scheduler.jobs import ASSIGNED, Counts, Estimate, Job
 from agent.scheduler.needs import EstimateStore, Requirements
@@ -37,6 +38,7 @@ INTERVAL_S = 1.0
 """Between two looks at the limits while something waits."""
 ATTEMPTS = 2  # of a task whose process is killed
 LOSSES = 5  # of the whole worker, before a task is given up
+_OF_MEMORY = {Rule.HEADROOM, Rule.LEAST_HEADROOM}
 AGENT_KINDS = frozenset(kind.name for kind in table.KINDS.values() if not kind.function)
 """What the agent does itself, in its own loop: its own worker is asked whether there is room."""
 
@@ -372,6 +374,7 @@ class Scheduler:
         now_s = trio.current_time()
         views = {worker.executor.id: self._view(worker) for worker in self._workers.values()}
         self._decision = deciding.decide(self._queue, list(views.values()), now_s, self._settings.policy)
+        idle = self._local.idle()
         for task_id, worker_id in self._decision.assigned:
             worker, entry = self._workers[worker_id], self._entries[task_id]
             why_not = self._obstacle(worker, entry.task, now_s)
@@ -379,9 +382,16 @@ class Scheduler:
                 self._held[task_id] = Wait(why_not, worker_id)
             else:
                 self._assign(worker, entry, views[worker_id], now_s)
-        if len(self._queue) and self._local.idle() and not self._trimming:
+                idle -= worker.executor is self._local  # which is used again
+        if idle > 0 and not self._trimming and self._is_short_of_memory():
             self._trimming = True
             self._nursery.start_soon(self._trim)
+
+    def _is_short_of_memory(self) -> bool:
+        """Whether the agent's own worker would have room for what waits if there were more memory."""
+        load = Load(self._view(self._workers[self._local.id]))
+        obstacles = (load.obstacle(group.at(0)[1]) for group in self._queue.groups())
+        return any(one is not None and one.rule in _OF_MEMORY for one in obstacles)
 
     def _obstacle(self, worker: Connected, task: Task, now_s: float) -> str:
         """What keeps a task from a worker that has room for it."""

@@ -14,6 +14,8 @@ UNLIMITED: Final = 1 << 62
 """Where nothing limits."""
 RESERVE_BYTES: Final = 32 << 20
 PRESSURE_PERCENT: Final = 10.0
+SHORT_PARTS: Final = 4
+"""Memory is short where less than one of so many parts of the limit is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def view(
         cpus=cpus(snapshot),
         pids_left=_left(pids, UNLIMITED),
         disk_left=max(0, disk_left),
-        pressed=_pressed(snapshot, pressure),
+        pressed=_pressed(snapshot, pressure, is_idle=not running),
         running=tuple(running),
     )
 
@@ -95,15 +97,22 @@ def _by(fact: Fact | None) -> str:
     return "no limit" if fact is None else f"{fact.level} {fact.name}"
 
 
-def _pressed(snapshot: Snapshot, threshold: float) -> str:
+def _pressed(snapshot: Snapshot, threshold: float, *, is_idle: bool) -> str:
+    """Pressure counts where memory is short and something of ours runs: who waits may be in a group further down, a
+    worker at its own limit or a stranger, for whom it makes no difference whether we begin something."""
     found = snapshot.pressure
-    if found is not None and threshold > 0 and found.full_10s >= threshold:
+    is_high = found is not None and threshold > 0 and found.full_10s >= threshold
+    if found is not None and is_high and not is_idle and _is_short(snapshot.memory):
         waits = f"all wait for memory {found.full_10s:.0f} % of the time in {found.level}"
         return f"{waits}; from {threshold:.0f} % on nothing is begun"
     for fact in snapshot.facts:
         if fact.is_soft and fact.resource is Resource.MEMORY and _is_reached(fact):
             return f"{_by(fact)} is reached, so that all are slowed down"
     return ""
+
+
+def _is_short(memory: Bound) -> bool:
+    return None in (memory.limit, memory.headroom) or _left(memory, 0) * SHORT_PARTS < _limit(memory, 0)
 
 
 def _is_reached(fact: Fact) -> bool:

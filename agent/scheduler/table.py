@@ -24,6 +24,8 @@ _SECTION_BYTES: Final = 240
 """Of the smallest blocks that a whole CAR is made of as a rule; where they are smaller, that is learned."""
 _ENTRY_BYTES: Final = 40  # of an index: a SHA-256 digest and an offset
 
+_MOST_OF_A_SLICE: Final = 256 * MIB  # `scrub.schedule.MAX_SLICE_BYTES`
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -78,7 +80,7 @@ def _index(size_bytes: int) -> Requirement:
 def _verify(size_bytes: int) -> Requirement:
     return Requirement(
         min_memory=32 * MIB,
-        max_memory=coarse(40 * MIB + min(size_bytes, 56 * MIB)),
+        max_memory=coarse(40 * MIB + min(size_bytes, _MOST_OF_A_SLICE) * 3 // 4),  # entries of a slice
         base_min_memory=_SHARED,
         io_class=IoClass.IDLE,
     )
@@ -91,6 +93,7 @@ def _invert(size_bytes: int) -> Requirement:
             48 * MIB + min(4 * size_bytes, 48 * MIB) + size_bytes // 16
         ),  # pieces, and the fan-out
         base_min_memory=_SHARED,
+        max_parallelism=0,  # it waits for no CPU: a new shard is found at once although others index for hours
         max_concurrent=1,  # each changes the one directory of segments
         disk=_power(size_bytes),
     )

@@ -148,11 +148,11 @@ def test_a_file_where_the_link_to_the_socket_belongs_is_left_alone(tmp_path: Pat
 
 def test_config_moves_the_socket_and_clients_find_it(tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
-    config.write_text(f"[rpc]\nsocket = '{tmp_path}/moved'\nsocket_mode = '0600'\n[workers]\ncount = 5")
+    config.write_text(f"[rpc]\nsocket = '{tmp_path}/moved'\nsocket_mode = '0600'\n[workers]\ncount = 1")
     with AgentProcess(tmp_path / "a", "--config", str(config)) as agent:
         assert (tmp_path / "moved").stat().st_mode & 0o777 == 0o600
         status = Client(agent.path / "agent.sock").call("Carfs.Status")
-        assert status["Workers"]["Limit"] == 5
+        assert status["Workers"]["Limit"] == 1
     with AgentProcess(tmp_path / "a") as agent:
         assert agent.states() == {}
         assert not (agent.path / "agent.sock").is_symlink()

@@ -36,6 +36,25 @@ def unit(*command: str, user: str = "", **properties: str | int) -> subprocess.C
     )
 
 
+def begin(name: str, *command: str, **properties: str | int) -> None:
+    """Starts a command as the service of this name, which a check stops when it has done."""
+    options = [f"--property={key}={value}" for key, value in properties.items()]
+    service = [
+        "systemd-run",
+        "--quiet",
+        f"--unit={name}",
+        f"--working-directory={CHECKOUT}",
+        *options,
+        *command,
+    ]
+    subprocess.run(service, check=True)
+
+
+def stop(name: str) -> None:
+    """Ends it, with what it has started."""
+    subprocess.run(["systemctl", "stop", name], check=True)
+
+
 def show(name: str, property_name: str) -> str:
     """A property of a unit."""
     command = ["systemctl", "show", "--property", property_name, "--value", name]

@@ -87,7 +87,7 @@ def build() -> str:
     with NamedTemporaryFile("w", prefix="carfs-requirements.") as wanted:
         wanted.write(requirements())
         wanted.flush()
-        command = [HERE / "build", folder(), wanted.name, key()]
+        command = [str(HERE / "build"), str(folder()), wanted.name, key()]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         return f"the build failed, with exit code {done.returncode}"

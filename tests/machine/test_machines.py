@@ -10,10 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests import machine
-from tests.machine import Kind, image
+from tests.machine import image
 
-ON = [pytest.mark.machine, pytest.mark.slow]
-KINDS = [pytest.param(kind, marks=ON) for kind in machine.KINDS]
+
+
+@pytest.fixture
+def box() -> None:
+    if why_not := machine.why_not("box"):
+        pytest.skip(why_not)
+
+
+def leftovers() -> set[Path]:
+    """Of boxes, whoever has made them."""
+    return {*Path("/var/tmp").glob("carfs-box.*"), *Path("/sys/fs/cgroup/memory").glob("carfs-box.*")}
 
 
 def pinned() -> set[str]:
@@ -72,22 +81,24 @@ def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", image.HERE / script], check=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_machine_gives_back_output_errors_exit_code_and_files(kind: Kind, tmp_path: Path) -> None:
-    if why_not := machine.why_not(kind):
-        pytest.skip(why_not)
-    command = "cat README.md | head -1; echo oh >&2; echo file >/out/here; systemctl is-system-running --wait; exit 7"
-    result = getattr(machine, kind)(command, out=tmp_path)
-    assert result.code == 7, result
-    assert result.output.splitlines()[0] == (image.REPOSITORY / "README.md").read_text().splitlines()[0]
-    assert result.output.splitlines()[-1] == "running"
-    assert result.errors == "oh\n"
-    assert (tmp_path / "here").read_text() == "file\n"
+@pytest.mark.machine
+@pytest.mark.slow
+def test_what_systemd_runs_in_a_box_is_up(box: None) -> None:
+    assert machine.box("systemctl is-system-running --wait").output == "running\n"
 
 
-@pytest.mark.parametrize("kind", KINDS[:1])
-def test_a_machine_that_takes_too_long_is_ended(kind: Kind) -> None:
-    if why_not := machine.why_not(kind):
-        pytest.skip(why_not)
-    assert getattr(machine, kind)("cat /dev/zero >/dev/null", timeout_s=4).code == 124
-    assert not list(Path("/var/tmp").glob("carfs-box.*"))
+@pytest.mark.machine
+@pytest.mark.slow
+def test_a_box_that_takes_too_long_is_ended_and_nothing_is_left(box: None) -> None:
+    before = leftovers()
+    assert machine.box("cat /dev/zero >/dev/null", timeout_s=4).code == 124
+    assert leftovers() <= before
+
+
+@pytest.mark.machine
+@pytest.mark.slow
+def test_a_limit_of_a_whole_box_is_seen_as_an_ancestors_only(box: None) -> None:
+    command = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; grep hierarchical_memory_limit /sys/fs/cgroup/memory/"
+    output = machine.box(f"mkdir /sys/fs/cgroup/memory/x; {command}x/memory.stat", mem_mib=500).output
+    print(output)
+    assert f"hierarchical_memory_limit {500 << 20}" in output

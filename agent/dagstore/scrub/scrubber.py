@@ -234,17 +234,18 @@ class Scrubber:
 
     async def _slice(self, job: Job, row: ShardRow, state: ScrubState, run: Run) -> SliceResult:
         assert row.index is not None
+        size = schedule.slice_bytes(self._config)
         async with self._shards.reading(job.key) as (access, needs):
             params = {
                 "access": msgspec.to_builtins(self._repaired(access, state, row.index.name)),
                 "index": str(self._index_directory / row.index.name),
                 "indexer": row.indexer,
                 "fingerprint": msgspec.to_builtins(row.index.fingerprint),
-                **progress.task(run, schedule.slice_bytes(self._config)),
+                **progress.task(run, size),
             }
             # What nobody waits for gives way to what somebody waits for.
             found = await self._workers.run(
-                "verify", params, None, needs, subject=job.key, size_bytes=row.index.fingerprint.size,
+                "verify", params, None, needs, subject=job.key, size_bytes=min(size, row.index.fingerprint.size),
                 priority=BACKGROUND_PRIORITY if job.is_in_no_hurry else 0,
             )  # fmt: skip
         return msgspec.convert(found, SliceResult)

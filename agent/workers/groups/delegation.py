@@ -42,7 +42,9 @@ def base(tree: Tree, place: Place, uid: int) -> Level:
     if _is_user_service(tree, place, uid):
         return own
     if own.name.endswith(".scope"):
-        raise NotOurs(f"{own.name} is a session's, not the agent's; start it in a unit with Delegate=memory")
+        raise NotOurs(
+            f"{own.name} is a session's or a command's, not the agent's; start that in a unit with Delegate=memory"
+        )
     raise NotOurs(f"{own.name} is not delegated; {_HINT}")
 
 

@@ -27,6 +27,7 @@ _TRIAL_BYTES = 64 << 20  # any limit: nothing is in that group
 class _Base:
     """The group below which workers' groups are made."""
 
+    mode: Mode
     kernel: Kernel
     folder: str
     level: str
@@ -96,7 +97,7 @@ def open_groups(tree: Tree | None = None, *, setting: str = "auto", uid: int | N
     trial = groups.make("trial")
     trial.limit(_TRIAL_BYTES)
     trial.remove()
-    return Groups(tree, None, trial.problem + _hint(trial.problem)) if trial.problem else groups
+    return Groups(tree, None, trial.problem + _hint(trial.problem, base.mode)) if trial.problem else groups
 
 
 def _open(tree: Tree, uid: int) -> _Base:
@@ -104,10 +105,10 @@ def _open(tree: Tree, uid: int) -> _Base:
     us = names.this_process(tree)
     if place.mode is Mode.V1:
         _check_v1(tree, place)
-        return _Base(V1(tree), place.own.folder, place.own.name, us)
+        return _Base(place.mode, V1(tree), place.own.folder, place.own.name, us)
     divided = delegation.base(tree, place, uid)
     delegation.divide(tree, divided.folder)
-    return _Base(V2(tree), divided.folder, divided.name, us)
+    return _Base(place.mode, V2(tree), divided.folder, divided.name, us)
 
 
 def _check_v1(tree: Tree, place: Place) -> None:
@@ -121,10 +122,14 @@ def _check_v1(tree: Tree, place: Place) -> None:
         )
 
 
-def _hint(problem: str) -> str:
-    if "Permission denied" in problem or "Read-only" in problem:
-        return "; a unit with Delegate=memory and without ProtectControlGroups= may make them"
-    return ""
+def _hint(problem: str, mode: Mode | None = None) -> str:
+    if "Read-only" in problem:
+        return "; the unit must be without ProtectControlGroups=, a container must have its cgroups writable"
+    if "Permission denied" not in problem:
+        return ""
+    if mode is Mode.V1:
+        return "; on cgroup v1 only root may make them, and whoever was given the folder: systemd gives it to nobody"
+    return "; a unit with Delegate=memory may make them"
 
 
 def _sweep(tree: Tree, base: _Base) -> None:

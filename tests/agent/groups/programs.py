@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent.workers.groups import Group, Groups, open_groups
@@ -85,12 +86,21 @@ def grow(groups: Groups) -> None:
 
 
 def hold(groups: Groups) -> None:
-    """An agent with one worker, until its stdin ends or it is killed."""
+    """An agent with one worker, until its stdin ends or it is killed; with a path for what it says, for good."""
     group = groups.make("1")
-    process = start(group, "import time; time.sleep(1000)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(1000)"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    group.take(process.pid)
+    group.limit(64 * MIB)
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(group.level or f"({group.problem})")
+        process.wait()
     say(level=group.level, worker=process.pid)
     sys.stdin.read()
     group.remove()
+    process.kill()
     process.wait()
 
 
@@ -124,7 +134,7 @@ def costs(groups: Groups) -> None:
 
 def main() -> None:
     """Opens groups as the agent does, and runs the program that the first argument names."""
-    if len(sys.argv) > 2:
+    if sys.argv[1] == "reason" and len(sys.argv) > 2:
         os.setuid(int(sys.argv[2]))
     groups = open_groups()
     program: Callable[[Groups], None] = globals()[sys.argv[1]]

@@ -54,8 +54,8 @@ def test_a_unit_without_delegation_is_left_alone() -> None:
 
 def test_a_session_is_left_alone() -> None:
     assert reason(FakeKernel(SESSION, others=("99",)), uid=1000) == (
-        "user.slice/user-1000.slice/session-3.scope is a session's, not the agent's; "
-        "start it in a unit with Delegate=memory"
+        "user.slice/user-1000.slice/session-3.scope is a session's or a command's, not the agent's; "
+        "start that in a unit with Delegate=memory"
     )
 
 

@@ -84,4 +84,4 @@ def test_two_agents_in_one_group_leave_each_other_alone(parent: Parent) -> None:
 def test_without_permission_there_is_a_reason_and_no_group(parent: Parent) -> None:
     said = parent.run("reason", "65534")
     assert not said["possible"]
-    assert "could be made: Permission denied; a unit with Delegate=memory" in said["reason"]
+    assert "could be made: Permission denied; on cgroup v1 only root may make them" in said["reason"]

@@ -10,58 +10,58 @@ from agent.scheduler.estimating import ENOUGH, NOTHING, Estimates, Learned, rais
 from agent.scheduler.overrides import from_environment
 from tests.agent.scheduler.machines import GIB, MIB, needs
 
-FORMULA = table.requirement("verify", GIB)
+FORMULA = table.requirement("check-inverted", GIB)
 
 
 def seen(*peaks: int, size: int = GIB) -> Estimates:
     """MiB of tasks that ended well."""
     estimates = NOTHING
     for peak in peaks:
-        estimates = estimates.observe("verify", size, peak * MIB)
+        estimates = estimates.observe("check-inverted", size, peak * MIB)
     return estimates
 
 
 def test_nothing_is_known_before_anything_was_seen() -> None:
-    assert NOTHING.estimate("verify", GIB) is None
-    assert required("verify", GIB) == FORMULA
+    assert NOTHING.estimate("check-inverted", GIB) is None
+    assert required("check-inverted", GIB) == FORMULA
 
 
 def test_more_than_the_formula_is_believed_at_once() -> None:
-    assert seen(200).estimate("verify", GIB) == 200 * MIB
+    assert seen(200).estimate("check-inverted", GIB) == 200 * MIB
 
 
 def test_less_than_the_formula_is_believed_of_several_tasks_only() -> None:
-    assert [seen(*[50] * count).estimate("verify", GIB) for count in range(1, ENOUGH)] == [None] * (
+    assert [seen(*[50] * count).estimate("check-inverted", GIB) for count in range(1, ENOUGH)] == [None] * (
         ENOUGH - 1
     )
-    assert seen(*[50] * ENOUGH).estimate("verify", GIB) == 50 * MIB
+    assert seen(*[50] * ENOUGH).estimate("check-inverted", GIB) == 50 * MIB
 
 
 def test_a_lower_peak_takes_the_estimate_down_slowly_and_never_below_what_the_kind_needs_at_least() -> None:
     estimates = seen(160, 80)
-    assert estimates.learned["verify", "32G"] == Learned(155 * MIB, GIB, 2)
+    assert estimates.learned["check-inverted", "32G"] == Learned(155 * MIB, GIB, 2)
     for _ in range(200):
-        estimates = estimates.observe("verify", GIB, MIB)
-    assert estimates.estimate("verify", GIB) == FORMULA.min_memory
+        estimates = estimates.observe("check-inverted", GIB, MIB)
+    assert estimates.estimate("check-inverted", GIB) == FORMULA.min_memory
 
 
 def test_a_task_that_was_killed_needed_half_as_much_again_as_it_had() -> None:
-    estimates = NOTHING.observe("verify", GIB, 90 * MIB, killed=True, limit_bytes=100 * MIB)
-    assert estimates.estimate("verify", GIB) == 150 * MIB
-    estimates = estimates.observe("verify", GIB, 0, killed=True, limit_bytes=10 * MIB)
-    assert estimates.estimate("verify", GIB) == 150 * MIB
+    estimates = NOTHING.observe("check-inverted", GIB, 90 * MIB, killed=True, limit_bytes=100 * MIB)
+    assert estimates.estimate("check-inverted", GIB) == 150 * MIB
+    estimates = estimates.observe("check-inverted", GIB, 0, killed=True, limit_bytes=10 * MIB)
+    assert estimates.estimate("check-inverted", GIB) == 150 * MIB
 
 
 def test_a_peak_that_is_not_known_says_nothing() -> None:
-    assert NOTHING.observe("verify", GIB, 0) == NOTHING
-    assert NOTHING.observe("verify", GIB, 0, killed=True) == NOTHING
+    assert NOTHING.observe("check-inverted", GIB, 0) == NOTHING
+    assert NOTHING.observe("check-inverted", GIB, 0, killed=True) == NOTHING
 
 
 def test_kinds_and_size_classes_are_learned_apart() -> None:
     estimates = seen(200)
     assert estimates.estimate("index", GIB) is None
-    assert estimates.estimate("verify", 100 * MIB) is None
-    assert [(kind, size_class) for kind, size_class, _ in estimates.known()] == [("verify", "32G")]
+    assert estimates.estimate("check-inverted", 100 * MIB) is None
+    assert [(kind, size_class) for kind, size_class, _ in estimates.known()] == [("check-inverted", "32G")]
 
 
 def test_what_a_smaller_one_took_grows_as_the_formula_does() -> None:
@@ -75,13 +75,13 @@ def test_what_a_smaller_one_took_grows_as_the_formula_does() -> None:
 
 
 def test_a_margin_is_reserved_on_what_was_learned() -> None:
-    assert required("verify", GIB, seen(200)).max_memory == table.coarse(250 * MIB)
-    assert required("verify", GIB, seen(200)).min_memory == FORMULA.min_memory
+    assert required("check-inverted", GIB, seen(200)).max_memory == table.coarse(250 * MIB)
+    assert required("check-inverted", GIB, seen(200)).min_memory == FORMULA.min_memory
 
 
 def test_what_the_environment_says_holds_before_what_was_learned() -> None:
-    overrides = from_environment({"VERIFY_MAX_MEMORY": "123MiB"})
-    assert required("verify", GIB, seen(200), overrides).max_memory == 123 * MIB
+    overrides = from_environment({"CHECK_INVERTED_MAX_MEMORY": "123MiB"})
+    assert required("check-inverted", GIB, seen(200), overrides).max_memory == 123 * MIB
 
 
 def test_a_task_that_was_killed_is_begun_anew_with_more_whatever_says_otherwise() -> None:

@@ -101,7 +101,9 @@ def test_the_order_is_that_of_keys_however_tasks_come_and_go(some: list[Task], r
     gone = {one.id for one in named if one.sequence % 3 == 1}
     for id in gone:
         queue.remove(id)
-    assert list(queue) == sorted((one for one in named if one.id not in gone), key=policy.key)
+    left = sorted((one for one in named if one.id not in gone), key=policy.key)
+    assert list(queue) == left
+    assert queue.first(3) == left[:3]
 
 
 @given(tasks, tasks, st.floats(0, 10_000))

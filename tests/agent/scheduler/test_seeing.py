@@ -61,13 +61,22 @@ def test_w8_a_reserve_of_more_than_there_is_leaves_nothing() -> None:
     assert seen(SNAPSHOT, reserve=1 << 50).memory_left == 0
 
 
+def short(percent: float) -> Snapshot:
+    """Little is left, and so much is waited for it."""
+    return replace(
+        SNAPSHOT,
+        memory=Bound(512 * MIB, GROUP, 100 * MIB, GROUP),
+        pressure=Pressure(99.0, percent, "system.slice", "memory.pressure"),
+    )
+
+
 def test_a_part_of_a_cpu_is_one_cpu() -> None:
     assert seen(replace(SNAPSHOT, cpus=Bound(500))).cpus == 1
 
 
 @pytest.mark.parametrize(("percent", "is_pressed"), [(9.9, False), (10.0, True), (80.0, True)])
 def test_where_all_wait_for_memory_a_worker_is_pressed(percent: float, is_pressed: bool) -> None:
-    view = seen(replace(SNAPSHOT, pressure=Pressure(99.0, percent, "system.slice", "memory.pressure")))
+    view = seen(short(percent), running=[running(task("t1", needs(10)))])
     assert bool(view.pressed) is is_pressed
     if is_pressed:
         assert view.pressed == (
@@ -76,7 +85,18 @@ def test_where_all_wait_for_memory_a_worker_is_pressed(percent: float, is_presse
 
 
 def test_a_threshold_of_zero_is_none() -> None:
-    assert not seen(replace(SNAPSHOT, pressure=Pressure(99.0, 99.0, "/", "")), pressure=0.0).pressed
+    assert not seen(short(99.0), pressure=0.0, running=[running(task("t1", needs(10)))]).pressed
+
+
+def test_pressure_of_others_keeps_nobody_waiting_where_memory_is_not_short() -> None:
+    """The machine's pressure is also that of a container which fights with its own limit."""
+    one = running(task("t1", needs(10)))
+    roomy = replace(SNAPSHOT, pressure=Pressure(99.0, 99.0, "host", "/proc/pressure/memory"))
+    assert not seen(roomy, running=[one]).pressed
+
+
+def test_pressure_that_lasts_does_not_keep_all_from_beginning_for_ever() -> None:
+    assert not seen(short(99.0)).pressed
 
 
 @pytest.mark.parametrize(("used", "is_pressed"), [(399, False), (400, True)])
