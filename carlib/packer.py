@@ -138,12 +138,15 @@ class Packer:
         self._out_folder = identity_of(out.parent.stat())
         self._out_identity = identity_of(out.stat()) if out.exists() else None
 
-    def pack(self, source: Path, room: Cid) -> Cid:
-        """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
+    def pack(self, source: Path, room: Cid | None = None) -> Cid:
+        """Everything below ``source``; its root, when every block was put.
+
+        With ``room`` it must be as long as that: to be called within :func:`rooted`.
+        """
         with contextlib.closing(self._warming):
             return self._rooted(self._pack(os.fsencode(source)), room)
 
-    def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
+    def pack_wrapped(self, sources: Sequence[Path], room: Cid | None = None) -> Cid:
         """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
         built: dict[bytes, Built] = {}
         with contextlib.closing(self._warming):
@@ -160,11 +163,11 @@ class Packer:
         self.directories += 1
         return self._rooted(self._builder.directory(links), room)
 
-    def _rooted(self, built: Built, room: Cid) -> Cid:
+    def _rooted(self, built: Built, room: Cid | None) -> Cid:
         self._missed.check()
         self._builder.flush()
         root = built.cid
-        if len(root.raw) != len(room.raw):
+        if room is not None and len(root.raw) != len(room.raw):
             raise RootOfOtherLength(root)
         return root
 

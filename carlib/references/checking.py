@@ -122,7 +122,8 @@ def check(
     ``deep``: all of them are, and so is the CAR, with its index against its blocks and its links.  CarErrors end up in
     the verdict, OSError is raised.
     """
-    with Targets(store.folder) as targets:  # the store's has files open that may have been replaced
+    store.targets.close()  # it may have files open that were replaced, or are gone
+    with Targets(store.folder) as targets:
         return _check(store, targets, deep, suspects, progress)
 
 

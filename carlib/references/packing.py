@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Final
 from carlib import writer
 from carlib.cid import DAG_PB, RAW, Cid
 from carlib.multihash import hashing_threads
-from carlib.pack import Packer, PackReport, Preserve, Progress, rooted
+from carlib.pack import Packer, PackReport, Preserve, Progress, longest_root
 from carlib.references.table import TableWriter
 from carlib.references.target import Target
 from carlib.unixfs import node
@@ -47,28 +48,23 @@ def pack_references(
     if hidden is not None:
         profile = replace(profile, hidden=hidden)
 
-    def attempt(room: Cid) -> PackReport:
-        with (
-            ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
-            writer.creating(out, roots=[room]) as car,
-        ):
-            sink = _ReferencingSink(car, TableWriter(out.parent), base)
-            packer = Packer(
-                Builder(sink, profile, threads),
-                out,
-                progress,
-                preserve=preserve,
-                watcher=sink,
-                skip_unreadable=skip_unreadable,
-            )
-            try:
-                root = packer.pack(Path(os.path.realpath(source)), room)
-                car.finish([root], between=lambda file: sink.table.write(file, sink.targets))
-            finally:
-                sink.table.close()
-        return packer.report(root, car)
-
-    return rooted(profile, attempt)
+    with (
+        ThreadPoolExecutor(hashing_threads(), "carfs-hash") as threads,
+        writer.creating(out, roots=[longest_root(profile)], spare=True) as car,
+        contextlib.closing(TableWriter(out.parent)) as table,
+    ):
+        sink = _ReferencingSink(car, table, base)
+        packer = Packer(
+            Builder(sink, profile, threads),
+            out,
+            progress,
+            preserve=preserve,
+            watcher=sink,
+            skip_unreadable=skip_unreadable,
+        )
+        root = packer.pack(Path(os.path.realpath(source)))
+        car.finish([root], between=table.write)
+    return packer.report(root, car)
 
 
 class _ReferencingSink:
@@ -80,7 +76,6 @@ class _ReferencingSink:
     """
 
     def __init__(self, car: writer.CarWriter, table: TableWriter, base: bytes) -> None:
-        self.targets: list[Target] = []
         self.table = table
         self._car = car
         self._base = base
@@ -92,29 +87,28 @@ class _ReferencingSink:
 
     def file(self, path: bytes, found: os.stat_result) -> None:
         target = Target.of(self._relative(path), found)
-        if self.targets and self.targets[-1].path == target.path:
+        if self.table.files.ends_with(target.path):
             self._take_back()
-            self.targets[-1] = target
-        else:
-            self.targets.append(target)
+            self.table.files.pop()
+        self.table.files.append(target)
         self._reading += 1
         self._position = 0
 
     def chunk(self, path: bytes, size: int) -> None:
-        self._places.append((len(self.targets) - 1, self._position, self._reading))
+        self._places.append((len(self.table.files) - 1, self._position, self._reading))
         self._position += size
 
     def abandon(self, path: bytes) -> None:
         self._places.clear()  # what is left was read and never became a leaf
-        if self.targets and self.targets[-1].path == self._relative(path):
+        if self.table.files.ends_with(self._relative(path)):
             self._take_back()
-            self.targets.pop()
+            self.table.files.pop()
             self._putting = -1
 
     def _take_back(self) -> None:
         """What was read of the last file was for nothing: what was put of it, and what will be."""
         self._void.add(self._reading)
-        if self._putting == len(self.targets) - 1:
+        if self._putting == len(self.table.files) - 1:
             self.table.void(self._first_record)
 
     def put(self, cid: Cid, data: bytes) -> None:

@@ -101,7 +101,7 @@ def _of_table(table: ReferenceTable) -> Records:
         entry = index.at(int(ordinals[number]))
         return varint.encode(entry.hash_code or 0) + varint.encode(len(entry.digest)) + entry.digest
 
-    return Records(table.files, rows, multihash)
+    return Records(tuple(table.files), rows, multihash)
 
 
 def _of_links(store: ReferenceBlockstore) -> Records:

@@ -35,10 +35,11 @@ def rewrite(store: ReferenceBlockstore, records: Records, files: Sequence[Target
                 except HashMismatch:
                     if not is_lotus:  # whose references stand among the blocks
                         raise
+            table.files.extend(files)
             for number in records.valid().tolist():
                 row = records.rows[number]
                 table.add(records.cid(number), int(row["file"]), int(row["offset"]), int(row["size"]))
-            car.finish(between=lambda file: table.write(file, files))
+            car.finish(between=table.write)
         finally:
             table.close()
 

@@ -55,6 +55,15 @@ class ReferenceBlockstore:
             return self.store.get(cid)
         except BlockNotFound:
             reference = self._reference(cid)
+        try:
+            return self._referenced(cid, reference)
+        except BrokenReference:
+            # The file may have been put back by another one of its name, while we have the one that was changed open.
+            if not self.targets.forget(reference.target):
+                raise
+        return self._referenced(cid, reference)
+
+    def _referenced(self, cid: Cid, reference: Reference) -> bytes:
         data = self.targets.read(reference)
         try:
             multihash.check(cid, data)

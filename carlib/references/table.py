@@ -4,13 +4,13 @@ The container is a CARv2 like any other: its payload has the inner nodes, its in
 The table lies between payload and index, where CARv2 allows padding of any length and readers must not look; ours
 begins there with a magic:
 
-    8 bytes "carfsref" | u32 version 2 | u32 length | dag-cbor: list of files [path, size, mtime_ns, inode]
+    8 bytes "carfsref" | u32 version 2 | u32 number of files | files, as in :mod:`carlib.references.files`
     u64 number of records | records: u32 file | u32 size | u64 offset          (16 bytes each)
     MultihashIndexSorted of the multihashes, whose "offsets" are numbers of records
     SHA-256 of all that                                                        (32 bytes)
 
 All integers little-endian; a record whose file is 0xffffffff says nothing.  Look-ups search the index in place; nothing
-is loaded but the list of files.  The digest is for whoever wants to know whether the table itself is damaged; reading
+is loaded.  The digest is for whoever wants to know whether the table itself is damaged; reading
 needs none, since blocks have their own.
 """
 
@@ -18,24 +18,22 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
-from carlib import dagcbor
 from carlib.cid import Cid
 from carlib.container import Container
-from carlib.errors import CarError, LimitExceeded, Malformed
+from carlib.errors import Malformed
 from carlib.index import MULTIHASH_INDEX_SORTED, Index, write
 from carlib.indexing import SortedRuns
 from carlib.limits import MAX_BLOCK_BYTES, MIB
-from carlib.references.target import Reference, Target
+from carlib.references.files import Files, FileWriter
+from carlib.references.target import Reference
 from carlib.source import ByteSource
 
 MAGIC: Final = b"carfsref"
 VERSION: Final = 2
-MAX_FILES_BYTES: Final = 256 * MIB
-"""The list of referenced files of one import."""
 _HEAD: Final = struct.Struct("<8sII")
 _COUNT: Final = struct.Struct("<Q")
 _RECORD: Final = struct.Struct("<IIQ")
@@ -52,7 +50,7 @@ class ReferenceTable:
     def __init__(
         self,
         source: ByteSource,
-        files: tuple[Target, ...],
+        files: Files,
         records: int,
         count: int,
         index: Index,
@@ -77,17 +75,13 @@ class ReferenceTable:
             return None
         if len(head) < _HEAD.size:
             raise Malformed("the reference table is cut short", source=source.name, offset=start)
-        _magic, version, length = _HEAD.unpack(head)
+        _magic, version, listed = _HEAD.unpack(head)
         if version != VERSION:
             raise Malformed(
                 f"reference table version {version} is not supported", source=source.name, offset=start
             )
-        if length > MAX_FILES_BYTES:
-            raise LimitExceeded(
-                "the list of referenced files", length, MAX_FILES_BYTES, source=source.name, offset=start
-            )
-        files = _files(source, start + _HEAD.size, length)
-        counted = start + _HEAD.size + length
+        files = Files(source, start + _HEAD.size, listed)
+        counted = files.end
         (count,) = _COUNT.unpack(source.pread(counted, _COUNT.size))
         records = counted + _COUNT.size
         if count > (source.size - records) // _RECORD.size:
@@ -136,7 +130,8 @@ class TableWriter:
     """Gathers references while a CAR is written; :meth:`write` puts the table where it belongs."""
 
     def __init__(self, folder: Path) -> None:
-        """Temporary files go to ``folder``."""
+        """Temporary files go to ``folder``.  References are to ``files`` by their numbers."""
+        self.files = FileWriter()
         self._records = bytearray()
         self._runs = SortedRuns(folder, MULTIHASH_INDEX_SORTED)
         self._numbers: dict[bytes, int] = {}
@@ -164,14 +159,12 @@ class TableWriter:
         self._voided.update(range(first, len(self)))
         self._records[first * len(nothing) :] = nothing * (len(self) - first)
 
-    def write(self, out: BinaryIO, files: Sequence[Target]) -> None:
+    def write(self, out: BinaryIO) -> None:
         """The table at the place where ``out``, which can be read too, stands; once."""
         self._numbers.clear()  # what it takes is needed to sort the index
         start = out.tell()
-        listed = dagcbor.encode([[file.path, file.size, file.mtime_ns, file.inode] for file in files])
-        if len(listed) > MAX_FILES_BYTES:
-            raise LimitExceeded("the list of referenced files", len(listed), MAX_FILES_BYTES)
-        out.write(_HEAD.pack(MAGIC, VERSION, len(listed)) + listed)
+        out.write(_HEAD.pack(MAGIC, VERSION, len(self.files)))
+        self.files.write(out)
         out.write(_COUNT.pack(self._listed))
         out.write(self._records)
         write(out, MULTIHASH_INDEX_SORTED, self._runs.buckets())
@@ -188,21 +181,3 @@ def _digest(out: BinaryIO, start: int) -> bytes:
     while piece := out.read(MIB):
         digest.update(piece)
     return digest.digest()
-
-
-def _files(source: ByteSource, offset: int, length: int) -> tuple[Target, ...]:
-    try:
-        return tuple(map(_target, dagcbor.decode(source.pread(offset, length))))
-    except CarError as error:
-        raise error.located(source=source.name) from None
-    except TypeError:
-        raise Malformed(
-            "the list of referenced files is no list", source=source.name, offset=offset
-        ) from None
-
-
-def _target(row: Any) -> Target:
-    match row:
-        case [bytes(path), int(size), int(mtime_ns), int(inode)] if path:
-            return Target(path, size, mtime_ns, inode)
-    raise Malformed("an entry in the list of referenced files is none")

@@ -136,7 +136,16 @@ class Targets:
         except BrokenReference as error:
             return error.status
 
+    def forget(self, target: Target) -> bool:
+        """Open the file anew when it is read next; whether it was open."""
+        with self._lock:
+            fd = self._open.pop(target.path, -1)
+        if fd >= 0:
+            os.close(fd)
+        return fd >= 0
+
     def close(self) -> None:
+        """Let go of all files; they are opened again when they are read."""
         with self._lock:
             opened, self._open = self._open, OrderedDict()
         for fd in opened.values():

@@ -22,7 +22,7 @@ from carlib.references.freezing import Frozen, freeze
 from carlib.references.packing import pack_references
 from carlib.references.relinking import NotTheSame, relink
 from carlib.references.repairing import Repair, repair
-from carlib.unixfs.profile import CARFS, PROFILES, Profile
+from carlib.unixfs.profile import CARFS, Profile
 from carlib.verify import verify
 from tests.carlib.keystream import keystream
 from tests.fixtures import fixture
@@ -137,15 +137,17 @@ def test_what_does_not_concern_the_import_is_the_callers_mistake(tree: Path) -> 
 
 
 def test_an_import_of_lotus_becomes_one_of_ours(tmp_path: Path) -> None:
-    data = keystream("lotus", 3 * MIB + 1)
-    (tmp_path / "input").write_bytes(data)
-    pack_references(tmp_path / "input", tmp_path / "ours.car", folder=tmp_path, profile=PROFILES["lotus"])
+    """Nothing was recorded of its file, so that is read whatever it looks like."""
     shutil.copy(fixture("derived/ref-car/refcar-sha256-keys.car"), tmp_path / "ref.car")
-    with (
-        ReferenceBlockstore.open(tmp_path / "ref.car", tmp_path) as store,
-        pytest.raises(NotTheSame),
-    ):
-        relink(store, tmp_path / "ref.car", tmp_path / "srv/data/input.bin", tmp_path / "input")
+    (tmp_path / "input").write_bytes(keystream("ref-car", 2_097_229))
+    with ReferenceBlockstore.open(tmp_path / "ref.car", tmp_path) as store:
+        root = store.roots[0]
+        assert relink(store, tmp_path / "ref.car", tmp_path / "srv/data/input.bin", tmp_path / "input") == 1
+    assert checked(tmp_path / "input").is_good
+    assert verify(tmp_path / "ref.car").good
+    with ReferenceBlockstore.open(tmp_path / "ref.car", tmp_path) as store:
+        assert extract(store, root, tmp_path / "out").is_complete
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "input").read_bytes()
 
 
 # -- repair
