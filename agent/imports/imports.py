@@ -74,6 +74,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "/"  # that references are relative to: a source may be moved anywhere, and links lead anywhere
 
+SHARED_WITH = 64  # imports, each of which is asked for each leaf
+
 
 @dataclass(eq=False, slots=True)
 class Making:
@@ -396,6 +398,7 @@ class Imports:
             profile="" if kind is Kind.CAR else request.profile,
             hidden=request.hidden,
             preserve=request.preserve,
+            share=request.share,
             created=now_text(),
         )
 
@@ -431,7 +434,9 @@ class Imports:
                 making = self._making[number] = Making(generation, total=self._sizes.get(number, 0))
                 self._nursery.start_soon(self._make, number, making)
             case StopMaking():
-                self._making[number].scope.cancel()
+                stopped = self._making.get(number)
+                if stopped is not None:
+                    stopped.scope.cancel()
             case Answer(waiter, failure, existing):
                 self._waiting.answer(waiter, failure, existing)
 
@@ -445,6 +450,10 @@ class Imports:
                     facts = await self._made(row, making)
                 except ShardError as error:
                     self._failed(number, making, error.failure)
+                except Exception as error:  # the boundary of a task: others go on
+                    logger.exception("making import %d failed", number)
+                    message = f"{type(error).__name__}: {error}"
+                    self._failed(number, making, Failure(ErrorClass.BUG, message))
             if facts is not None:
                 self._finished(number, making, facts)
             await self._tidy(number, row)
@@ -476,7 +485,9 @@ class Imports:
         told = self._progress(row, making)
         priority = DEAL_PRIORITY if row.attended else 0
         if pieces is None:
-            return await self.tasks.make(row, source, making.total, told, priority=priority, is_stream=False)
+            return await self.tasks.make(
+                row, source, making.total, told, priority=priority, is_stream=False, share=self._shared(row)
+            )
         return await self._made_of_stream(row, Path(source), pieces, told, priority)
 
     async def _made_of_stream(
@@ -495,7 +506,9 @@ class Imports:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed)
             try:
-                facts = await self.tasks.make(row, str(fifo), 0, told, priority=priority, is_stream=True)
+                facts = await self.tasks.make(
+                    row, str(fifo), 0, told, priority=priority, is_stream=True, share=self._shared(row)
+                )
             except ShardError as error:
                 failure = error
             done.set()
@@ -523,9 +536,21 @@ class Imports:
                 failure = Failure(ErrorClass.EXISTS, f"import {name!r} has the same root {facts.root}")
                 self.apply(number, Failed(making.generation, failure, twin))
             else:
-                self.apply(number, Made(making.generation), facts=facts)
+                changes = {"kind": Kind.REF, "folder": FOLDER} if facts.files else {}
+                self.apply(number, Made(making.generation), facts=facts, **changes)
         except ShardError as error:
             self._failed(number, making, error.failure)
+
+    def _shared(self, row: ImportRow) -> list[str]:
+        """The CARs of imports whose files a dense one may refer to, the newest first."""
+        if not row.share or row.kind is not Kind.DENSE:
+            return []
+        found: list[str] = []
+        for number in reversed(self.numbers()):
+            other = self.row(number)
+            if other.kind is Kind.REF and other.state is ImportState.READY and len(found) < SHARED_WITH:
+                found.append(other.car_path)
+        return found
 
     def _failed(self, number: int, making: Making, failure: Failure) -> None:
         try:

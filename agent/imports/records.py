@@ -74,6 +74,7 @@ class ImportRow(msgspec.Struct, frozen=True, gc=False):
     hidden: bool | None
     preserve: str
     created: str  # RFC 3339, UTC
+    share: bool = False
     generation: int = 0
     attended: bool = False
     error: str = ""

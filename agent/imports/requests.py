@@ -16,13 +16,15 @@ PRESERVED = ("", "mode", "mtime", "all")
 @dataclass(frozen=True, slots=True)
 class Request:
     """`kind` "auto": a CAR if it begins as one does, else references. `hidden` None: as the profile has it.
-    `preserve`: what of modes and times is stored."""
+    `preserve`: what of modes and times is stored. `share`: a dense import refers to files of other imports that have
+    the same blocks, instead of storing them."""
 
     kind: Wanted = "auto"
     name: str = ""  # "": the last component of the path
     profile: str = CARFS.name
     hidden: bool | None = None
     preserve: str = ""
+    share: bool = False
 
     def check(self) -> Profile:
         """Raises ShardError(invalid) for what no source could make right."""

@@ -6,11 +6,12 @@ whatever was made of it is not the whole.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import trio
 
@@ -32,20 +33,42 @@ async def feed(path: Path, pieces: AsyncIterable[bytes], done: trio.Event) -> No
         await done.wait()
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[Iterator[bytes]]:
+class Arriving(io.RawIOBase):
     """What comes through the FIFO, for a process that may block; raises ShardError(cancelled) if it is cut off."""
-    with path.open("rb", buffering=FRAME_BYTES) as fifo:
 
-        def pieces() -> Iterator[bytes]:
-            while True:
-                head = fifo.read(_LENGTH.size)
-                length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else -1
-                if not length:
-                    return
-                data = fifo.read(length) if 0 < length <= FRAME_BYTES else b""
-                if not data or len(data) < length:
-                    raise ShardError(ErrorClass.CANCELLED, "the stream ended before its end")
-                yield data
+    def __init__(self, path: Path) -> None:
+        self._fifo = path.open("rb", buffering=FRAME_BYTES)
+        self._left = 0  # of the frame
+        self._at_end = False
 
-        yield pieces()
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # Any: a buffer, which Python 3.11 has no type for
+        if not self._left and not self._at_end:
+            head = self._fifo.read(_LENGTH.size)
+            if len(head) < _LENGTH.size:
+                raise _cut_off()
+            (self._left,) = _LENGTH.unpack(head)
+            self._at_end = not self._left
+        if self._at_end:
+            return 0
+        data = self._fifo.read(min(self._left, len(buffer)))
+        if not data:
+            raise _cut_off()
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._fifo.close()
+        super().close()
+
+
+def arriving(path: Path) -> BinaryIO:
+    """The same, as streams of bytes are read."""
+    return io.BufferedReader(Arriving(path), FRAME_BYTES)
+
+
+def _cut_off() -> ShardError:
+    return ShardError(ErrorClass.CANCELLED, "the stream ended before its end")

@@ -29,6 +29,7 @@ SCHEMA = """
         hidden      INTEGER,           -- NULL: as the profile has it
         preserve    TEXT NOT NULL,
         created     TEXT NOT NULL,     -- RFC 3339, UTC
+        share       INTEGER NOT NULL,  -- 1: it may refer to files of other imports
         generation  INTEGER NOT NULL,  -- rises each time it is made
         attended    INTEGER NOT NULL,  -- 1: it is being made for somebody who waits for it
         error       TEXT NOT NULL,     -- '' unless it is broken
@@ -47,7 +48,8 @@ _files_from_json = msgspec.json.Decoder(tuple[str, ...]).decode
 
 _COLUMNS = (
     "id", "name", "kind", "state", "source", "filename", "car_path", "car_owner", "folder", "profile", "hidden",
-    "preserve", "created", "generation", "attended", "error", "error_class", "stale", "stale_count", "root", "facts",
+    "preserve", "created", "share", "generation", "attended", "error", "error_class", "stale", "stale_count", "root",
+    "facts",
 )  # fmt: skip
 _PUT = f"""
     INSERT INTO imports ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
@@ -134,7 +136,8 @@ def _columns(row: ImportRow) -> tuple[object, ...]:
     return (
         row.id, row.name, row.kind.value, row.state.value, row.source.value, os.fsencode(row.filename),
         os.fsencode(row.car_path), row.car_owner, os.fsencode(row.folder), row.profile, row.hidden, row.preserve,
-        row.created, row.generation, row.attended, row.error, row.error_class, _to_json(row.stale), row.stale_count,
+        row.created, row.share, row.generation, row.attended, row.error, row.error_class, _to_json(row.stale),
+        row.stale_count,
         None if facts is None else root_key(Cid.parse(facts.root)), None if facts is None else _to_json(facts),
     )  # fmt: skip
 
@@ -158,6 +161,7 @@ def _read(columns: tuple[object, ...]) -> ImportRow:
             hidden=None if hidden is None else bool(hidden),
             preserve=str(found["preserve"]),
             created=str(found["created"]),
+            share=bool(found["share"]),
             generation=int(str(found["generation"])),
             attended=bool(found["attended"]),
             error=str(found["error"]),

@@ -56,8 +56,9 @@ class Tasks:
         self._places = places
 
     async def make(
-        self, row: ImportRow, source: str, size: int, progress: Progress, *, priority: int, is_stream: bool
-    ) -> Facts:
+        self, row: ImportRow, source: str, size: int, progress: Progress, *, priority: int, is_stream: bool,
+        share: Sequence[str],
+    ) -> Facts:  # fmt: skip
         """Makes the import from what is at `source`; is complete on disk, or has left nothing but what is staged."""
         params: Params = {
             "kind": row.kind.value,
@@ -71,6 +72,7 @@ class Tasks:
             "preserve": row.preserve,
             "owned": row.owns_car,
             "stream": is_stream,
+            "share": list(share),
         }
         given = await self._run("import", params, row, size, progress, priority=priority)
         return msgspec.convert(given, Facts)

@@ -16,6 +16,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -43,6 +44,7 @@ from carlib.source import FileSource
 from carlib.unixfs.profile import PROFILES
 
 SHOWN_BLOCKS = 100
+FILES_TOGETHER = 10_000  # in memory at once: an import may refer to millions
 
 
 @dataclass
@@ -175,8 +177,10 @@ def _look(one: Import, folder: Path, found: Found) -> None:
         table = ReferenceTable.find_in(source, read_container(source))
         if table is None:
             raise Malformed("its reference table went while it was looked at", source=shown(one.car))
-        pairs = zip(table.files, statuses(folder, table.files), strict=True)
-        stale = [target for target, status in pairs if status is not Status.OK]
+        stale, files = [], iter(table.files)
+        while some := list(islice(files, FILES_TOGETHER)):
+            pairs = zip(some, statuses(folder, some), strict=True)
+            stale += [target for target, status in pairs if status is not Status.OK]
     found.count = len(stale)
     found.files = [_place(folder, target) for target in stale[:SHOWN_FILES]]
     found.signature = _signature(folder, stale)

@@ -1,16 +1,17 @@
 """The task `import`: makes an import of a file, a directory or a stream, or takes in a CAR that is there.
 
-Takes `{"kind", "path", "staging", "out", "index", "folder", "profile", "hidden", "preserve", "owned", "stream"}` and
+Takes `{"kind", "path", "staging", "out", "index", "folder", "profile", "hidden", "preserve", "owned", "stream",
+"share"}` and
 gives what `imports.records.Facts` holds. `kind` is `ref`, `dense` or `car`. Everything is made in the folder `staging`,
 which is for this task alone, and appears as `out` (the CAR) and `index` (of one that has none) complete and on disk, or
 not at all. A CAR stays at `path` unless it is `owned`: then it becomes `out`. `stream`: `path` is a FIFO, framed as
-`imports.streams` says.
+`imports.streams` says. `share`: CARs of other imports, whose files may be referred to instead of being stored.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +24,21 @@ from agent.imports import streams
 from agent.imports.records import SHOWN_FILES, Facts, Kind, Skipped
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
-from carlib import durable, indexing, unixfs, verify
-from carlib.blockstore import ReadOnlyBlockstore, own_index
+from carlib import durable, indexing, unixfs
+from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.container import Container, read_container
 from carlib.errors import CarError
-from carlib.pack import PackReport, Preserve, SourceChanged, Unreadable, pack
-from carlib.pack_stream import pack_stream
+from carlib.existing import adopt
+from carlib.limits import MIB
+from carlib.pack import PackReport, Preserve, SourceChanged, Unreadable, pack, pack_stream
+from carlib.references import Reference, ReferenceBlockstore
 from carlib.references.packing import pack_references
+from carlib.references.sharing import SharedLeaves
 from carlib.references.table import ReferenceTable
 from carlib.source import FileSource
 from carlib.unixfs.profile import PROFILES
+from carlib.verify import Depth, verify
 
 _PRESERVE = {"": Preserve.NOTHING, "mode": Preserve.MODE, "mtime": Preserve.MTIME, "all": Preserve.ALL}
 
@@ -77,53 +82,48 @@ def _pack(params: Params, made: Path, progress: Progress) -> PackReport:
         profile = replace(profile, hidden=params["hidden"])
     preserve = _PRESERVE[params["preserve"]]
     path = Path(params["path"])
+    sharing = _sharing(params["share"])
     if params["stream"]:
-        with streams.reading(path) as pieces:
-            return pack_stream(_told(pieces, progress), made, profile=profile)
+        with streams.arriving(path) as stream:
+            return pack_stream(stream, made, profile=profile, progress=progress, sharing=sharing)
     if params["kind"] == Kind.REF:
         folder = Path(params["folder"])
         return pack_references(
             path, made, folder=folder, profile=profile, progress=progress, preserve=preserve
         )
-    return pack(path, made, profile=profile, progress=progress, preserve=preserve)
+    return pack(path, made, profile=profile, progress=progress, preserve=preserve, sharing=sharing)
 
 
-def _told(pieces: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
-    done = 0
-    for piece in pieces:
-        yield piece
-        done += len(piece)
-        progress(done, 0)
+def _sharing(cars: Sequence[str]) -> SharedLeaves | None:
+    """Leaves that lie in files which these imports refer to are referred to, too."""
+    if not cars:
+        return None
+    stores = [ReferenceBlockstore.open(Path(car), Path("/")) for car in cars]
+
+    def known(cid: Cid) -> Reference | None:
+        return next((found for store in stores if (found := store.references.find(cid)) is not None), None)
+
+    return SharedLeaves(known)
 
 
 def _car(params: Params, progress: Progress) -> Facts:
     """A CAR with one root, every block of which hashes to its CID."""
     path, out, staging = Path(params["path"]), Path(params["out"]), Path(params["staging"])
     if params["stream"]:
-        arriving, path = path, staging / "upload.car"
-        with streams.reading(arriving) as pieces, durable.replacing(path) as file:
-            for piece in _told(pieces, progress):
-                file.write(piece)
+        path = _received(path, staging / "upload.car", progress)
     before = path.stat()
-    with FileSource(path) as source:
-        container = read_container(source)
-        roots = container.roots
-        if len(roots) != 1:
-            what = "car file can have one and only one root"
-            raise ShardError(ErrorClass.INVALID, f"{what}, {path} has {len(roots)}")
-        has_index = own_index(source, container) is not None
-    report = verify.verify(path, depth=verify.Depth.BLOCKS, progress=progress)
+    found = adopt(path, progress=progress)
+    if len(found.roots) != 1:
+        what = "car file can have one and only one root"  # Lotus' words
+        raise ShardError(ErrorClass.INVALID, f"{what}, and {path} has {len(found.roots)}")
+    if found.missing_roots:
+        raise ShardError(ErrorClass.CORRUPT, f"{path}: {found.note}")
+    if found.has_references:
+        raise ShardError(ErrorClass.INVALID, f"{path} refers to files that are elsewhere; import these")
     index = None
-    if not has_index or report.index_state in ("unusable", "wrong"):
+    if not found.has_index or verify(path, depth=Depth.INDEX).index_state != "good":
         index = staging / Path(params["index"]).name
         indexing.build(path, index, identity=True)
-        if not report.good:  # is anything else wrong than its own index?
-            report = verify.verify(path, index=index, depth=verify.Depth.BLOCKS, progress=progress)
-    if report.problems:
-        raise report.problems[0]
-    if report.missing_roots:
-        raise ShardError(ErrorClass.CORRUPT, f"{path} does not have the block of its root {roots[0]}")
-    if index is not None:
         index = index.rename(params["index"])
         durable.sync_folder(index.parent)
     after = path.stat()
@@ -137,7 +137,17 @@ def _car(params: Params, progress: Progress) -> Facts:
         path.rename(out)
         durable.sync_folder(out.parent)
         path = out
-    return msgspec.structs.replace(facts_of(path, index=index), blocks=report.blocks)
+    return msgspec.structs.replace(facts_of(path, index=index), blocks=found.blocks)
+
+
+def _received(fifo: Path, path: Path, progress: Progress) -> Path:
+    done = 0
+    with streams.arriving(fifo) as stream, durable.replacing(path) as file:
+        while piece := stream.read(MIB):
+            file.write(piece)
+            done += len(piece)
+            progress(done, 0)
+    return path
 
 
 def facts_of(path: Path, *, index: Path | None = None) -> Facts:

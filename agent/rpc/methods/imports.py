@@ -31,7 +31,7 @@ Which = int | str
 class ImportParams(Params, frozen=True):
     """`Path`: absolute, or a `file:` URL; what was put into `$CARFS_PATH/staging` is taken over. `Name`: none is made
     of the path. `Kind`: "auto" is a CAR if it begins as one, else references. `Hidden`: null is as the profile has it.
-    `Wait`: answer when it is made."""
+    `Wait`: answer when it is made. `Share`: a dense one refers to files of other imports that have the same blocks."""
 
     path: str
     name: str = ""
@@ -40,6 +40,7 @@ class ImportParams(Params, frozen=True):
     hidden: bool | None = None
     preserve: Literal["", "mode", "mtime", "all"] = ""
     wait: bool = True
+    share: bool = False
 
 
 class Imported(msgspec.Struct, frozen=True, rename="pascal"):
@@ -142,7 +143,7 @@ class PageParams(Params, frozen=True):
 @method("Carfs.Import", Permission.ADMIN)
 async def import_path(services: Services, params: ImportParams) -> Imported:
     """Imports a file, a directory or a CAR of the agent's machine; of one with the same root, that is given instead."""
-    request = Request(params.kind, params.name, params.profile, params.hidden, params.preserve)
+    request = Request(params.kind, params.name, params.profile, params.hidden, params.preserve, params.share)
     imports = importing(services).imports
     outcome = await imports.add(given_path(params.path), request, wait=params.wait)
     return imported(imports, outcome.number, existing=outcome.existing)
