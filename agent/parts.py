@@ -145,14 +145,14 @@ async def _working(
                 idle_timeout_s=config.workers.idle_timeout_s,
             ) as local,
             open_scheduler(
-                local, store=store, refresh=monitor.fresh, settings=_settings(config, overrides)
+                local, store=store, refresh=monitor.fresh, settings=scheduler_settings(config, overrides)
             ) as scheduler,
         ):
             monitor.subscribe(scheduler.poke)
             yield scheduler
 
 
-def _settings(config: Config, overrides: Overrides) -> Settings:
+def scheduler_settings(config: Config, overrides: Overrides) -> Settings:
     scheduler = config.scheduler
     return Settings(
         policy=Policy(

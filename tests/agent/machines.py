@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.resources import rule
 from agent.resources.facts import Fact, Mode, Resource, Snapshot
@@ -76,14 +76,16 @@ async def working(
     on: Machine | None = None,
     learned: Learned | None = None,
     groups: Groups | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Working]:
     """Worker processes for the time of the block, `limit` of them at once."""
+    settings = replace(settings or Settings(), limit=limit)
     machine, learned = on or Machine(), learned or Learned()
     async with (
         open_local(
             name="here", kinds=frozenset(KINDS), snapshot=machine.snapshot, disk_left=lambda: 1 << 50,
             groups=groups, idle_timeout_s=idle_timeout_s,
         ) as local,
-        open_scheduler(local, store=learned, settings=Settings(limit=limit)) as scheduler,
+        open_scheduler(local, store=learned, settings=settings) as scheduler,
     ):  # fmt: skip
         yield Working(scheduler, local, machine, learned)

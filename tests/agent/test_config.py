@@ -9,10 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.config import Config, ConfigError, LogConfig, RpcConfig, WorkersConfig, load
+from agent.config import Config, ConfigError, LogConfig, RpcConfig, WorkersConfig, load, resource_overrides
 from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_NAMES, DagstoreConfig, duration_s
+from agent.parts import scheduler_settings
+from agent.scheduler.order import Assigner, Policy
+from agent.scheduler.overrides import NONE
+from agent.scheduler.scheduler import Settings
 
 
 def written(path: Path, text: str) -> Path:
@@ -113,6 +117,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[dagstore]\nGCInterval = '1 minute'", "c.toml: dagstore.GCInterval: '1 minute' is not a duration"),
         ("[dagstore]\nRootDir = 'a'\nroot_dir = 'b'", "c.toml: dagstore.root_dir is given twice"),
         ("[DAGStore]\n[dagstore]", "c.toml: DAGStore: it is given as dagstore, too"),
+        ("[resources]\nmemory = 'lots'", "c.toml: resources: 'lots' is not a size such as 512MiB"),
+        ("[resources]\npressure = 101", "c.toml: resources.pressure: Expected `float` <= 100"),
+        ("[scheduler]\nassigner = 'random'", "c.toml: scheduler.assigner: Invalid enum value 'random'"),
+        ("[scheduler]\npatience_s = 0", "c.toml: scheduler.patience_s: Expected `float` > 0"),
         ("[dagstore]\ntransients_low = 0.95", "c.toml: dagstore: transients_low is 0.95: it must be below"),
     ],
 )
@@ -196,6 +204,26 @@ def test_variables_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     environ = {"CARFS_DAGSTORE_TRANSIENTS_LOW": "0.99"}
     with pytest.raises(ConfigError, match=r"CARFS_DAGSTORE_TRANSIENTS_LOW: .*must be below"):
         load(tmp_path / "none", required=False, environ=environ)
+
+
+def test_w13_an_override_of_what_tasks_need_that_makes_no_sense_refuses_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="INDEX_MAX_MEMORY=lots: a size is a number of bytes"):
+        load(tmp_path / "none", required=False, environ={"INDEX_MAX_MEMORY": "lots"})
+    assert resource_overrides({"INDEX_MAX_MEMORY": "1GiB"}).values == {"INDEX_MAX_MEMORY": 1 << 30}
+
+
+def test_all_that_is_said_of_resources_and_scheduling_reaches_the_scheduler(tmp_path: Path) -> None:
+    text = "[workers]\ncount = 3\n[resources]\nreserve = 7\npressure = 5\ninterval_s = 2"
+    text += "\n[scheduler]\nassigner = 'spread'\npatience_s = 4\nageing_s = 50"
+    config = load(written(tmp_path / "c.toml", text), required=True, environ={})
+    assert scheduler_settings(config, NONE) == Settings(
+        policy=Policy(Assigner.SPREAD, ageing_s=50, patience_s=4),
+        overrides=NONE,
+        limit=3,
+        reserve=7,
+        pressure=5,
+        interval_s=2,
+    )
 
 
 def test_the_admin_group_is_looked_up_by_name() -> None:
