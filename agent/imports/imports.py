@@ -48,6 +48,7 @@ from agent.imports.transitions import (
     Answer,
     Begin,
     Cancel,
+    Effect,
     Event,
     Failed,
     Forget,
@@ -317,7 +318,7 @@ class Imports:
         else:
             self._lives[number] = life
         for effect in effects:
-            self._carry_out(number, effect)
+            self._carry_out(number, effect, row)
         if any(isinstance(effect, Persist | Forget | Publish) for effect in effects):
             self.publish(number, row)
 
@@ -428,11 +429,12 @@ class Imports:
             raise ShardError(pending.failure.error_class, pending.failure.message, key=str(number))
         return Outcome(number)
 
-    def _carry_out(self, number: int, effect: object) -> None:
+    def _carry_out(self, number: int, effect: Effect, row: ImportRow | None) -> None:
         match effect:
             case StartMaking(generation):
                 making = self._making[number] = Making(generation, total=self._sizes.get(number, 0))
-                self._nursery.start_soon(self._make, number, making)
+                assert row is not None
+                self._nursery.start_soon(self._make, row, making)
             case StopMaking():
                 stopped = self._making.get(number)
                 if stopped is not None:
@@ -440,10 +442,9 @@ class Imports:
             case Answer(waiter, failure, existing):
                 self._waiting.answer(waiter, failure, existing)
 
-    async def _make(self, number: int, making: Making) -> None:
+    async def _make(self, row: ImportRow, making: Making) -> None:
         """Makes it, and says what became of that; what was cancelled or failed leaves nothing."""
-        row = self.row(number)
-        facts = None
+        number, facts = row.id, None
         try:
             with making.scope:
                 try:

@@ -13,7 +13,6 @@ from tests import machine
 from tests.machine import image
 
 
-
 @pytest.fixture
 def box() -> None:
     if why_not := machine.why_not("box"):
