@@ -181,8 +181,7 @@ class Imports:
         with trio.CancelScope(shield=True):  # short, and nobody would come back to it before the next start
             if making is not None:
                 await making.ended.wait()
-            else:
-                await self._discard(row)
+            await self._discard(row)
 
     async def cancel(self, number: int) -> None:
         """Calls off the making of an import, of which nothing is left then. Raises ShardError(busy) for one that is
@@ -421,8 +420,8 @@ class Imports:
                 with trio.CancelScope(shield=True):  # whoever leaves leaves nothing
                     await making.ended.wait()
             raise
-        if making is not None and number not in self._lives:
-            await making.ended.wait()
+        if making is not None:
+            await making.ended.wait()  # what was on its way is gone
         if pending.existing:
             return Outcome(pending.existing, existing=True)
         if pending.failure is not None:

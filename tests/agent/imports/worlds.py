@@ -22,6 +22,7 @@ from agent.imports.settings import ImportsConfig
 from agent.imports.table import ImportStore
 from agent.workers import Needs, WorkerFailed, tasks
 from carlib.errors import CarError
+from tests.agent.stores import FromThread
 
 NEVER = ImportsConfig(look_interval_s=0)
 
@@ -58,7 +59,7 @@ class Threads:
             failure = self.fail(kind)
             if failure is not None:
                 raise failure
-            return await trio.to_thread.run_sync(tasks.load(kind), params, _told(progress), None)
+            return await trio.to_thread.run_sync(tasks.load(kind), params, _told(progress), FromThread(None))
         except trio.Cancelled:
             self.cancelled += 1
             raise
