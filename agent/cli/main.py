@@ -23,7 +23,10 @@ COMMANDS: CommandTable = {
     ),
     "top": ("agent.cli.top:top", "The same for the screen, again and again: limits, workers, tasks."),
     "resources": ("agent.cli.resources:resources", "What limits the agent, how much is left, and why."),
-    "worker": ("agent.cli.worker:worker", "Workers and tasks: run, info, list, jobs, abort, enable, disable."),
+    "worker": (
+        "agent.cli.worker:worker",
+        "Workers and tasks: run, info, list, jobs, abort, enable, disable.",
+    ),
     "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "client": ("agent.cli.client:client", "Data before and after deals: commP."),

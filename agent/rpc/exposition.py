@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ from agent.resources.facts import Snapshot
 from agent.rpc.counting import counted
 from agent.rpc.filters import Filter
 from agent.rpc.services import Services
-from agent.scheduler.document import reserved
+from agent.scheduler.document import WAITING, reserved
 from agent.scheduler.jobs import Scheduling
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -74,12 +73,12 @@ def limits(snapshot: Snapshot) -> Iterator[Sample]:
 
 def tasks(scheduling: Scheduling) -> Iterator[Sample]:
     """Tasks and workers."""
-    jobs, workers = scheduling.jobs(), scheduling.workers()
-    states = Counter((job.task.kind, "waiting" if job.phase is None else job.phase.value) for job in jobs)
-    for labels, count in sorted(states.items()):
-        yield Sample("carfs_tasks", count, labels)
-    hopeless = sum(job.waiting is not None and job.waiting.is_hopeless for job in jobs)
-    yield Sample("carfs_tasks_hopeless", hopeless)
+    tally, workers = scheduling.tally(), scheduling.workers()
+    for (kind, phase), count in sorted(tally.running.items()):
+        yield Sample("carfs_tasks", count, (kind, phase.value))
+    for kind, count in sorted(tally.waiting.items()):
+        yield Sample("carfs_tasks", count, (kind, WAITING))
+    yield Sample("carfs_tasks_hopeless", tally.hopeless)
     yield Sample("carfs_tasks_reserved_bytes", sum(reserved(view.running)[1] for view in workers))
     for one in scheduling.estimates():
         yield Sample("carfs_task_peak_bytes", one.peak_bytes, (one.kind, one.size_class))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from agent.metrics import Metrics
 from agent.scheduler import admission, deciding, overrides, seeing, table
 from agent.scheduler.admission import Load, Rule
 from agent.scheduler.entries import Connected, Entry
-from agent.scheduler.jobs import ASSIGNED, Job
+from agent.scheduler.jobs import ASSIGNED, Job, Tally
 from agent.scheduler.needs import Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
 from agent.scheduler.overrides import Overrides
@@ -156,12 +157,27 @@ class Dispatcher:
                 limit_bytes = entry.memory_limit if is_enforced else 0
                 yield entry.job(worker.running_of(entry), worker.executor, limit_bytes)
 
-    def waiting_jobs(self) -> Iterator[Job]:
-        """Those that wait, in order, each with why."""
+    def waiting_jobs(self, count: int | None = None) -> Iterator[Job]:
+        """The first so many (None: all) of those that wait, in order, each with why."""
         waits = self._decision.waiting
-        for place, task in enumerate(self._queue, ASSIGNED):
+        queued = self._queue if count is None else self._queue.first(count)
+        for place, task in enumerate(queued, ASSIGNED):
             wait = self._held.get(task.id) or waits.get(task.id)
             yield self._entries[task.id].waiting_job(task, place, wait)
+
+    def tally(self) -> Tally:
+        """How much there is of each kind; costs what there are groups of tasks that wait, and not what there are."""
+        running = Counter(
+            (one.task.kind, one.phase) for worker in self.workers.values() for one in worker.running()
+        )
+        waiting: Counter[str] = Counter()
+        hopeless = 0
+        for group in self._queue.groups():  # one of them fits nowhere if none does
+            _, first = group.at(0)
+            waiting[first.kind] += len(group)
+            wait = self._decision.waiting.get(first.id)
+            hopeless += len(group) if wait is not None and wait.is_hopeless else 0
+        return Tally(running, waiting, hopeless)
 
     # Deciding
 

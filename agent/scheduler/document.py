@@ -99,14 +99,15 @@ class Tasks(msgspec.Struct, frozen=True, rename="pascal"):
     @classmethod
     def of(cls, scheduling: Scheduling, at: str, limit: int) -> Tasks:
         """`limit` is for the list of tasks alone; 0: all of them."""
-        jobs = scheduling.jobs()
-        running = sum(job.phase is not None for job in jobs)
+        tally = scheduling.tally()
+        running, waiting = sum(tally.running.values()), sum(tally.waiting.values())
+        jobs = scheduling.jobs(max(0, limit - running) if limit else None)
         shown = [
             TaskShown.of(job, 0 if job.phase is not None else number - running)
             for number, job in enumerate(islice(jobs, limit or None), 1)
         ]
         workers = [WorkerShown.of(view) for view in scheduling.workers()]
-        return cls(at, running, len(jobs) - running, scheduling.groups(), workers, shown)
+        return cls(at, running, waiting, scheduling.groups(), workers, shown)
 
 
 class EstimateShown(msgspec.Struct, frozen=True, rename="pascal"):

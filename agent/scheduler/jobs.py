@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +54,15 @@ class Counts:
     limit: int  # processes of its own at once
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Tasks that have not ended, in numbers."""
+
+    running: Mapping[tuple[str, Phase], int]  # by kind and phase
+    waiting: Mapping[str, int]  # by kind
+    hopeless: int  # of those that wait
+
+
 class Scheduling(Protocol):
     """What shows and steers the scheduler: `agent.scheduler.scheduler.Scheduler`. None of it waits."""
 
@@ -62,8 +72,12 @@ class Scheduling(Protocol):
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are connected, the agent's own first."""
 
-    def jobs(self) -> tuple[Job, ...]:
-        """All tasks that have not ended: running ones first, then those that wait, in the order of the queue."""
+    def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+        """All tasks that have not ended: running ones first, then those that wait, in the order of the queue; of these,
+        if `waiting` is given, the first so many, which costs little however many there are."""
+
+    def tally(self) -> Tally:
+        """How many tasks there are, which costs little however many that is."""
 
     def counts(self) -> Counts:
         """How much of it there is."""

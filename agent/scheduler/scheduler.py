@@ -20,7 +20,7 @@ from agent.resources.facts import Snapshot
 from agent.scheduler import estimating, seeing, table
 from agent.scheduler.dispatching import AGENT_KINDS, Dispatcher, Local, Settings
 from agent.scheduler.entries import DONE, Admission, Connected, Entry
-from agent.scheduler.jobs import Counts, Estimate, Job
+from agent.scheduler.jobs import Counts, Estimate, Job, Tally
 from agent.scheduler.needs import EstimateStore, Requirements
 from agent.scheduler.overrides import Overrides
 from agent.scheduler.tasks import Task, WorkerView
@@ -163,8 +163,11 @@ class Scheduler:
     def workers(self) -> tuple[WorkerView, ...]:
         return tuple(self._dispatcher.views())
 
-    def jobs(self) -> tuple[Job, ...]:
-        return (*self._dispatcher.running_jobs(), *self._dispatcher.waiting_jobs())
+    def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+        return (*self._dispatcher.running_jobs(), *self._dispatcher.waiting_jobs(waiting))
+
+    def tally(self) -> Tally:
+        return self._dispatcher.tally()
 
     def counts(self) -> Counts:
         own = self._dispatcher.workers[self._local.id]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.resources.facts import Bound, Fact, Mode, Pressure, Problem, Resource, Snapshot
-from agent.scheduler.jobs import ASSIGNED, RUNNING, Counts, Estimate, Job
+from agent.scheduler.jobs import ASSIGNED, RUNNING, Counts, Estimate, Job, Tally
 from agent.scheduler.overrides import Overrides, from_environment
 from agent.scheduler.requirement import Requirement
 from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
@@ -90,8 +91,15 @@ class FakeScheduler:
     def workers(self) -> tuple[WorkerView, ...]:
         return (worker(*self.given),) if self.views is None else self.views
 
-    def jobs(self) -> tuple[Job, ...]:
-        return self.given
+    def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+        queued = [job for job in self.given if job.phase is None]
+        return (*(job for job in self.given if job.phase is not None), *queued[:waiting])
+
+    def tally(self) -> Tally:
+        running = Counter((job.task.kind, job.phase) for job in self.given if job.phase is not None)
+        waiting = Counter(job.task.kind for job in self.given if job.phase is None)
+        hopeless = sum(job.waiting is not None and job.waiting.is_hopeless for job in self.given)
+        return Tally(running, waiting, hopeless)
 
     def counts(self) -> Counts:
         waiting = sum(job.phase is None for job in self.given)

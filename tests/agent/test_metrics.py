@@ -129,8 +129,9 @@ async def test_the_scheduler_counts_what_becomes_of_tasks(tmp_path: Path, big_ca
     assert ended == {
         ("index", "done"): 1, ("index", "gone"): 1, ("index", "cancelled"): 1, ("index", "bug"): 1, ("fetch", "done"): 1
     }  # fmt: skip
-    assert value(found, "carfs_task_wait_seconds_count", kind="index") == 3  # one was never begun
-    assert value(found, "carfs_task_duration_seconds_count", kind="index") == 3
+    begun = value(found, "carfs_task_wait_seconds_count", kind="index")
+    assert begun in (3, 4)  # whether the one that was cancelled at once was begun is a matter of chance
+    assert value(found, "carfs_task_duration_seconds_count", kind="index") == begun
     assert value(found, "carfs_worker_deaths_total", cause="other") == 1
 
 

@@ -11,6 +11,7 @@ import msgspec
 from agent.resources.facts import Bound
 from agent.rpc.methods import Services
 from agent.rpc.sealing import NO_WORKER
+from agent.scheduler.jobs import Job
 from tests.agent.scheduling import (
     AT,
     GIB,
@@ -172,3 +173,19 @@ async def test_watching_shows_what_changes(tmp_path: Path) -> None:
         found = json_of(await values(with_it, "Carfs.WatchTasks", {"Interval": 0.05}, at_most=2))
     assert [one["Tasks"]["Running"] for one in found] == [1, 1]
     assert found[0]["Limits"]["Memory"]["Limit"] == 8 * GIB
+
+
+async def test_showing_some_tasks_of_a_long_queue_looks_at_no_others(tmp_path: Path) -> None:
+    class Long(FakeScheduler):
+        def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+            assert waiting is not None and waiting < 20
+            return super().jobs(waiting)
+
+    scheduler = Long((running(1), *(waiting(number, number) for number in range(2, 500))))
+    async with services_at(tmp_path) as services:
+        with_it = scheduled(services, scheduler)
+        status = json_of(await ask(with_it, "Carfs.Status"))
+        tasks = json_of(await ask(with_it, "Carfs.Tasks", {"Limit": 5}))
+        assert await ask(with_it, "Carfs.Metrics")
+    assert (status["Tasks"]["Waiting"], len(status["Tasks"]["Tasks"])) == (498, 20)
+    assert [one["Place"] for one in tasks["Tasks"]] == [0, 1, 2, 3, 4]

@@ -121,7 +121,9 @@ class RemoteWorkers:
             due_s = joined.session.lost_at_s
             await trio.sleep_until(due_s)
             if trio.current_time() > due_s + self._heartbeat_s / 2:
-                await trio.sleep(self._heartbeat_s)  # it is we who stood still: what came meanwhile is read first
+                await trio.sleep(
+                    self._heartbeat_s
+                )  # it is we who stood still: what came meanwhile is read first
             if reason := joined.session.silence(trio.current_time()):
                 self._end(joined, reason)
 
