@@ -158,17 +158,18 @@ class Dispatcher:
                 yield entry.job(worker.running_of(entry), worker.executor, limit_bytes)
 
     def waiting_jobs(self, count: int | None = None) -> Iterator[Job]:
-        """The first so many (None: all) of those that wait, in order, each with why."""
+        """Those that wait, in order, each with why; the first so many, if that is said."""
         waits = self._decision.waiting
-        queued = self._queue if count is None else self._queue.first(count)
-        for place, task in enumerate(queued, ASSIGNED):
+        for place, task in enumerate(self._queue if count is None else self._queue.first(count), ASSIGNED):
             wait = self._held.get(task.id) or waits.get(task.id)
             yield self._entries[task.id].waiting_job(task, place, wait)
 
     def tally(self) -> Tally:
-        """How much there is of each kind; costs what there are groups of tasks that wait, and not what there are."""
+        """How many there are, without looking at each that waits."""
         running = Counter(
-            (one.task.kind, one.phase) for worker in self.workers.values() for one in worker.running()
+            (entry.task.kind, worker.running_of(entry).phase)
+            for worker in self.workers.values()
+            for entry in worker.entries.values()
         )
         waiting: Counter[str] = Counter()
         hopeless = 0

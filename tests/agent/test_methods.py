@@ -70,6 +70,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.Tasks": "read",
         "Carfs.WatchTasks": "read",
         "Carfs.AbortTask": "admin",
+        "Carfs.WorkerJoin": "admin",
+        "Carfs.WorkerReport": "admin",
         "Filecoin.WorkerStats": "admin",
         "Filecoin.WorkerJobs": "admin",
         "Filecoin.SealingSchedDiag": "admin",
