@@ -58,6 +58,9 @@ class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     count: Count = 0  # processes that compute at once, at most; 0: as many as the limits allow
     idle_timeout_s: Seconds = 10.0  # seconds after which an idle one ends; it takes 40 MB, a new one 0.2 s
+    heartbeat_s: Seconds = (
+        5.0  # seconds between two reports of a worker elsewhere; after three it is given up
+    )
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -40,6 +40,8 @@ from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
 from agent.workers import open_local
 from agent.workers.groups import open_groups
+from agent.workers.remote import sights
+from agent.workers.remote.joining import RemoteWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ async def open_parts(
             Tokens(repository.token_secret),
             verifier=scrubber,
             importing=importing,
+            metrics=workers.metrics,
             workers=workers,
             doctor=partial(
                 consult,
@@ -113,6 +116,7 @@ async def open_parts(
                 partial(live_of, dagstore, scrubber),
                 scrub_interval_s=config.scrub.interval_days * 86400,
             ),
+            remote=_remote(repository, config, workers),
         )
         yield Parts(services, hub)
 
@@ -164,6 +168,14 @@ def scheduler_settings(config: Config, overrides: Overrides) -> Settings:
         pressure=config.resources.pressure,
         interval_s=config.resources.interval_s,
     )
+
+
+def _remote(repository: Repository, config: Config, scheduler: Scheduler) -> RemoteWorkers:
+    """Takes in workers of other machines, which have to see this repository; raises OSError."""
+    return RemoteWorkers(
+        scheduler, repository.path, repository.path / repository.dagstore, sights.write_proof(repository.path),
+        version=_version(), heartbeat_s=config.workers.heartbeat_s,
+    )  # fmt: skip
 
 
 def _disk_left(folder: Path) -> int:

@@ -11,18 +11,17 @@ files lie where they lay.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import trio
 
 from agent.client import AgentError, AgentUnreachable, Client
 from agent.dagstore.access import Fetch
+from fusefs.agent_documents import AgentDocuments, rendered
 from fusefs.catalogue import Change, ShardRecord
 from fusefs.errors import AgentAway, Overdue, ShardBroken, StaleNode
 
@@ -43,26 +42,31 @@ class AgentCatalogue:
         self._session: str | None = None
         self._leased: set[str] = set()
         self._since = time.time()
-        self._agent: Mapping[str, Any] = {}
+        self._documents = AgentDocuments(client)
 
     def records(self) -> Mapping[str, ShardRecord]:
         return self._records
 
-    def status(self) -> bytes:
-        """What the mount knows by itself, so it answers when the agent does not; the agent's own status is of
-        the last connect.
-        """
+    def document(self, name: str) -> bytes:
+        return self._status() if name == "status.json" else self._documents.text(name)
+
+    def _status(self) -> bytes:
+        """What the mount knows by itself, so it answers when the agent does not, and the agent's own status."""
+        is_reachable, status = self._documents.status()
+        states = Counter(
+            record.state for record in list(self._records.values())
+        )  # they change in another thread
         document = {
             "Agent": {
                 "Socket": str(self._client.path),
-                "Reachable": self._session is not None,
+                "Reachable": is_reachable and self._session is not None,
                 "Since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._since)),
-                "Status": self._agent,
+                "Status": status,
             },
-            "ShardsByState": dict(sorted(Counter(record.state for record in self._records.values()).items())),
+            "ShardsByState": dict(sorted(states.items())),
             "Leased": sorted(self._leased),
         }
-        return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+        return rendered(document)
 
     # Leases, from threads
 
@@ -205,16 +209,12 @@ class AgentCatalogue:
             stream.close()
 
     def _greet(self, session: str) -> None:
-        """In a thread: takes the leases of what is open once more, and the agent's status."""
+        """In a thread: takes the leases of what is open once more."""
         for key in sorted(self._leased):
             try:
                 self._acquire(session, key)
             except (ShardBroken, StaleNode) as error:
                 logger.warning("%s; what is open of it stays readable", error)
-        try:
-            self._agent = self._client.call("Carfs.Status")
-        except (AgentError, AgentUnreachable) as error:
-            logger.debug("asking for the status: %s", error)
 
     def _set_session(self, session: str | None) -> None:
         with self._lock:

@@ -135,13 +135,13 @@ class Change:
 
 
 class Catalogue(Protocol):
-    """Shards, now and as they change; `records` and `status` never wait, whatever the agent does."""
+    """Shards, now and as they change; `records` never waits, whatever the agent does."""
 
     def records(self) -> Mapping[str, ShardRecord]:
         """The last state that is known, by key."""
 
-    def status(self) -> bytes:
-        """The text of `.carfs/status.json`."""
+    def document(self, name: str) -> bytes:
+        """The text of a file in `.carfs/`, one of `control.NAMES`; blocks for a moment (called in threads)."""
 
     def acquire(self, key: str) -> ShardRecord:
         """A lease on the shard, once it can be read; blocks (called in threads).  Raises ShardBroken,

@@ -47,7 +47,7 @@ class LocalCatalogue:
     def records(self) -> Mapping[str, ShardRecord]:
         return self._records
 
-    def status(self) -> bytes:
+    def document(self, name: str) -> bytes:
         shards = [dict(record.document) for record in self._records.values()]
         return json.dumps({"Agent": None, "Shards": shards}, indent=2, ensure_ascii=False).encode() + b"\n"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from carlib import names, unixfs
 from carlib.errors import CarError
 from fusefs.catalogue import Catalogue
+from fusefs.control import ControlFolder
 from fusefs.dag import node_at
 from fusefs.shards import Shards
-from fusefs.tree import Folder, HiddenBeside, Node, RenderedFile, StaticFolder
+from fusefs.tree import Folder, HiddenBeside, Node, StaticFolder
 from fusefs.views.folder import ShardFolder
 from fusefs.views.ipfs import NAME as IPFS
 from fusefs.views.ipfs import IpfsFolder
@@ -20,8 +21,7 @@ CONTROL = b".carfs"
 
 def of_agent(shards: Shards, catalogue: Catalogue, ipfs: IpfsFolder) -> Folder:
     """`shards/`, `ipfs/` and `.carfs/`."""
-    status = RenderedFile(catalogue.status, lambda: shards.mtime_ns)
-    control = StaticFolder(lambda: {b"status.json": status}, lasting=False, mtime_ns=lambda: shards.mtime_ns)
+    control = ControlFolder(catalogue.document, lambda: shards.mtime_ns)
     shown = StaticFolder(shards.folders, lasting=False, mtime_ns=lambda: shards.mtime_ns, only_folders=True)
     top: dict[bytes, Node] = {SHARDS: shown, IPFS: ipfs, CONTROL: control}
     return StaticFolder(lambda: top, lasting=False, mtime_ns=lambda: shards.mtime_ns)

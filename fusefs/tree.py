@@ -9,10 +9,10 @@
     │   ├── data.v2.car
     │   └── shard.json
     ├── ipfs/<cid>       any block of any shard
-    └── .carfs/status.json
+    └── .carfs/          control.py: status.json, resources.json, tasks.json, metrics
 
 A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or
-shows something that changes (`shards/`, `shard.json`, `status.json`).  `attributes()` never waits: all it
+shows something that changes (`shards/`, `shard.json`, `.carfs/`).  `attributes()` never waits: all it
 says is known when the node is made. `child`, `children` and what `open()` gives may read from storage and are
 called in threads, unless `instant`.
 
@@ -133,7 +133,7 @@ class StaticFolder:
         entries = self._entries()
         if self._only_folders:
             return of_folder(self._mtime_ns(), len(entries))
-        # By what they are, not by `stat`: `status.json` would be rendered for each path that leads through the mount.
+        # By what they are, not by `stat`: what is rendered would be, for each path that leads through the mount.
         inside = sum(hasattr(node, "children") for node in entries.values())
         return of_folder(self._mtime_ns(), inside)
 
@@ -178,7 +178,7 @@ class HiddenBeside:
 
 
 class RenderedFile:
-    """A file whose text is made when it is looked at, from memory: `shard.json`, `status.json`."""
+    """A file whose text is made when it is looked at, from memory: `shard.json`."""
 
     lasting = False
     version = b""

@@ -82,6 +82,6 @@ def test_every_import_from_outside_is_declared(package: str) -> None:
         - set(sys.stdlib_module_names)
     )
     known = {
-        name: {one.lower() for one in distributions.get(name, [name])} for name in foreign
-    }  # PyJWT is pyjwt
+        name: {one.lower().replace("_", "-") for one in distributions.get(name, [name])} for name in foreign
+    }  # PyJWT is pyjwt, prometheus_client prometheus-client
     assert {name for name in foreign if not allowed & known[name]} == set()

@@ -26,11 +26,24 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are looked up, not when they are listed."""
 
     def __init__(
-        self, *args: Any, table: CommandTable, aliases: Aliases | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        table: CommandTable,
+        aliases: Aliases | None = None,
+        implied: Mapping[str, str] | None = None,
+        **kwargs: Any,
     ) -> None:  # click's own loose signature
+        """`implied`: options that say which command is meant where the arguments begin with an option."""
         super().__init__(*args, **kwargs)
         self.table = table
         self.aliases = aliases or {}
+        self.implied = implied or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-"):
+            given = {argument.partition("=")[0] for argument in args}
+            args = [*(command for option, command in self.implied.items() if option in given), *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
@@ -72,13 +85,22 @@ class CommandWithActions(click.Command):
 
 
 def group(
-    table: CommandTable, *, epilog: str, aliases: Aliases | None = None
+    table: CommandTable,
+    *,
+    epilog: str,
+    aliases: Aliases | None = None,
+    implied: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[], None]], click.Group]:
     """Decorator: a lazy group over `table`, named and described by the function below it."""
 
     def decorate(function: Callable[[], None]) -> click.Group:
         made = click.group(
-            cls=LazyGroup, table=table, aliases=aliases, epilog=epilog, context_settings=SETTINGS
+            cls=LazyGroup,
+            table=table,
+            aliases=aliases,
+            implied=implied,
+            epilog=epilog,
+            context_settings=SETTINGS,
         )(function)
         assert isinstance(made, click.Group)
         return made

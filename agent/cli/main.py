@@ -17,7 +17,16 @@ COMMANDS: CommandTable = {
     "mount": ("fusefs.command:mount", "Mount the agent's shards, or just the CAR files given."),
     "umount": ("fusefs.command:umount", "End a mount."),
     "agent": ("agent.cli.daemon:agent", "Run the agent in the foreground."),
-    "status": ("agent.cli.status:status", "What the agent does now: shards by state, mounts, memory."),
+    "status": (
+        "agent.cli.status:status",
+        "What the agent does now: shards, limits, tasks, what they wait for.",
+    ),
+    "top": ("agent.cli.top:top", "The same for the screen, again and again: limits, workers, tasks."),
+    "resources": ("agent.cli.resources:resources", "What limits the agent, how much is left, and why."),
+    "worker": (
+        "agent.cli.worker:worker",
+        "Workers and tasks: run, info, list, jobs, abort, enable, disable.",
+    ),
     "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "client": ("agent.cli.client:client", "Data before and after deals: commP."),

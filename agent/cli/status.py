@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.cli.bars import takes_blocks
 from agent.cli.calls import call, shown
 from agent.cli.command import command, example, json_option
-from agent.cli.output import counted, emit_json, seconds, size_text
+from agent.cli.load import duration_text, limit_lines, task_lines, text_of
+from agent.cli.output import color_option, counted, emit_json, seconds, size_text
 
 Json = Any  # any value that JSON can carry
 
@@ -14,24 +16,29 @@ LINES_SHOWN = 10  # of a kind
 
 
 @command(epilog=example("carfs status", "carfs status --json | jq .Shards"))
+@color_option
 @json_option
-def status(as_json: bool) -> None:
-    """Show what the agent does now: shards by state, work under way, verification, origins that fail, leases."""
+def status(color: bool, as_json: bool) -> None:
+    """Show what the agent does now: shards by state, limits and what is left of them, tasks and what they wait for,
+    verification, origins that fail, leases.
+    """
     found = call("Carfs.Status")
     if as_json:
         emit_json(found)
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(found, color=color)))
 
 
-def _lines(found: Json) -> list[str]:
+def _lines(found: Json, *, color: bool) -> list[str]:
     workers = found["Workers"]
-    memory, uptime = size_text(found["MemoryBytes"]), _duration_text(found["UptimeSeconds"])
+    memory, uptime = size_text(found["MemoryBytes"]), duration_text(found["UptimeSeconds"])
     shards = [f"{count} {state.removeprefix('ShardState')}" for state, count in found["Shards"].items()]
     lines = [
         f"agent     {found['Version']}, process {found['Pid']}, up {uptime}, {memory}, state in {found['Path']}",
         f"shards    {', '.join(shards) or 'none'}",
+        *_limits(found["Limits"], found["Tasks"], color=color),
         f"workers   {workers['Busy']} of {workers['Limit']} busy, {counted(workers['Waiting'], 'task')} waiting",
+        *_tasks(found["Tasks"], color=color),
     ]
     lines += [_lookup(found["InvertedIndex"]), _copies(found["Transients"]), *_verification(found["Scrub"])]
     if found["Errors"]:
@@ -47,8 +54,27 @@ def _lines(found: Json) -> list[str]:
     return lines
 
 
+def _limits(limits: Json, tasks: Json, *, color: bool) -> list[str]:
+    own = tasks["Workers"][0] if tasks["Workers"] else None
+    lines = limit_lines(limits, own, plain=not takes_blocks())
+    return [text_of(line, color=color) for line in lines]
+
+
+def _tasks(tasks: Json, *, color: bool) -> list[str]:
+    """The first tasks, and how many more there are; workers of other machines."""
+    lines = [text_of(line, color=color) for line in task_lines(tasks)][:LINES_SHOWN]
+    more = tasks["Running"] + tasks["Waiting"] - len(lines)
+    if more > 0:
+        lines.append(f"          and {counted(more, 'more task')} (carfs worker jobs has all)")
+    away = len(tasks["Workers"]) - 1
+    if away > 0:
+        lines.append(f"workers   {counted(away, 'remote worker')} (carfs worker list has all)")
+    return lines
+
+
 def _progress(what: str, one: Json) -> str:
-    return f"{what:9} {shown(one['Key'])}: {size_text(one['Done'])} of {size_text(one['Total'])}"
+    amount = f"{size_text(one['Done'])} of {size_text(one['Total'])}" if one["Total"] else "not begun"
+    return f"{what:9} {shown(one['Key'])}: {amount}"
 
 
 def _some(what: str, lines: list[str]) -> list[str]:
@@ -95,12 +121,3 @@ def _failing(origin: Json) -> str:
     times = f"{origin['Failures']} times in a row" if origin["Failures"] > 1 else "once"
     alone = "" if origin["State"] == "closed" else f"; left alone for {origin['RetryInSeconds']:.0f} s"
     return f"failing   {shown(origin['Origin'])}: {times}{alone}"
-
-
-def _duration_text(seconds: float) -> str:
-    minutes, hours, days = int(seconds) // 60, int(seconds) // 3600, int(seconds) // 86400
-    if days:
-        return f"{days} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{int(seconds)} s"

@@ -1,7 +1,8 @@
 """Shards that wait for an index: who comes next, and how many are made at once.
 
 A shard that waits costs an entry in a list and no task, since there may be a hundred thousand. Those that somebody
-waits for come first. Entries that are no longer wanted are passed over when it is their turn.
+waits for come first. Entries that are no longer wanted are passed over when it is their turn. What has been begun may
+wait on in the scheduler, for memory and a CPU: this list is what keeps that one's short.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from collections.abc import Callable, Iterator
 from agent.dagstore.shards import Shard
 
 UNLIMITED = 0
+AHEAD = 256
+"""That many are begun where there is no limit: more never run at once, and each costs memory."""
 
 
 class IndexQueue:
-    """Calls `begin(self, shard, generation)` for one shard after another, with at most `limit` (0: any number) that
-    have not `ended`."""
+    """Calls `begin(self, shard, generation)` for one shard after another, with at most `limit` (0: no limit of
+    ours) that have not `ended`."""
 
     def __init__(self, limit: int, begin: Callable[[IndexQueue, Shard, int], None]) -> None:
-        self._limit = limit
+        self._limit = AHEAD if limit == UNLIMITED else limit
         self._begin = begin
         self._urgent: deque[tuple[Shard, int]] = deque()
         self._usual: deque[tuple[Shard, int]] = deque()
@@ -49,7 +52,7 @@ class IndexQueue:
                 yield shard
 
     def _go_on(self) -> None:
-        while (self._urgent or self._usual) and (self._limit == UNLIMITED or self._running < self._limit):
+        while (self._urgent or self._usual) and self._running < self._limit:
             shard, generation = (self._urgent or self._usual).popleft()
             if shard.waits_for_index(generation):
                 self._running += 1

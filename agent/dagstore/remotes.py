@@ -129,17 +129,20 @@ class Remotes:
         try:
             async with self._workers.admitted("fetch", subject=key, size_bytes=size) as admission:
                 admission.begin()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._report, key, size, admission)
+                reporting = trio.CancelScope()
+                self._nursery.start_soon(self._report, key, size, admission, reporting)
+                try:
                     await transient.finish()
-                    nursery.cancel_scope.cancel()
+                finally:
+                    reporting.cancel()
         except WorkerFailed as error:
             raise ShardError(error.error_class, str(error), key=key) from error
 
-    async def _report(self, key: str, size: int, admission: Admission) -> None:
-        while True:
-            admission.report(self._transients.size_of(key), size)
-            await trio.sleep(REPORT_S)
+    async def _report(self, key: str, size: int, admission: Admission, reporting: trio.CancelScope) -> None:
+        with reporting:
+            while True:
+                admission.report(self._transients.size_of(key), size)
+                await trio.sleep(REPORT_S)
 
     def completing(self) -> dict[str, tuple[int, int]]:
         """By key, of what is being fetched as a whole: bytes that are here, and all bytes."""

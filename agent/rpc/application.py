@@ -1,4 +1,4 @@
-"""The ASGI application of the agent, behind what decides who comes in: `/rpc/v0`, `/rest/v0/import`, `/events`."""
+"""The ASGI application of the agent, and who comes in: `/rpc/v0`, `/rest/v0/import`, `/events` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from agent.dagstore.events import Hub
 from agent.rpc import uploads
 from agent.rpc.access import Access, Rules
+from agent.rpc.exposition import MetricsPage
 from agent.rpc.post import PostRpc
 from agent.rpc.services import Services
 from agent.rpc.sessions import Events
@@ -25,6 +26,7 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     routes = [
         Route("/events", Events(services, hub), methods=["GET"]),
         Route(uploads.PATH, uploads.Uploads(services), methods=["PUT"]),
+        Route("/metrics", MetricsPage(services), methods=["GET"]),
     ]
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]
     sockets = [WebSocketRoute(path, socket) for path in RPC_PATHS]

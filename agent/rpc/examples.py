@@ -87,6 +87,77 @@ _LOTUS_IMPORT = {
     "Level": "warn", "Source": "import", "Root": _CID, "FilePath": "/srv/album", "CARPath": "", "CAROwner": "",
 }  # fmt: skip
 
+_WORKER = "6f5902ac-2374-4bdd-8b3b-6a0d3b2b1d3e"
+_TASK_ID = "00000007-7c1e-4f0a-9d0e-000000000000"
+_WAITING_ID = "00000009-7c1e-4f0a-9d0e-000000000000"
+_LEVEL = "system.slice/carfs.service"
+_FILE = "/sys/fs/cgroup/system.slice/carfs.service/memory.max"
+_REASON = f"needs 512 MiB, headroom 310 MiB under {_LEVEL} memory.max"
+_MEMORY = {
+    "Limit": 8589934592, "Used": 5368709120, "Headroom": 3221225472, "LimitBy": f"{_LEVEL} memory.max",
+    "HeadroomBy": f"{_LEVEL} memory.max",
+}  # fmt: skip
+_LIMITS = {
+    "Mode": "v2", "Memory": _MEMORY,
+    "Swap": {"Limit": None, "Used": 0, "Headroom": None, "LimitBy": "", "HeadroomBy": ""},
+    "MilliCpus": {"Limit": 4000, "Used": 0, "Headroom": None, "LimitBy": "host sched_getaffinity", "HeadroomBy": ""},
+    "Pids": {
+        "Limit": 4096, "Used": 100, "Headroom": 3996, "LimitBy": "system.slice pids.max",
+        "HeadroomBy": "system.slice pids.max",
+    },
+    "Pressure": {"Some10s": 1.5, "Full10s": 0.25, "Level": _LEVEL, "File": _FILE},
+}  # fmt: skip
+_FACT = {
+    "Resource": "memory", "Source": "cgroup-v2", "Level": _LEVEL, "Name": "memory.max", "File": _FILE,
+    "Limit": 8589934592, "Used": 5368709120, "IsSoft": False, "Note": "",
+}  # fmt: skip
+_TASK = {
+    "ID": _TASK_ID, "Kind": "index", "Subject": "photos", "SizeBytes": 1073741824, "Priority": 0, "Attempt": 1,
+    "State": "active", "Place": 0, "QueuedAt": _AT, "StartedAt": _AT, "Worker": _WORKER, "Hostname": "agent-host",
+    "Done": 536870912, "Total": 1073741824, "NeedsBytes": 536870912, "UsedBytes": 209715200,
+    "LimitBytes": 536870912, "WaitsFor": "", "IsHopeless": False,
+}  # fmt: skip
+_WAITING = _TASK | {
+    "ID": _WAITING_ID, "State": "waiting", "Place": 1, "StartedAt": "", "Worker": "", "Hostname": "", "Done": 0,
+    "Total": 0, "UsedBytes": 0, "LimitBytes": 0, "WaitsFor": _REASON,
+}  # fmt: skip
+_TASKS = {
+    "At": _AT, "Running": 1, "Waiting": 1, "Groups": "each process is in a group of its own",
+    "Workers": [
+        {
+            "ID": _WORKER, "Name": "agent-host", "IsEnabled": True, "Kinds": ["commp", "index", "verify"],
+            "MemoryBytes": 8589934592, "MemoryUsedBytes": 5368709120,
+            "MemoryTasksBytes": 209715200, "MemoryReservedBytes": 33554432, "MemoryLeftBytes": 3221225472,
+            "MemoryBy": f"{_LEVEL} memory.max", "SwapBytes": 1073741824, "SwapUsedBytes": 0, "CPUs": 4, "CPUsUsed": 1,
+            "PidsLeft": 3996, "DiskLeftBytes": 107374182400, "Pressed": "", "Note": "", "Tasks": 1,
+        }
+    ],
+    "Tasks": [_TASK, _WAITING],
+}  # fmt: skip
+_SECTOR = {"Miner": 0, "Number": 7}
+_CALL = {"Sector": _SECTOR, "ID": _TASK_ID}
+_STATS = {
+    "Info": {
+        "Hostname": "agent-host", "IgnoreResources": False,
+        "Resources": {
+            "MemPhysical": 8589934592, "MemUsed": 5368709120, "MemSwap": 1073741824, "MemSwapUsed": 0, "CPUs": 4,
+            "GPUs": [], "Resources": None,
+        },
+    },
+    "Tasks": ["commp", "index", "verify"], "Enabled": True, "MemUsedMin": 138412032, "MemUsedMax": 570425344,
+    "GpuUsed": 0.0, "CpuUse": 1, "TaskCounts": {"3:index": 1},
+}  # fmt: skip
+
+_NO_BOUND = {"limit": None, "limit_by": None, "headroom": None, "headroom_by": None}
+_STATUS = {
+    "Snapshot": {
+        "mode": "v2", "facts": [], "problems": [], "memory": {**_NO_BOUND, "limit": 8589934592, "headroom": 8000000000},
+        "swap": _NO_BOUND, "cpus": {**_NO_BOUND, "limit": 4000}, "pids": _NO_BOUND, "pressure": None,
+    },
+    "DiskLeft": 107374182400, "Used": {"9f86d081884c7d65": 52428800}, "Problem": "",
+}  # fmt: skip
+_FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -241,7 +312,79 @@ EXAMPLES: dict[str, Example] = {
             ],
             "InvertedIndex": _STATISTICS,
             "Workers": {"Busy": 0, "Idle": 0, "Waiting": 0, "Limit": 4}, "Clients": [],
+            "Limits": _LIMITS, "Tasks": _TASKS,
         },
+    ),
+    "Carfs.Resources": Example(
+        {},
+        {
+            **_LIMITS, "Facts": [_FACT],
+            "Problems": [
+                {"Source": "cgroup-v2", "File": "/sys/fs/cgroup/memory.high", "Message": "Permission denied"}
+            ],
+            "Explanation": [f"memory 8.0 GiB: {_LEVEL} memory.max, in {_FILE}"],
+            "Groups": "each process is in a group of its own",
+        },
+    ),
+    "Carfs.Estimates": Example(
+        {}, [{"Kind": "index", "SizeClass": "32G", "PeakBytes": 314572800, "Tasks": 7}]
+    ),
+    "Carfs.SetWorkerEnabled": Example({"Worker": _WORKER, "Enabled": False}, None),
+    "Carfs.Metrics": Example({}, "# HELP carfs_up 1: the agent answers…"),
+    "Carfs.Tasks": Example({"Limit": 100}, _TASKS),
+    "Carfs.WatchTasks": Example({"Interval": 1.0}, {"Limits": _LIMITS, "Tasks": _TASKS}),
+    "Carfs.AbortTask": Example({"ID": _WAITING_ID}, None),
+    "Filecoin.WorkerStats": Example({}, {_WORKER: _STATS}),
+    "Filecoin.WorkerJobs": Example(
+        {},
+        {
+            _WORKER: [
+                {
+                    "ID": _CALL, "Sector": _SECTOR, "Task": "index", "RunWait": 0, "Start": _AT,
+                    "Hostname": "agent-host", "Subject": "photos",
+                }
+            ],
+            "00000000-0000-0000-0000-000000000000": [
+                {
+                    "ID": {"Sector": _SECTOR, "ID": _WAITING_ID}, "Sector": _SECTOR, "Task": "index", "RunWait": 2,
+                    "Start": _AT, "Hostname": "", "Subject": "photos",
+                }
+            ],
+        },
+    ),
+    "Filecoin.SealingSchedDiag": Example(
+        {"DoSched": False},
+        {
+            "SchedInfo": {
+                "Requests": [
+                    {
+                        "Sector": _SECTOR, "TaskType": "index", "Priority": 0, "SchedId": _WAITING_ID,
+                        "Subject": "photos", "WaitsFor": _REASON,
+                    }
+                ],
+                "OpenWindows": [],
+            },
+            "ReturnedWork": [], "Waiting": [], "CallToWork": {}, "EarlyRet": [],
+        },
+    ),
+    "Filecoin.SealingAbort": Example({"Call": _CALL}, None),
+    "Filecoin.SealingRemoveRequest": Example({"SchedId": _WAITING_ID}, None),
+    "Carfs.WorkerJoin": Example(
+        {
+            "Protocol": 1, "Session": _FAR, "Name": "far", "Kinds": ["index", "verify"], "Status": _STATUS,
+            "Version": "0.1", "Enabled": True,
+        },
+        {
+            "Message": "welcome", "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "HeartbeatS": 5.0, "Directory": "/srv/carfs",
+            "Results": "/srv/carfs/dagstore", "Proof": "pZ0Yh6cV0GvJm1xW5kqC3g", "Version": "0.1",
+        },
+    ),
+    "Carfs.WorkerReport": Example(
+        {
+            "Session": _FAR, "Ticket": "9yYdJ0zLwOaTj1xW5kqC3g", "Sequence": 1, "Status": _STATUS,
+            "Messages": [{"Message": "progress", "Assignment": "9f86d081884c7d65", "Done": 1048576, "Total": 8388608}],
+        },
+        None,
     ),
     "Carfs.Shutdown": Example({}, None),
 }  # fmt: skip

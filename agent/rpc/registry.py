@@ -7,6 +7,7 @@ are those of the Struct. Results are anything msgspec encodes.
 from __future__ import annotations
 
 import logging
+import time
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -116,9 +117,22 @@ def _registered(
 async def answer(services: Services, caller: Caller, call: Call) -> Json | Stream | ErrorObject:
     """What a call gives; errors of every kind become an ErrorObject here and in `error_of` and nowhere else."""
     found = METHODS.get(call.method)
-    if found is None:
+    if found is None:  # and not counted: names that others make up would fill the memory
         message = f"method '{call.method}' not found"  # go-jsonrpc's words
         return ErrorObject(jsonrpc.METHOD_NOT_FOUND, message, {"class": ErrorClass.NOT_FOUND})
+    began = time.monotonic()
+    code = ErrorClass.CANCELLED.value
+    try:
+        outcome = await _outcome(services, caller, call, found)
+        code = outcome.data["class"] if isinstance(outcome, ErrorObject) else "ok"
+    finally:
+        services.metrics.call_answered(call.method, code, time.monotonic() - began)
+    return outcome
+
+
+async def _outcome(
+    services: Services, caller: Caller, call: Call, found: Method
+) -> Json | Stream | ErrorObject:
     if caller.permission < found.permission:
         return _denied(call.method, found.permission)
     try:

@@ -12,10 +12,12 @@ from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
 from agent.imports.opening import Importing
+from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.scheduler.jobs import Scheduling
+from agent.workers.remote.joining import RemoteWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Services:
     addresses: list[str] = field(default_factory=list)  # of TCP, once they are bound
     verifier: Verifier | None = None
     doctor: Doctor | None = None
+    remote: RemoteWorkers | None = None  # those that have joined
+    metrics: Metrics = field(default_factory=Metrics)
     workers: Workers | None = None  # for what is heavy and is not about a shard
     importing: Importing | None = None
     sees_secrets: bool = False  # whoever they answer now

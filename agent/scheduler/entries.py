@@ -8,6 +8,7 @@ import trio
 
 from agent.dagstore import breaker
 from agent.dagstore.breaker import HEALTHY, Breaker, BreakerState
+from agent.dagstore.failures import ErrorClass
 from agent.scheduler import seeing
 from agent.scheduler.jobs import PREPARING, RUNNING, Job
 from agent.scheduler.tasks import Phase, Running, Task, Wait, WorkerView
@@ -15,6 +16,9 @@ from agent.workers.executor import Executor
 
 CRASHES = breaker.Limits(failures=5, pause_s=5.0, max_pause_s=300.0)
 """So many processes of a worker that die in a row, with no task done in between, are a loop."""
+
+
+DONE = "done"
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +38,9 @@ class Entry:
     is_active: bool = False  # it has said so; a process shows it by the memory that it has
     is_lost: bool = False  # its worker went away
     called_off: str = ""  # why it does not go on
+    outcome: str = (
+        ErrorClass.CANCELLED.value
+    )  # what is counted when it has ended: this, `DONE`, or a class of error
 
     @property
     def name(self) -> str:
@@ -97,15 +104,20 @@ class Connected:
         """A task of it has ended well."""
         self.crashes = breaker.succeeded(self.crashes)
 
-    def running(self, entry: Entry) -> Running:
+    def running_of(self, entry: Entry) -> Running:
         used = self.executor.used_bytes(entry.task.id)
         phase = Phase.ACTIVE if used or entry.is_active else Phase.PREPARING
         return Running(entry.task, phase, used, entry.started_s)
 
-    def view(self, now_s: float, *, reserve: int, pressure: float) -> WorkerView:
-        """As it is seen by who decides."""
+    def running(self) -> tuple[Running, ...]:
+        """What it was given, with what that uses now."""
+        return tuple(map(self.running_of, self.entries.values()))
+
+    def view(
+        self, now_s: float, running: tuple[Running, ...], *, reserve: int, pressure: float
+    ) -> WorkerView:
+        """As it is seen by who decides; `running` was read before the limits were."""
         executor = self.executor
-        running = tuple(map(self.running, self.entries.values()))  # before the limits are looked at
         view = seeing.view(
             id=executor.id, name=executor.name, kinds=executor.kinds, snapshot=executor.snapshot(),
             running=running, disk_left=executor.disk_left(), enabled=self.enabled and not self.is_lost,

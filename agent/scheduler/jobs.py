@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.resources.facts import Snapshot
+from agent.scheduler.overrides import Overrides
 from agent.scheduler.tasks import Phase, Task, Wait, WorkerView
 
 RUNNING = 0
@@ -52,6 +54,15 @@ class Counts:
     limit: int  # processes of its own at once
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Tasks that have not ended, in numbers."""
+
+    running: Mapping[tuple[str, Phase], int]  # by kind and phase
+    waiting: Mapping[str, int]  # by kind
+    hopeless: int  # of those that wait
+
+
 class Scheduling(Protocol):
     """What shows and steers the scheduler: `agent.scheduler.scheduler.Scheduler`. None of it waits."""
 
@@ -61,14 +72,21 @@ class Scheduling(Protocol):
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are connected, the agent's own first."""
 
-    def jobs(self) -> tuple[Job, ...]:
-        """All tasks that have not ended: running ones first, then those that wait, in the order of the queue."""
+    def jobs(self, waiting: int | None = None) -> tuple[Job, ...]:
+        """All tasks that have not ended: running ones first, then those that wait, in the order of the queue; of these,
+        if `waiting` is given, the first so many, which costs little however many there are."""
+
+    def tally(self) -> Tally:
+        """How many tasks there are, which costs little however many that is."""
 
     def counts(self) -> Counts:
         """How much of it there is."""
 
     def estimates(self) -> tuple[Estimate, ...]:
         """What has been learned."""
+
+    def overrides(self) -> Overrides:
+        """What the environment says of what tasks need."""
 
     def groups(self) -> str:
         """Whether each process of the agent's own worker has a limit of its own, and why not, in a sentence."""

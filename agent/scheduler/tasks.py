@@ -69,6 +69,7 @@ class WorkerView:
         ""  # why nothing new is to be begun although there seems to be room: PSI, memory.high; "": it is not
     )
     running: tuple[Running, ...] = ()
+    note: str = ""  # of a remote one: why it can do nothing, or could not do something
 
 
 @dataclass(frozen=True, slots=True)

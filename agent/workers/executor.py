@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.resources.facts import Snapshot
 from agent.scheduler.tasks import Task
@@ -62,3 +62,15 @@ class Executor(Protocol):
         Raises WorkerFailed (what the task says), WorkerDied (the process is gone), WorkerLost (the whole worker is),
         WorkerBarred (it cannot do this one: others may). Cancelled, the process was killed when this returns.
         """
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """What a worker elsewhere has besides: `agent.workers.remote`."""
+
+    @property
+    def note(self) -> str:
+        """Why it can do nothing, or could not do something; for people."""
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Tells it, for its log; what it is given is decided here."""

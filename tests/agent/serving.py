@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from agent.rpc.jsonrpc import Call
 from agent.rpc.methods import Services, answer
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
+from agent.scheduler.jobs import Scheduling
 from tests.agent.imports.worlds import imports_at
 from tests.agent.machines import working
 from tests.agent.stores import LocalWorkers, dagstore_at
@@ -80,12 +82,17 @@ class Served:
 
 @asynccontextmanager
 async def served_at(
-    path: Path, workers: LocalWorkers | None = None, rules: Rules | None = None
+    path: Path,
+    workers: LocalWorkers | None = None,
+    rules: Rules | None = None,
+    *,
+    scheduler: Scheduling | None = None,
 ) -> AsyncIterator[Served]:
-    """Serves for the time of the block."""
+    """Serves for the time of the block; `scheduler` is shown in place of the one that works."""
     hub, stop = Hub(buffer=1000), trio.Event()
     binds: list[Bind] = [UnixBind(path / "s"), TcpBind("127.0.0.1", 0)]
     async with services_at(path, workers=workers, hub=hub) as services, trio.open_nursery() as nursery:
+        services = replace(services, scheduler=scheduler or services.scheduler)
         app = application(services, hub, rules)
         _, address = await nursery.start(partial(serve, grace_s=0.1), app, binds, stop)
         yield Served(services, path, address)

@@ -23,6 +23,7 @@ from agent.dagstore.records import (
     life_of,
 )
 from agent.dagstore.scrub.records import ScrubState
+from agent.scheduler.jobs import Estimate
 
 FACTS = IndexFacts(
     name="x.1.idx",
@@ -198,6 +199,16 @@ def test_every_field_of_a_row_is_kept(tmp_path: Path) -> None:
     with closing(Catalogue.open(tmp_path / "db")) as catalogue:
         assert catalogue.shards() == [row]
         assert catalogue.history("a")[0].by == "rpc: process 1 uid 0"
+
+
+def test_what_tasks_were_seen_to_take_is_kept(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.estimates() == []
+        for peak in (1, 2):
+            catalogue.put_estimate(Estimate("index", "8M", peak, tasks=peak, size_bytes=7))
+        catalogue.put_estimate(Estimate("index", "2K", 9, tasks=1))
+    with closing(Catalogue.open(tmp_path / "db")) as catalogue:
+        assert catalogue.estimates() == [Estimate("index", "2K", 9, 1), Estimate("index", "8M", 2, 2, 7)]
 
 
 def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from agent.rpc.jsonrpc import Call
 from agent.rpc.methods import METHODS, Services, answer
 from agent.rpc.openrpc import document
 from agent.rpc.registry import Stream
+from agent.workers.remote.joining import RemoteWorkers
+from agent.workers.remote.messages import Welcome
 from tests.agent.cars import CID, write_car
+from tests.agent.remote.joining import Board, hello
+from tests.agent.scheduling import SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ADMIN, services_at
 from tests.agent.stores import register
 from tests.agent.test_shard_methods import Copies, Doctor, findings
@@ -30,7 +35,7 @@ Json = Any  # any value that JSON can carry
 DOCUMENT = json.loads(msgspec.json.encode(document(METHODS, "1.2")))
 SHOWN = {one["name"]: one for one in DOCUMENT["methods"]}
 WITHOUT_EXAMPLE = {"rpc.discover", "Filecoin.Discover"}  # this document is theirs
-OPEN_ENDED = {"Carfs.WatchShards"}
+OPEN_ENDED = {"Carfs.WorkerJoin", "Carfs.WatchShards", "Carfs.WatchTasks"}
 
 
 def references(value: Json) -> Iterator[str]:
@@ -98,11 +103,15 @@ async def test_an_example_does_what_it_shows(
             services,
             verifier=Doctor(),
             doctor=findings,
+            scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
+            remote=RemoteWorkers(Board(), tmp_path, tmp_path, "proof", version="1.2", heartbeat_s=5.0),
         )
         services.dagstore.collector = Copies({"remote": 1})
         services.dagstore._origins._breakers.failed("https://example.org:443", trio.current_time())
-        found = await _ask(full, name, await _adapted(EXAMPLES[name].params, services, tmp_path))
+        params = await _adapted(EXAMPLES[name].params, services, tmp_path)
+        async with _joined(full, params):
+            found = await _ask(full, name, params)
     expected = EXAMPLES[name].result
     assert like(expected, found), found
 
@@ -153,6 +162,20 @@ async def _adapted(params: Json, services: Services, path: Path) -> Json:
 def _root(services: Services, number: int) -> str | None:
     assert services.importing is not None
     return services.importing.imports.record(number).root
+
+
+@asynccontextmanager
+async def _joined(services: Services, params: Json) -> AsyncIterator[None]:
+    """With the worker that reports, where one does."""
+    if "Ticket" not in params:
+        yield
+        return
+    assert services.remote is not None
+    async with services.remote.joined(hello(params["Session"])) as messages:
+        welcome = await anext(messages)
+        assert isinstance(welcome, Welcome)
+        params["Ticket"] = welcome.ticket
+        yield
 
 
 async def _ask(services: Services, name: str, params: Json) -> Json:

@@ -11,9 +11,12 @@ from agent.rpc.methods import (
     inverted,
     leases,
     lotus_imports,
+    resources,
     scrub,
     shards,
     status,
+    tasks,
+    workers_remote,
 )
 from agent.rpc.registry import METHODS, answer
 from agent.rpc.services import Services
@@ -32,7 +35,10 @@ __all__ = [
     "inverted",
     "leases",
     "lotus_imports",
+    "resources",
     "scrub",
     "shards",
     "status",
+    "tasks",
+    "workers_remote",
 ]

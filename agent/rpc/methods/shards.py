@@ -12,14 +12,13 @@ import trio
 from agent.dagstore import indexers
 from agent.dagstore.failures import ShardError
 from agent.dagstore.records import ShardRecord, Transition
-from agent.rpc.filters import Counts, Filter, Page, Tally
+from agent.rpc.counting import counted
+from agent.rpc.filters import Counts, Filter, Page
 from agent.rpc.methods.dagstore import LookupParams, LotusShard, found_shards
 from agent.rpc.peers import Permission
 from agent.rpc.pieces import TOGETHER, in_pieces
 from agent.rpc.registry import KeyParams, Params, Values, method, stream
 from agent.rpc.services import Services
-
-COUNTED_TOGETHER = 4096  # shards, which takes some 5 ms
 
 
 class RegisterParams(Params, frozen=True):
@@ -124,17 +123,6 @@ async def shard_history(services: Services, params: HistoryParams) -> list[Histo
 async def lookup_cid(services: Services, params: LookupParams) -> list[LotusShard]:
     """The shards that have the block of a CID; what `Filecoin.DagstoreLookupPieces` gives, for those who may read."""
     return await found_shards(services, params)
-
-
-async def counted(services: Services, params: Filter) -> Counts:
-    """What `Carfs.CountShards` gives; others get turns."""
-    tally = Tally()
-    chosen = params.chosen(services.dagstore.list_keys(), services.dagstore.find_life)
-    for number, (_, life) in enumerate(chosen, 1):
-        tally.add(life)
-        if number % COUNTED_TOGETHER == 0:
-            await trio.lowlevel.checkpoint()
-    return tally.counts()
 
 
 def _records(services: Services, params: Page) -> Iterator[ShardRecord]:

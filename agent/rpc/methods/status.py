@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from pathlib import Path
 
 import msgspec
 import trio
@@ -13,17 +12,23 @@ import trio
 from agent.dagstore.dagstore import Progress
 from agent.dagstore.inverted import Statistics
 from agent.dagstore.lifecycle import ShardState
+from agent.dagstore.records import now_text
 from agent.dagstore.scrub.scrubber import ScrubStatistics
 from agent.dagstore.transients import Statistics as TransientStatistics
+from agent.resources.document import Limits
+from agent.rpc.counting import counted
+from agent.rpc.exposition import resident_bytes
 from agent.rpc.filters import Filter
-from agent.rpc.methods.shards import counted
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services
+from agent.scheduler.document import Tasks
 
 logger = logging.getLogger(__name__)
 
 MINER_API_VERSION = 1 << 16 | 5 << 8  # of Lotus' storage miner API, whose method names these are
+
+TASKS_TOLD = 20  # `Carfs.Tasks` has all
 
 
 class Version(msgspec.Struct, frozen=True, rename="pascal"):
@@ -78,6 +83,8 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     unhealthy_origins: list[Origin]
     workers: Workers
     clients: list[ClientLeases]
+    limits: Limits
+    tasks: Tasks  # the first ones
 
 
 @method("Filecoin.Version", Permission.READ)
@@ -89,7 +96,7 @@ async def version(services: Services, params: NoParams) -> Version:
 @method("Carfs.Status", Permission.READ)
 async def status(services: Services, params: NoParams) -> Status:
     """What the agent does now."""
-    tasks = services.scheduler.counts()
+    own = services.scheduler.counts()
     counts = await counted(services, Filter())
     states = {name: counts.states[name] for name in map(_name, ShardState) if name in counts.states}
     return Status(
@@ -97,7 +104,7 @@ async def status(services: Services, params: NoParams) -> Status:
         pid=os.getpid(),
         path=str(services.directory),
         uptime_seconds=round(time.monotonic() - services.started, 3),
-        memory_bytes=_resident_bytes(),
+        memory_bytes=resident_bytes(),
         addresses=tuple(services.addresses),
         shards=states,
         errors=counts.error_classes,
@@ -107,8 +114,10 @@ async def status(services: Services, params: NoParams) -> Status:
         transients=services.dagstore.transients(),
         scrub=None if services.verifier is None else services.verifier.statistics(),
         unhealthy_origins=_unhealthy(services),
-        workers=Workers(tasks.busy, tasks.idle, tasks.waiting, tasks.limit),
+        workers=Workers(own.busy, own.idle, own.waiting, own.limit),
         clients=[ClientLeases(client, leases) for client, leases in services.leases.held()],
+        limits=Limits.of(services.scheduler.snapshot()),
+        tasks=Tasks.of(services.scheduler, now_text(), TASKS_TOLD),
     )
 
 
@@ -129,8 +138,3 @@ def _unhealthy(services: Services) -> list[Origin]:
 
 def _name(state: ShardState) -> str:
     return state.value
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")

@@ -39,7 +39,7 @@ def base(tree: Tree, place: Place, uid: int) -> Level:
         return above
     if posixpath.basename(own.folder) == LEAF and len(place.levels) == 2 and _is_limited(tree, above):
         return above
-    if _is_user_service(tree, place, uid):
+    if _is_users_own(tree, place, uid):
         return own
     if own.name.endswith(".scope"):
         raise NotOurs(
@@ -61,18 +61,13 @@ def _is_limited(tree: Tree, root: Level) -> bool:
     return True
 
 
-def _is_user_service(tree: Tree, place: Place, uid: int) -> bool:
-    """Whether it is a service of a user's manager too old to mark what it delegates (before systemd 251).
+def _is_users_own(tree: Tree, place: Place, uid: int) -> bool:
+    """Whether it is a unit of the user's own manager, which delegates it.
 
-    Its folders all belong to the user, whether delegated or not; a newer one's own service would be marked.
+    That manager marks nothing (systemd 252), and its folders all belong to the user, delegated or not: it is asked.
     """
-    manager = [level for level in place.levels[:-1] if level.name.endswith(f"/user@{uid}.service")]
-    if uid == 0 or not manager or not place.own.name.endswith(".service") or _is_marked(tree, manager[0]):
-        return False
-    try:
-        return tree.owner(place.own.folder) == uid
-    except OSError:
-        return False
+    is_below = any(level.name.endswith(f"/user@{uid}.service") for level in place.levels[:-1])
+    return uid != 0 and is_below and tree.is_delegated(posixpath.basename(place.own.folder))
 
 
 def divide(tree: Tree, folder: str) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+import subprocess
 from typing import Protocol
+
+_ASK_S = 5.0  # a manager answers within some hundredths
 
 
 class Tree(Protocol):
@@ -31,8 +33,8 @@ class Tree(Protocol):
     def mark(self, path: str, name: str) -> str:
         """An extended attribute; "" where there is none."""
 
-    def owner(self, path: str) -> int:
-        """A user's id."""
+    def is_delegated(self, unit: str) -> bool:
+        """Whether the manager of the user's own units says so of this one; False if it says nothing."""
 
     def kill(self, pid: int) -> None:
         """With SIGKILL."""
@@ -74,8 +76,15 @@ class MachineTree:
         except OSError:  # not marked, not for us to see, or a kernel without
             return ""
 
-    def owner(self, path: str) -> int:
-        return Path(path).stat().st_uid
+    def is_delegated(self, unit: str) -> bool:
+        command = ["systemctl", "--user", "show", "--property=Delegate", "--value", unit]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_S, check=False
+            )
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return done.stdout.strip() == b"yes"
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)

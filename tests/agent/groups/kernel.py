@@ -26,7 +26,7 @@ class FakeKernel:
         }
         self.controllers = controllers
         self.marks: dict[tuple[str, str], str] = {}
-        self.owners: dict[str, int] = {}
+        self.delegated: set[str] = set()  # units that the user's manager says it of
         self.refusals: dict[str, int] = {}  # path → errno of writing to it, or of making something below it
         self.killed: list[int] = []
         self.written: list[tuple[str, str]] = []
@@ -103,8 +103,8 @@ class FakeKernel:
     def mark(self, path: str, name: str) -> str:
         return self.marks.get((path, name), "")
 
-    def owner(self, path: str) -> int:
-        return self.owners.get(path, 0)
+    def is_delegated(self, unit: str) -> bool:
+        return unit in self.delegated
 
     def kill(self, pid: int) -> None:
         self.killed.append(pid)

@@ -45,7 +45,7 @@ def say(**what: object) -> None:
 def liar(groups: Groups) -> None:
     """A process that takes more than it may beside one that does not."""
     honest, lying = groups.make("1"), groups.make("2")
-    assert honest.limit(64 * MIB) and lying.limit(64 * MIB)
+    assert honest.limit(64 * MIB) and lying.limit(64 * MIB), (honest.problem, lying.problem)
     sibling, process = start(honest, SLEEPER), start(lying, LIAR, "1000000")
     process.communicate(b"\n")
     say(

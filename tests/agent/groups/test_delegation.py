@@ -61,9 +61,7 @@ def test_a_session_is_left_alone() -> None:
 
 def test_a_terminal_in_a_scope_of_the_users_own_manager_is_left_alone() -> None:
     scope = f"{USERS}/app.slice/vte-spawn-1.scope"
-    kernel = FakeKernel(scope)
-    kernel.owners[MOUNT + scope] = 1000
-    assert "is a session's" in reason(kernel, uid=1000)
+    assert "is a session's" in reason(FakeKernel(scope), uid=1000)
 
 
 def test_the_machines_root_group_is_left_alone() -> None:
@@ -86,16 +84,20 @@ def test_the_leaf_of_a_namespace_root_that_was_divided_before_is_known() -> None
     assert (groups.reason, groups.level) == ("", "/")
 
 
-def test_a_users_own_service_under_a_manager_that_does_not_mark_is_divided() -> None:
+def test_a_users_own_service_that_its_manager_delegates_is_divided() -> None:
     kernel = FakeKernel(OWN)
-    kernel.owners[MOUNT + OWN] = 1000
+    kernel.delegated = {"carfs.service"}
     assert open_groups(kernel, uid=1000).reason == ""
 
 
-def test_a_users_own_service_that_a_newer_manager_has_not_marked_is_left_alone() -> None:
-    kernel = FakeKernel(OWN)
-    kernel.owners[MOUNT + OWN] = 1000
-    kernel.marks[MOUNT + USERS, "user.delegate"] = "1"
+def test_a_users_own_service_that_its_manager_does_not_delegate_is_left_alone() -> None:
+    assert "is not delegated" in reason(FakeKernel(OWN), uid=1000)
+
+
+def test_what_a_users_manager_says_of_a_unit_of_the_system_does_not_count() -> None:
+    """Both may have a unit of that name."""
+    kernel = FakeKernel(UNIT)
+    kernel.delegated = {"carfs.service"}
     assert "is not delegated" in reason(kernel, uid=1000)
 
 
