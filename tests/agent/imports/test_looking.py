@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -161,11 +162,11 @@ async def test_one_job_at_a_time_is_done_with_an_import_and_it_is_not_removed_me
         workers.gate.set()
 
 
-def lines(caplog: pytest.LogCaptureFixture, *levels: int) -> list[str]:
+def lines(records: Sequence[logging.LogRecord], level: int) -> list[str]:
     return [
         record.getMessage().partition(" {")[0]
-        for record in caplog.records
-        if record.name == "agent.imports.sanity" and record.levelno in levels
+        for record in records
+        if record.name == "agent.imports.sanity" and record.levelno == level
     ]
 
 
@@ -194,7 +195,7 @@ async def test_the_check_at_the_start_has_lotus_lines_and_says_what_is_broken(
     damaged = table.read_bytes().replace(b"carfsref", b"carfsrex")
     table.write_bytes(damaged)
     (tmp_path / "stale" / "file0").unlink()
-    caplog.clear()
+    before = len(caplog.records)
     async with imports_at(tmp_path) as importing:
         await importing.imports.checked.wait()
         states = [importing.imports.record(record.id).state.removeprefix("ImportState") for record in records]
@@ -204,9 +205,20 @@ async def test_the_check_at_the_start_has_lotus_lines_and_says_what_is_broken(
         ]  # fmt: skip
     assert good.exists()
     assert stale.exists()
-    assert lines(caplog, logging.INFO) == ["sanity checking imports", "import ok", "sanity check completed"]
-    assert lines(caplog, logging.WARNING).count("import has missing/broken carv2; please reimport") == 3
-    assert "import lacks carv2 path; import will not work; please reimport" in lines(caplog, logging.WARNING)
+    assert lines(caplog.records[before:], logging.INFO) == [
+        "sanity checking imports",
+        "import ok",
+        "sanity check completed",
+    ]
+    assert (
+        lines(caplog.records[before:], logging.WARNING).count(
+            "import has missing/broken carv2; please reimport"
+        )
+        == 3
+    )
+    assert "import lacks carv2 path; import will not work; please reimport" in lines(
+        caplog.records[before:], logging.WARNING
+    )
     assert '"broken": 4, "total": 6' in caplog.text
 
 
