@@ -42,6 +42,9 @@ class Attributes:
     size: int
     mtime_ns: int
     links: int = 1
+    uid: int | None = None
+    gid: int | None = None
+    """None: of the process that mounted."""
 
     @property
     def is_folder(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which shards there are and where their bytes lie: the one thing that a mount asks others for.
+"""Which shards and imports there are and where their bytes lie: the one thing that a mount asks others for.
 
 Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR
 files named on the command line).  Either way the bytes are then read through `Access` and carlib; what is not on this
@@ -17,13 +17,23 @@ import trio
 
 from agent.dagstore.access import Access, Fetch, FileAccess, RepairedAccess, TransientAccess
 from agent.dagstore.mounts.urls import shown
+from carlib import names
 
-READABLE_STATES = frozenset({"ShardStateAvailable", "ShardStateServing", "ShardStateRecovering"})
+READABLE_STATES = frozenset(
+    {
+        "ShardStateAvailable",
+        "ShardStateServing",
+        "ShardStateRecovering",
+        "ImportStateReady",
+        "ImportStateStale",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """What the mount needs to know of a shard; `document` is all that is known, as `shard.json` shows it."""
+    """What the mount needs to know of a shard, or of an import, which is one in all but its life; `document` is all
+    that is known, as `shard.json` and `import.json` show it."""
 
     key: str
     state: str
@@ -44,10 +54,20 @@ class ShardRecord:
     roots: tuple[str, ...]
     error: str
     document: Mapping[str, Any]  # Any: JSON
+    name: bytes
+    """What its directory is called."""
+    is_import: bool = False
+    refers_below: Path | None = None
+    """Where the files are that its leaves lie in; None where it has all its blocks itself."""
 
     @property
     def errored(self) -> bool:
-        return self.state == "ShardStateErrored"
+        return self.state in ("ShardStateErrored", "ImportStateBroken")
+
+    @property
+    def shows_content(self) -> bool:
+        """Whether its blocks can be asked for; a shard that was registered lazily is indexed then."""
+        return self.readable if self.is_import else not self.errored
 
     @property
     def readable(self) -> bool:
@@ -74,6 +94,8 @@ class ShardRecord:
     @property
     def version_key(self) -> bytes:
         """Changes with the bytes: inodes of the old content and of the new must differ."""
+        if self.is_import:
+            return f"{self.key}:{self.generation}".encode()
         registered = str(self.document.get("Registered", ""))
         return f"{self.generation}:{self.mtime_ns:x}:{self.size:x}:{registered}".encode()[-56:]
 
@@ -85,6 +107,7 @@ class ShardRecord:
         index_path = document.get("IndexPath")
         return cls(
             key=str(document["Key"]),
+            name=names.shown(str(document["Key"]).encode()),
             state=str(document["State"]),
             generation=int(document.get("Generation") or 0),
             url=str(document.get("URL") or ""),
@@ -127,21 +150,25 @@ def _access(document: Mapping[str, Any]) -> Access | None:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One shard is new, different, or gone (then `after` is None)."""
+    """One shard or import is new, different, or gone (then `after` is None)."""
 
     key: str
     before: ShardRecord | None
     after: ShardRecord | None
 
+    @property
+    def record(self) -> ShardRecord:
+        """What is known of it, or was."""
+        found = self.after or self.before
+        assert found is not None
+        return found
 
-class Catalogue(Protocol):
-    """Shards, now and as they change; `records` never waits, whatever the agent does."""
+
+class Leasing(Protocol):
+    """Shards, or imports, and what keeps them from being taken away; `records` never waits, whatever the agent does."""
 
     def records(self) -> Mapping[str, ShardRecord]:
         """The last state that is known, by key."""
-
-    def document(self, name: str) -> bytes:
-        """The text of a file in `.carfs/`, one of `control.NAMES`; blocks for a moment (called in threads)."""
 
     def acquire(self, key: str) -> ShardRecord:
         """A lease on the shard, once it can be read; blocks (called in threads).  Raises ShardBroken,
@@ -151,15 +178,22 @@ class Catalogue(Protocol):
         the same: its files are there, and the lease follows when the agent does.
         """
 
-    def find(self, cid: str) -> list[str]:
-        """The keys of the shards that hold the block; blocks (called in threads).  Raises AgentAway, or Overdue where
-        nobody can tell yet."""
-
     def release(self, key: str) -> None:
         """Gives one lease back; blocks, never raises."""
 
     def fetcher(self, key: str) -> Fetch:
         """Gets what a transient lacks of the shard; blocks, raises ShardBroken or AgentAway."""
+
+
+class Catalogue(Leasing, Protocol):
+    """The shards, and what else there is, now and as it changes."""
+
+    def document(self, name: str) -> bytes:
+        """The text of a file in `.carfs/`, one of `control.NAMES`; blocks for a moment (called in threads)."""
+
+    def find(self, cid: str) -> list[str]:
+        """The keys of the shards that hold the block; blocks (called in threads).  Raises AgentAway, or Overdue where
+        nobody can tell yet."""
 
     async def run(
         self,

@@ -44,6 +44,10 @@ _PATH = click.Path(path_type=Path)
     "deadline_s", "--deadline", metavar="SECONDS", type=click.FloatRange(0.1, 86400), default=30.0, show_default=True,
     help="How long a read may wait for data before it fails with ETIMEDOUT.",
 )  # fmt: skip
+@click.option(
+    "settle_s", "--settle", metavar="SECONDS", type=click.FloatRange(0, 86400), default=10.0, show_default=True,
+    help="How long a directory copied into imports/ must rest to be imported; 0: only mv imports it.",
+)  # fmt: skip
 @quiet_option
 def mount(
     paths: tuple[Path, ...],
@@ -51,9 +55,10 @@ def mount(
     options: tuple[str, ...],
     log: Path | None,
     deadline_s: float,
+    settle_s: float,
     quiet: bool,
 ) -> int:
-    """Mount CAR files, or the agent's shards where no CAR is named.
+    """Mount CAR files, or the agent's shards and imports where no CAR is named.
 
     One CAR with one root shows the root's content itself (and the rest under .carfs/, which is not listed);
     other CARs, and the agent's shards, are directories with roots/, blocks/, data.car and more.
@@ -62,7 +67,7 @@ def mount(
 
     *cars, mountpoint = paths
     names = [name for option in options for name in option.split(",") if name]
-    serve = partial(_serve, cars, mountpoint, names, deadline_s, quiet)
+    serve = partial(_serve, cars, mountpoint, names, deadline_s, settle_s, quiet)
     if foreground:
         serve(lambda: None)
         return Exit.DONE
@@ -70,7 +75,13 @@ def mount(
 
 
 def _serve(
-    cars: list[Path], mountpoint: Path, names: list[str], deadline_s: float, quiet: bool, ready: Ready
+    cars: list[Path],
+    mountpoint: Path,
+    names: list[str],
+    deadline_s: float,
+    settle_s: float,
+    quiet: bool,
+    ready: Ready,
 ) -> None:
     """Everything from the look at the mountpoint to the end of the mount."""
     import trio
@@ -83,9 +94,9 @@ def _serve(
     with _refusals():
         place = mounting.prepare(mountpoint, nonempty="nonempty" in names)
         source = str(cars[0]) if len(cars) == 1 else "carfs"
-        options = mounting.fuse_options(names, source)
+        options = mounting.fuse_options(names, source, writable=not cars)
         catalogue = _local(cars, quiet) if cars else _of_agent()
-        served = Mount(catalogue, place, options, deadline_s=deadline_s)
+        served = Mount(catalogue, place, options, deadline_s=deadline_s, settle_s=settle_s)
         trio.run(partial(served.run, ready, of_agent=not cars))
 
 
@@ -175,5 +186,5 @@ def up(mountpoint: Path, options: tuple[str, ...]) -> int:
                 flush=True,
             )
 
-        _serve([], mountpoint, names, 30.0, True, ready)
+        _serve([], mountpoint, names, 30.0, 10.0, True, ready)
     return Exit.DONE

@@ -347,7 +347,7 @@ class DagContent:
                     raise Malformed(
                         f"leaf {leaf.cid} has not the {leaf.stop - leaf.start} bytes that its parent says"
                     )
-                if not leaf.cid.is_identity:
+                if not leaf.cid.is_identity and found.data_offset >= 0:
                     verified.append((leaf, found.data_offset - leaf.start))
         return (parts[0] if len(parts) == 1 else b"".join(parts)), verified
 

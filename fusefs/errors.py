@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import Final
 
 from carlib import errors as car
+from carlib.references.target import BrokenReference
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,58 @@ class StaleNode(MountError):
 
 class ReadOnlyTree(MountError):
     """The mount cannot be written to."""
+
+
+class NameTaken(MountError):
+    """Something has that name, or the same content, already."""
+
+
+class InUse(MountError):
+    """Somebody reads from it, or is at work on it."""
+
+
+class NotEmpty(MountError):
+    """A directory with something in it."""
+
+
+class NotAllowed(MountError):
+    """The agent does not let this mount, or this user, do that."""
+
+
+class NoRoom(MountError):
+    """A disk or a quota is full."""
+
+
+class NoSource(MountError):
+    """What a link leads to is not there."""
+
+
+class OwnTree(MountError):
+    """What a link leads to is in this mount itself."""
+
+
+class Unfit(MountError):
+    """Nothing can be made of it: a CAR with two roots, a URL that is none, a file that is no regular one."""
+
+
+class NotWhole(MountError):
+    """What was copied is damaged, or the copy broke off."""
+
+
+class OtherPlace(MountError):
+    """It can only be moved within the place where it is."""
+
+
+class BadName(MountError):
+    """Imports have names in UTF-8."""
+
+
+class NoSpecial(MountError):
+    """Devices, sockets and pipes have no content to import."""
+
+
+class NoOwnFacts(MountError):
+    """Extended attributes cannot be given."""
 
 
 class NoSuchFact(MountError):
@@ -68,10 +121,24 @@ ERRNO_BY_CLASS: Final[dict[type[BaseException], int]] = {
     StaleNode: errno.ESTALE,
     ReadOnlyTree: errno.EROFS,
     NoSuchFact: errno.ENODATA,
+    NameTaken: errno.EEXIST,
+    InUse: errno.EBUSY,
+    NotEmpty: errno.ENOTEMPTY,
+    NotAllowed: errno.EACCES,
+    NoRoom: errno.ENOSPC,
+    NoSource: errno.ENOENT,
+    OwnTree: errno.ELOOP,
+    Unfit: errno.EINVAL,
+    NotWhole: errno.EIO,
+    OtherPlace: errno.EXDEV,
+    BadName: errno.EILSEQ,
+    NoSpecial: errno.EPERM,
+    NoOwnFacts: errno.EOPNOTSUPP,
     Overdue: errno.ETIMEDOUT,
     ShardBroken: errno.EIO,
     AgentAway: errno.EHOSTDOWN,
     car.HashMismatch: errno.EIO,
+    BrokenReference: errno.EIO,
     car.Truncated: errno.EIO,
     car.Malformed: errno.EIO,
     car.NotUnixFs: errno.EIO,
@@ -91,7 +158,7 @@ _PASSED_ON: Final = frozenset(
 the name).
 """
 
-FAULTS: Final = (car.CarError, ShardBroken, Overdue, AgentAway, OSError)
+FAULTS: Final = (car.CarError, ShardBroken, Overdue, AgentAway, NoRoom, NotWhole, Unfit, NotAllowed, OSError)
 """What an operator should see in the log; the rest are answers."""
 
 

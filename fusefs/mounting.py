@@ -134,9 +134,11 @@ _IGNORED: Final = frozenset(
 )
 
 
-def fuse_options(given: list[str], source: str) -> set[str]:
+def fuse_options(given: list[str], source: str, *, writable: bool = False) -> set[str]:
     """What libfuse is told, from `-o`; raises Refused for an option that is not known."""
-    options = {"default_permissions", "ro", "nosuid", "nodev", "noatime", "subtype=carfs"}
+    options = {"default_permissions", "nosuid", "nodev", "noatime", "subtype=carfs"}
+    if not writable:
+        options.add("ro")
     options.add("fsname=" + re.sub(r"[^\x21-\x2b\x2d-\x5b\x5d-\x7e]", "_", source)[:200])
     if os.geteuid() == 0:
         options.add("allow_other")

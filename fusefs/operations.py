@@ -16,19 +16,30 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import pyfuse3
 import trio
 
 from fusefs import eager, errors, xattrs
 from fusefs.attributes import BLOCK_SIZE
-from fusefs.errors import FaultLog, NameTooLong, NoSuchName, Overdue, ReadOnlyTree, WrongKind, errno_of
+from fusefs.errors import (
+    FaultLog,
+    InUse,
+    NameTooLong,
+    NoOwnFacts,
+    NoSpecial,
+    NoSuchName,
+    Overdue,
+    ReadOnlyTree,
+    WrongKind,
+    errno_of,
+)
 from fusefs.inodes import ROOT, Inode, InodeTable, number_of
 from fusefs.listing import Listing
 from fusefs.resident import NotResident
-from fusefs.tree import Buffer, Content, File, Folder, Link, Node
-from fusefs.waits import OVERDUE_S, Waits
+from fusefs.tree import Buffer, Changeable, Content, File, Folder, Link, Node, Who, Writing
+from fusefs.waits import OVERDUE_S, Lane, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +91,8 @@ class Tree(pyfuse3.Operations):
         self._reused = self._blank()  # listing copies it at once: one for all
         self.usage: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Bytes and blocks in all shards, for `statfs`."""
+        self.room: Callable[[], tuple[int, int]] | None = None
+        """Bytes and files that can be copied in; None where nothing can."""
 
     # Names and attributes
 
@@ -144,19 +157,18 @@ class Tree(pyfuse3.Operations):
 
     def _blank(self) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
-        entry.st_uid = self._uid
-        entry.st_gid = self._gid
         entry.st_blksize = BLOCK_SIZE
         return entry
 
-    @staticmethod
-    def _fill(entry: pyfuse3.EntryAttributes, inode: Inode) -> pyfuse3.EntryAttributes:
+    def _fill(self, entry: pyfuse3.EntryAttributes, inode: Inode) -> pyfuse3.EntryAttributes:
         """`entry` with all that differs between inodes."""
         node = inode.node
         found = node.attributes()
         entry.st_ino = inode.number
         entry.st_mode = found.mode
         entry.st_nlink = found.links
+        entry.st_uid = self._uid if found.uid is None else found.uid
+        entry.st_gid = self._gid if found.gid is None else found.gid
         entry.st_size = found.size
         entry.st_blocks = found.sectors
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime_ns
@@ -191,12 +203,14 @@ class Tree(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         size, blocks = self.usage()
+        room, files = (0, 0) if self.room is None else await trio.to_thread.run_sync(self.room)
         found = pyfuse3.StatvfsData()
         found.f_bsize = BLOCK_SIZE
         found.f_frsize = 512
-        found.f_blocks = -(-size // 512)
-        found.f_files = blocks
-        found.f_bfree = found.f_bavail = found.f_ffree = found.f_favail = 0
+        found.f_bfree = found.f_bavail = room // 512
+        found.f_ffree = found.f_favail = files
+        found.f_blocks = -(-size // 512) + found.f_bfree
+        found.f_files = blocks + files
         found.f_namemax = _NAME_MAX
         return found
 
@@ -204,14 +218,19 @@ class Tree(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            raise ReadOnlyTree
         found = self._inodes[inode]
+        if hasattr(found.node, "open_for"):
+            reads = functools.partial(found.node.open_for, flags, _who(ctx))
+            return self._opened(found, await self._waits.call(_lane(found.node), reads))
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise InUse("it is being copied") if hasattr(found.node, "change") else ReadOnlyTree
         if not hasattr(found.node, "open"):
             raise WrongKind("not a file", errno.EISDIR)
-        content = cast(File, found.node).open()
+        return self._opened(found, cast(File, found.node).open())
+
+    def _opened(self, inode: Inode, content: Content) -> pyfuse3.FileInfo:
         handle = next(self._handles)
-        self._open[handle] = (found, content)
+        self._open[handle] = (inode, content)
         return pyfuse3.FileInfo(fh=handle, keep_cache=content.cacheable, direct_io=not content.cacheable)
 
     @guarded
@@ -221,13 +240,30 @@ class Tree(pyfuse3.Operations):
         return data if data is not None else await content.read(off, size)
 
     @guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._writing(fh).write(off, buf)
+
+    @guarded
     async def flush(self, fh: int) -> None:
-        pass
+        inode, content = self._open[fh]
+        if hasattr(content, "flush"):
+            await cast(Writing, content).flush(inode.number)
 
     @guarded
     async def release(self, fh: int) -> None:
-        _, content = self._open.pop(fh)
-        content.close()
+        _, content = self._open[fh]
+        try:
+            if hasattr(content, "finish"):
+                await cast(Writing, content).finish()
+        finally:
+            del self._open[fh]
+            content.close()
+
+    def _writing(self, handle: int) -> Writing:
+        content = self._open[handle][1]
+        if not hasattr(content, "write"):
+            raise WrongKind("it was not opened to be written to", errno.EBADF)
+        return cast(Writing, content)
 
     # Directories
 
@@ -315,12 +351,131 @@ class Tree(pyfuse3.Operations):
             deleted = number if gone and number in self._inodes else 0
             pyfuse3.invalidate_entry_async(folder, name, deleted=deleted, ignore_enoent=True)
 
-    async def _refuse(self, *_: object) -> NoReturn:
-        raise pyfuse3.FUSEError(errno.EROFS)
+    # What is changed through the mount; on one that is read-only, the kernel refuses it itself
 
-    # The kernel refuses these itself on a mount that is read-only; whatever comes through is answered alike.
-    setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = _refuse  # type: ignore[assignment]
-    create = write = setxattr = removexattr = _refuse  # type: ignore[assignment]
+    @guarded
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        parent, folder = self._changeable(parent_inode, name)
+        make = functools.partial(folder.make_file, name, mode, _who(ctx))
+        node, content = await self._waits.call(folder.writing, make)
+        inode = self._inodes.meet(parent, name, node)
+        inode.lookups += 1
+        return self._opened(inode, content), self._entry(inode)
+
+    @guarded
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        _, folder = self._changeable(parent_inode, name)
+        return await self._made(
+            parent_inode, name, functools.partial(folder.make_folder, name, mode, _who(ctx))
+        )
+
+    @guarded
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        _, folder = self._changeable(parent_inode, name)
+        return await self._made(
+            parent_inode, name, functools.partial(folder.make_link, name, target, _who(ctx))
+        )
+
+    @guarded
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        _, folder = self._changeable(new_parent_inode, new_name)
+        node = self._inodes[inode].node
+        return await self._made(
+            new_parent_inode, new_name, functools.partial(folder.make_name, new_name, node)
+        )
+
+    @guarded
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        self._changeable(parent_inode, name)
+        raise NoSpecial("devices, sockets and pipes cannot be imported")
+
+    async def _made(
+        self, parent_inode: int, name: bytes, make: Callable[[], Node]
+    ) -> pyfuse3.EntryAttributes:
+        parent, folder = self._changeable(parent_inode, name)
+        inode = self._inodes.meet(parent, name, await self._waits.call(folder.writing, make))
+        inode.lookups += 1
+        return self._entry(inode)
+
+    @guarded
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _, folder = self._changeable(parent_inode, name)
+        await self._waits.call(folder.writing, functools.partial(folder.remove_file, name))
+
+    @guarded
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _, folder = self._changeable(parent_inode, name)
+        await self._waits.call(folder.writing, functools.partial(folder.remove_folder, name))
+
+    @guarded
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        old, folder = self._changeable(parent_inode_old, name_old)
+        new, into = self._changeable(parent_inode_new, name_new)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            raise WrongKind("names cannot be exchanged", errno.EINVAL)
+        node = folder.child(name_old)
+        replace = not flags & pyfuse3.RENAME_NOREPLACE
+        move = functools.partial(folder.move, name_old, into, name_new, replace=replace)
+        await self._waits.call(folder.writing, move)
+        held = None if node is None else self._inodes.get(number_of(parent_inode_old, name_old, node.version))
+        if held is not None and hasattr(old.node, "tree") and hasattr(held.node, "moved"):
+            held.node.moved(new.node, os.fsdecode(name_new))
+
+    @guarded
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Owners are not changed, and nobody is told so: `cp -p` and `tar` would fail over what an import has not."""
+        found = self._inodes[inode]
+        if not hasattr(found.node, "change"):
+            raise ReadOnlyTree
+        change = functools.partial(
+            found.node.change,
+            mode=attr.st_mode if fields.update_mode else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            size=attr.st_size if fields.update_size else None,
+        )
+        await self._waits.call(_lane(found.node), change)
+        return self._entry(found)
+
+    @guarded
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise NoOwnFacts if hasattr(self._inodes[inode].node, "change") else ReadOnlyTree
+
+    @guarded
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise NoOwnFacts if hasattr(self._inodes[inode].node, "change") else ReadOnlyTree
+
+    def _changeable(self, number: int, name: bytes) -> tuple[Inode, Changeable]:
+        inode = self._inodes[number]
+        if not hasattr(inode.node, "make_file"):
+            raise ReadOnlyTree
+        if len(name) > _NAME_MAX:
+            raise NameTooLong(f"a name of {len(name)} bytes")
+        return inode, cast(Changeable, inode.node)
 
     # The boundary
 
@@ -346,6 +501,15 @@ class Tree(pyfuse3.Operations):
         if opened is not None:
             return opened[0]
         return self._inodes.get(number)
+
+
+def _who(ctx: pyfuse3.RequestContext) -> Who:
+    return Who(ctx.uid, ctx.gid, ctx.pid)
+
+
+def _lane(node: Node) -> Lane:
+    """Of a node that can be changed."""
+    return cast(Lane, node.lane)  # type: ignore[attr-defined]  # all of these have one
 
 
 def _folder(node: Node) -> Folder:

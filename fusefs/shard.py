@@ -65,7 +65,9 @@ class Shard:
     def is_now(self, record: ShardRecord) -> bool:
         """Whether nodes made for this shard hold for `record` too; then `record` is the newer knowledge."""
         with self._lock:
-            same = self._bound in (None, record.version_key) or not record.readable
+            same = record.key == self.key and (
+                self._bound in (None, record.version_key) or not record.readable
+            )
             if same:
                 self.record = record
             return same

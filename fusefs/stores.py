@@ -22,9 +22,10 @@ from carlib import unixfs
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
 from carlib.source import ByteSource
-from fusefs.catalogue import Catalogue, ShardRecord
+from fusefs.catalogue import Leasing, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
 from fusefs.nearby import Nearby
+from fusefs.referring import ReferringBlocks
 from fusefs.remote import RemoteBlocks, foreseen
 from fusefs.resident import ResidentSource, ResidentTransient, resident_blocks
 
@@ -205,6 +206,8 @@ Opener = Callable[[ShardRecord, Fetch], OpenShard]
 
 def _opened_blocks(record: ShardRecord, fetch: Fetch) -> ReadOnlyBlockstore:
     """The blocks of a shard; raises ShardBroken, CarError, OSError."""
+    if record.path is not None and record.refers_below is not None:
+        return ReferringBlocks.at(record.path, record.refers_below, record.index_path)
     if record.path is not None:
         return ReadOnlyBlockstore.open(record.path, index=record.index_path, salvage=True)
     if record.access is None or record.index_path is None:
@@ -216,7 +219,7 @@ class Stores:
     """The open shards of a mount; every call may block, except `hold_nowait` and `drop`."""
 
     def __init__(
-        self, catalogue: Catalogue, *, most: int = 64, idle_s: float = 5.0, opener: Opener = OpenShard
+        self, catalogue: Leasing, *, most: int = 64, idle_s: float = 5.0, opener: Opener = OpenShard
     ) -> None:
         self._opener = opener
         self._catalogue = catalogue
@@ -276,6 +279,19 @@ class Stores:
         with self._lock:
             opened.holders -= 1
             opened.idle_since = time.monotonic()
+
+    def let_go(self, shard: Shard) -> bool:
+        """Closes a shard that nobody uses, however lately; False if somebody does."""
+        with self._lock:
+            opened = self._open.get(shard)
+            if shard in self._opening or (opened is not None and opened.holders):
+                return False
+            if any(one[0] is shard and one[1].holders for one in self._retired):
+                return False
+            if opened is not None:
+                opened.idle_since = float("-inf")
+        self.sweep()
+        return True
 
     def sweep(self) -> None:
         """Closes and releases what nobody has used for long, and the longest unused where too many are open."""

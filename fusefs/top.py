@@ -9,22 +9,28 @@ from carlib.errors import CarError
 from fusefs.catalogue import Catalogue
 from fusefs.control import ControlFolder
 from fusefs.dag import node_at
+from fusefs.imports import NAME as IMPORTS
+from fusefs.imports import ImportsFolder
+from fusefs.registered import NAME as SHARDS
+from fusefs.registered import ShardsFolder
 from fusefs.shards import Shards
 from fusefs.tree import Folder, HiddenBeside, Node, StaticFolder
 from fusefs.views.folder import ShardFolder
 from fusefs.views.ipfs import NAME as IPFS
 from fusefs.views.ipfs import IpfsFolder
 
-SHARDS = b"shards"
 CONTROL = b".carfs"
 
 
-def of_agent(shards: Shards, catalogue: Catalogue, ipfs: IpfsFolder) -> Folder:
-    """`shards/`, `ipfs/` and `.carfs/`."""
-    control = ControlFolder(catalogue.document, lambda: shards.mtime_ns)
-    shown = StaticFolder(shards.folders, lasting=False, mtime_ns=lambda: shards.mtime_ns, only_folders=True)
-    top: dict[bytes, Node] = {SHARDS: shown, IPFS: ipfs, CONTROL: control}
-    return StaticFolder(lambda: top, lasting=False, mtime_ns=lambda: shards.mtime_ns)
+def of_agent(shards: ShardsFolder, imports: ImportsFolder, catalogue: Catalogue, ipfs: IpfsFolder) -> Folder:
+    """`shards/`, `imports/`, `ipfs/` and `.carfs/`."""
+
+    def mtime_ns() -> int:
+        return max(folder.attributes().mtime_ns for folder in (shards, imports))
+
+    control = ControlFolder(catalogue.document, mtime_ns)
+    top: dict[bytes, Node] = {SHARDS: shards, IMPORTS: imports, IPFS: ipfs, CONTROL: control}
+    return StaticFolder(lambda: top, lasting=False, mtime_ns=mtime_ns)
 
 
 def of_files(shards: Shards) -> Folder:

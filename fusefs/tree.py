@@ -8,11 +8,12 @@
     │   ├── data.car
     │   ├── data.v2.car
     │   └── shard.json
+    ├── imports/<name>/  likewise; import.json
     ├── ipfs/<cid>       any block of any shard
     └── .carfs/          control.py: status.json, resources.json, tasks.json, metrics
 
 A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or
-shows something that changes (`shards/`, `shard.json`, `.carfs/`).  `attributes()` never waits: all it
+shows something that changes (`shards/`, `imports/`, `shard.json`, `.carfs/`).  `attributes()` never waits: all it
 says is known when the node is made. `child`, `children` and what `open()` gives may read from storage and are
 called in threads, unless `instant`.
 
@@ -22,6 +23,7 @@ Nothing here does I/O or knows pyfuse3; `operations.py` walks these nodes, `view
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from fusefs.attributes import Attributes, of_file, of_folder
@@ -91,6 +93,53 @@ class Folder(Node, Protocol):
 
         `known` gives the node that the kernel holds for a name, which need not be made again.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose request it is; `process` may be a thread of one."""
+
+    uid: int
+    gid: int
+    process: int
+
+
+class Changeable(Folder, Protocol):
+    """A directory in which names can be made and taken away; its calls block and raise MountError.
+
+    What it cannot have at all, it refuses with ReadOnlyTree.
+    """
+
+    @property
+    def writing(self) -> Lane:
+        """Whose threads they take."""
+
+    def make_file(self, name: bytes, mode: int, who: Who) -> tuple[Node, Writing]: ...
+
+    def make_folder(self, name: bytes, mode: int, who: Who) -> Node: ...
+
+    def make_link(self, name: bytes, target: bytes, who: Who) -> Node: ...
+
+    def make_name(self, name: bytes, node: Node) -> Node:
+        """A second name for a file."""
+
+    def remove_file(self, name: bytes) -> None: ...
+
+    def remove_folder(self, name: bytes) -> None: ...
+
+    def move(self, name: bytes, into: Node, new: bytes, *, replace: bool) -> None: ...
+
+
+class Writing(Content, Protocol):
+    """A handle that writes."""
+
+    async def write(self, offset: int, data: bytes) -> int: ...
+
+    async def flush(self, inode: int) -> None:
+        """At each close of the handle or a duplicate; what it raises is the result of `close`."""
+
+    async def finish(self) -> None:
+        """After the last close, before `close`; what it raises is only logged."""
 
 
 class File(Node, Protocol):

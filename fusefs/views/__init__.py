@@ -1,13 +1,14 @@
-"""What a shard directory shows: one module for each entry, and one line here."""
+"""What the directory of a shard, or of an import, shows: one module for each entry, and one line here."""
 
 from fusefs.views import blocks, document, joined, payload, roots
 from fusefs.views.view import View
 
-VIEWS: tuple[View, ...] = (
+_CONTENT: tuple[View, ...] = (
     roots.RootLink(),
     roots.Roots(),
     blocks.Blocks(),
     payload.Payload(),
     joined.Joined(),
-    document.Document(),
 )
+VIEWS: tuple[View, ...] = (*_CONTENT, document.Document(b"shard.json"))
+IMPORT_VIEWS: tuple[View, ...] = (*_CONTENT, document.Document(b"import.json"))

@@ -29,7 +29,7 @@ class Blocks:
     name = b"blocks"
 
     def node(self, shard: Shard) -> Node | None:
-        return None if shard.record.errored else BlocksFolder(shard)
+        return BlocksFolder(shard) if shard.record.shows_content else None
 
 
 class BlocksFolder:

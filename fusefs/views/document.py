@@ -1,4 +1,4 @@
-"""`shard.json`: all that is known of the shard, in any state of it; changes with it."""
+"""`shard.json` and `import.json`: all that is known of the shard or import, in any state of it; changes with it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from fusefs.tree import Node, RenderedFile
 class Document:
     """The registration."""
 
-    name = b"shard.json"
+    def __init__(self, name: bytes) -> None:
+        self.name = name
 
     def node(self, shard: Shard) -> Node:
         return RenderedFile(lambda: render(shard), lambda: shard.mtime_ns)
 
 
 def render(shard: Shard) -> bytes:
-    """The record as the catalogue gave it, and `missing_roots` once that was looked at."""
-    document = dict(shard.record.document)
+    """The record as the catalogue gave it, `MissingRoots` once that was looked at, and what is not shown and why."""
+    record = shard.record
+    document = dict(record.document)
     if shard.missing_roots is not None:
         document["MissingRoots"] = list(shard.missing_roots)
+    if record.readable and record.refers_below is not None:
+        reason = "its leaves are in the files below FilePath, and not in a CAR"
+        document["Absent"] = {"data.car": reason, "data.v2.car": reason}
     return json.dumps(document, indent=2, ensure_ascii=False, default=str).encode() + b"\n"

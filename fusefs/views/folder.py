@@ -1,6 +1,7 @@
-"""The directory of a shard, filled by its views.
+"""The directory of a shard or an import, filled by its views.
 
-`shards/<key>/`, a CAR's directory where several were given, and `.carfs/` where one was, are all this folder.
+`shards/<key>/`, `imports/<name>/`, a CAR's directory where several were given, and `.carfs/` where one was, are all
+this folder.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fusefs.attributes import Attributes, of_folder
+from fusefs.errors import ReadOnlyTree
 from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
-from fusefs.views import VIEWS
+from fusefs.views import IMPORT_VIEWS, VIEWS
 
 
 class ShardFolder:
@@ -23,6 +25,7 @@ class ShardFolder:
         self.shard = shard
         self.lane = shard.names_lane
         self.version = shard.record.version_key
+        self._views = IMPORT_VIEWS if shard.record.is_import else VIEWS
 
     @property
     def settled(self) -> bool:
@@ -35,8 +38,13 @@ class ShardFolder:
         record = self.shard.record
         return {"state": record.state, "mount": record.url, "size": str(record.size)}
 
+    def change(self, *, mode: int | None, mtime_ns: int | None, size: int | None) -> None:
+        """`cp` and its like give what they have copied permissions and times; an import has those of its content."""
+        if not self.shard.record.is_import:
+            raise ReadOnlyTree
+
     def child(self, name: bytes) -> Node | None:
-        for view in VIEWS:
+        for view in self._views:
             if view.name == name:
                 return view.node(self.shard)
         return None
@@ -45,7 +53,7 @@ class ShardFolder:
         raise NotResident
 
     def children(self, known: Known) -> Iterator[Entry]:
-        for view in VIEWS:
+        for view in self._views:
             node = view.node(self.shard)
             if node is not None:
                 yield view.name, node

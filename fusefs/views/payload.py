@@ -17,7 +17,8 @@ class Payload:
     name = b"data.car"
 
     def node(self, shard: Shard) -> Node | None:
-        return PayloadFile(shard) if shard.record.readable else None
+        record = shard.record
+        return PayloadFile(shard) if record.readable and record.refers_below is None else None
 
 
 class PayloadFile:

@@ -27,7 +27,7 @@ class Roots:
     name = b"roots"
 
     def node(self, shard: Shard) -> Node | None:
-        return None if shard.record.errored else RootsFolder(shard)
+        return RootsFolder(shard) if shard.record.shows_content else None
 
 
 class RootLink:

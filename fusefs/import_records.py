@@ -1,0 +1,57 @@
+"""An import's RECORD, as the agent gives it, as what the mount needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.dagstore.access import FileAccess
+from agent.dagstore.mounts.file import FileMount
+from agent.imports.records import given_path
+from fusefs.catalogue import READABLE_STATES, ShardRecord
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    state, car = str(document["State"]), str(document.get("CARPath") or "")
+    fingerprint = document.get("Fingerprint") or {}
+    index_path, folder = document.get("IndexPath"), document.get("Folder")
+    readable = state in READABLE_STATES and bool(car) and bool(fingerprint)
+    return ShardRecord(
+        key=str(int(document["ID"])),
+        name=str(document["Name"]).encode(),
+        state=state,
+        generation=int(document.get("Generation") or 0),
+        url=_url(str(document.get("FilePath") or "") or car),
+        access=FileAccess(str(given_path(car))) if readable else None,
+        index_path=given_path(str(index_path)) if index_path else None,
+        size=int(fingerprint.get("size") or 0),
+        mtime_ns=_nanoseconds(str(document.get("Created") or "")),
+        stamp=tuple(int(fingerprint[name]) for name in ("size", "mtime_ns", "inode", "device"))
+        if fingerprint
+        else (),
+        version=int(document.get("Version") or 0),
+        data_offset=int(document.get("DataOffset") or 0),
+        data_size=int(document.get("DataSize") or 0),
+        blocks=int(document.get("Blocks") or 0),
+        roots=tuple(str(root) for root in document.get("Roots") or ()),
+        error=str(document.get("Error") or ""),
+        document=document,
+        is_import=True,
+        refers_below=Path(given_path(str(folder))) if document.get("Kind") == "ref" and folder else None,
+    )
+
+
+def _url(path: str) -> str:
+    return path if not path or path.startswith("file:") else FileMount.at(path.encode()).url
+
+
+def _nanoseconds(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) * _SECOND_NS
+    except ValueError:
+        return 0
