@@ -43,6 +43,11 @@ class AgentCatalogue:
         self._since = time.time()
         self._documents = AgentDocuments(client)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its events are being followed."""
+        return self._session is not None
+
     def records(self) -> Mapping[str, ShardRecord]:
         return self.shards.records()
 

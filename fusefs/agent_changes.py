@@ -61,6 +61,10 @@ class AgentChanges:
         """Imports what is at `path`, by reference or as the CAR that it is; returns when that has begun."""
         self._import({"Path": _text(path), "Name": name, "Kind": "auto", "Wait": False})
 
+    def check_here(self) -> None:
+        if not self._catalogue.is_here:
+            raise AgentAway("the agent, which would import it, does not answer")
+
     def copy(self, path: Path, name: str) -> None:
         """Imports a staged file, which is taken over, and returns when that is done. Raises NameTaken, too, where the
         same content is imported already."""

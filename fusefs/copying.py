@@ -39,6 +39,9 @@ class Importing(Protocol):
     def copy(self, path: Path, name: str) -> None:
         """See `AgentChanges.copy`."""
 
+    def check_here(self) -> None:
+        """Raises AgentAway where the agent is known to be: better now than after all is copied."""
+
 
 class Copies:
     """What all copies of a mount share."""

@@ -155,6 +155,7 @@ class ImportsFolder:
 
     def make_file(self, name: bytes, mode: int, who: Who) -> tuple[Node, Writing]:
         self._check_free(name)
+        self._agent.check_here()
         copy = self._copies.begin(name, mode, who)
         return copy, copy
 
@@ -286,25 +287,17 @@ class ImportsFolder:
 
 
 def outside(mountpoint: Path, folder: Path, target: bytes) -> Path:
-    """The absolute path that a link in `folder` leads to. Raises NoSource, OwnTree.
-
-    Nothing is asked of the mount itself, which would wait for itself: `..` out of it is taken by its letters.
-    """
+    """The absolute path that a link in `folder` leads to; in a thread, since that may be in the mount. Raises NoSource,
+    NotAllowed, OwnTree: what the agent reads from may not wait for the mount that waits for the agent."""
     path = os.path.normpath(folder / os.fsdecode(target))
-    if _is_below(path, mountpoint):
-        raise OwnTree(f"{path} is in the mount itself")
-    parent = os.path.realpath(Path(path).parent)
-    real = os.path.join(parent, Path(path).name)  # noqa: PTH118
-    if _is_below(parent, mountpoint):
-        raise OwnTree(f"{path} is in the mount itself")
     try:
-        real = os.path.realpath(real, strict=True)
-        if _is_below(real, mountpoint):
-            raise OwnTree(f"{path} is in the mount itself")
+        real = os.path.realpath(path, strict=True)
     except OSError as error:
         if isinstance(error, PermissionError):
             raise NotAllowed(f"{path}: {error.strerror}") from None
         raise NoSource(f"{path}: {error.strerror}") from None
+    if _is_below(real, mountpoint):
+        raise OwnTree(f"{path} is in the mount itself")
     return Path(real)
 
 
