@@ -137,5 +137,5 @@ class ImportsModel(RuleBasedStateMachine):
         assert len({record.root for record in self._seen.values()}) == len(self._seen)
 
 
-ImportsModel.TestCase.settings = settings(max_examples=12, stateful_step_count=10, deadline=None)
+ImportsModel.TestCase.settings = settings(max_examples=8, stateful_step_count=8, deadline=None)
 TestImportsModel = ImportsModel.TestCase
