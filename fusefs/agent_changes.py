@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +32,8 @@ from fusefs.errors import (
 logger = logging.getLogger(__name__)
 
 Json = Any  # any value that JSON can carry
+_ANSWER_S: Final = 10.0
+"""The kernel keeps a directory locked while a name in it is made or taken away: nobody lists it meanwhile."""
 _BY_CLASS: Final[dict[str, type[MountError]]] = {
     "exists": NameTaken,
     "busy": InUse,
@@ -51,7 +51,7 @@ class AgentChanges:
     """The changes; `told` is what the mount hears of each change with, in its event loop."""
 
     def __init__(self, catalogue: AgentCatalogue, told: Changed, token: trio.lowlevel.TrioToken) -> None:
-        self._client = catalogue.client
+        self._client = Client(catalogue.client.path, timeout_s=_ANSWER_S)
         self._patient = Client(catalogue.client.path, timeout_s=None)
         self._catalogue = catalogue
         self._told = told
@@ -126,15 +126,3 @@ def _text(path: Path) -> str:
     except UnicodeEncodeError:
         return FileMount.at(os.fsencode(path)).url
     return str(path)
-
-
-def eventually(does: Callable[[], None], *, seconds: float, pause_s: float = 0.1) -> None:
-    """Calls it until it is not InUse, for so long; a lease that was given back takes a moment to be."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return does()
-        except InUse:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(pause_s)

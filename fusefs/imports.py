@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ from fusefs.waits import Lane, Pool, Waits
 logger = logging.getLogger(__name__)
 
 NAME: Final = b"imports"
+_MOST_LINKS: Final = 40
 SETTLE_S: Final = 10.0
 """How long a directory that was copied into must rest before it is imported."""
 THREADS, WAITING = 32, 256
@@ -283,26 +285,41 @@ class ImportsFolder:
 
     def _source(self, target: bytes) -> Path:
         """What a link leads to: a relative one from `imports/`, as any link."""
+        if b"/" not in target and self.child(target) is None:
+            raise NoSource(f"there is no import {target!r}, and no path from imports/ either")
         return outside(self._mountpoint, self._mountpoint / os.fsdecode(NAME), target)
 
 
 def outside(mountpoint: Path, folder: Path, target: bytes) -> Path:
-    """The absolute path that a link in `folder` leads to; in a thread, since that may be in the mount. Raises NoSource,
-    NotAllowed, OwnTree: what the agent reads from may not wait for the mount that waits for the agent."""
+    """The absolute path that a link in `folder`, which is in the mount, leads to, without symlinks. Raises NoSource,
+    NotAllowed, or OwnTree: what the agent reads from may not wait for the mount that waits for the agent.
+
+    Nothing is asked of the mount itself, whose directory the kernel keeps locked until the link is made.
+    """
     path = os.path.normpath(folder / os.fsdecode(target))
-    try:
-        real = os.path.realpath(path, strict=True)
-    except OSError as error:
-        if isinstance(error, PermissionError):
-            raise NotAllowed(f"{path}: {error.strerror}") from None
-        raise NoSource(f"{path}: {error.strerror}") from None
-    if _is_below(real, mountpoint):
-        raise OwnTree(f"{path} is in the mount itself")
-    return Path(real)
-
-
-def _is_below(path: str, mountpoint: Path) -> bool:
-    return path == str(mountpoint) or path.startswith(f"{mountpoint}/")
+    here, todo, links = "/", path.split("/")[::-1], 0
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        here = os.path.dirname(here) if part == ".." else os.path.join(here, part)  # noqa: PTH118, PTH120
+        if here == str(mountpoint):
+            raise OwnTree(f"{path} is in the mount itself")
+        try:
+            link = os.readlink(here) if stat.S_ISLNK(os.lstat(here).st_mode) else None  # noqa: PTH115
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise NotAllowed(f"{path}: {error.strerror}") from None
+            raise NoSource(f"{path}: {error.strerror}") from None
+        if link is not None:
+            links += 1
+            if links > _MOST_LINKS:
+                raise NoSource(f"{path}: more than {_MOST_LINKS} symlinks")
+            here = os.path.dirname(here)  # noqa: PTH120
+            todo += link.split("/")[::-1]
+            if link.startswith("/"):
+                here = "/"
+    return Path(here)
 
 
 def let_go(stores: Stores, shard: Shard) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from agent.dagstore.mounts.file import FileMount
 from carlib import names
 from fusefs.attributes import Attributes
-from fusefs.errors import BadName, NameTaken, NoSuchName, ReadOnlyTree
+from fusefs.errors import BadName, NameTaken, NoSource, NoSuchName, ReadOnlyTree
 from fusefs.imports import THREADS, WAITING, Changing, MadeLink, Writers, let_go, outside
 from fusefs.shards import Shards
 from fusefs.stores import Stores
@@ -73,6 +73,8 @@ class ShardsFolder:
         url = os.fsdecode(target)
         if not _URL.match(url):
             folder = self._mountpoint / os.fsdecode(NAME)
+            if b"/" not in target and self.child(target) is None:
+                raise NoSource(f"there is no shard {target!r}, and no path from shards/ either")
             url = FileMount.at(os.fsencode(outside(self._mountpoint, folder, target))).url
         self._agent.register(key, url)
         return MadeLink(target, who)

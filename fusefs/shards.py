@@ -64,6 +64,8 @@ class Shards:
         if before is not None and after is not None and before.name != after.name:
             self.mtime_ns = now_ns
             return self._moved(before, after)
+        if before is None and after is None:
+            return None
         name = change.record.name
         folder = self._folders.get(name)
         if folder is not None and folder.shard.key != change.key and change.after is None:
