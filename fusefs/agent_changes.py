@@ -26,18 +26,18 @@ from fusefs.errors import (
     NoSource,
     NotAllowed,
     NotWhole,
-    Unfit,
+    UnfitSource,
 )
 
 logger = logging.getLogger(__name__)
 
 Json = Any  # any value that JSON can carry
-_ANSWER_S: Final = 10.0
+ANSWER_S: Final = 10.0
 """The kernel keeps a directory locked while a name in it is made or taken away: nobody lists it meanwhile."""
 _BY_CLASS: Final[dict[str, type[MountError]]] = {
     "exists": NameTaken,
     "busy": InUse,
-    "invalid": Unfit,
+    "invalid": UnfitSource,
     "denied": NotAllowed,
     "gone": NoSource,
     "not-found": NoSource,
@@ -51,7 +51,7 @@ class AgentChanges:
     """The changes; `told` is what the mount hears of each change with, in its event loop."""
 
     def __init__(self, catalogue: AgentCatalogue, told: Changed, token: trio.lowlevel.TrioToken) -> None:
-        self._client = Client(catalogue.client.path, timeout_s=_ANSWER_S)
+        self._client = Client(catalogue.client.path, timeout_s=ANSWER_S)
         self._patient = Client(catalogue.client.path, timeout_s=None)
         self._catalogue = catalogue
         self._told = told

@@ -174,6 +174,7 @@ def umount(mountpoint: Path, lazy: bool) -> int:
 def up(mountpoint: Path, options: tuple[str, ...]) -> int:
     """Start agent and mount together in the foreground; Ctrl-C ends both."""
     from fusefs import together
+    from fusefs.imports import SETTLE_S
 
     names = [name for option in options for name in option.split(",") if name]
     with _refusals(), together.agent() as started:
@@ -186,5 +187,5 @@ def up(mountpoint: Path, options: tuple[str, ...]) -> int:
                 flush=True,
             )
 
-        _serve([], mountpoint, names, 30.0, 10.0, True, ready)
+        _serve([], mountpoint, names, 30.0, SETTLE_S, True, ready)
     return Exit.DONE

@@ -67,7 +67,7 @@ class OwnTree(MountError):
     """What a link leads to is in this mount itself."""
 
 
-class Unfit(MountError):
+class UnfitSource(MountError):
     """Nothing can be made of it: a CAR with two roots, a URL that is none, a file that is no regular one."""
 
 
@@ -128,7 +128,7 @@ ERRNO_BY_CLASS: Final[dict[type[BaseException], int]] = {
     NoRoom: errno.ENOSPC,
     NoSource: errno.ENOENT,
     OwnTree: errno.ELOOP,
-    Unfit: errno.EINVAL,
+    UnfitSource: errno.EINVAL,
     NotWhole: errno.EIO,
     OtherPlace: errno.EXDEV,
     BadName: errno.EILSEQ,
@@ -158,7 +158,17 @@ _PASSED_ON: Final = frozenset(
 the name).
 """
 
-FAULTS: Final = (car.CarError, ShardBroken, Overdue, AgentAway, NoRoom, NotWhole, Unfit, NotAllowed, OSError)
+FAULTS: Final = (
+    car.CarError,
+    ShardBroken,
+    Overdue,
+    AgentAway,
+    NoRoom,
+    NotWhole,
+    UnfitSource,
+    NotAllowed,
+    OSError,
+)
 """What an operator should see in the log; the rest are answers."""
 
 
@@ -195,5 +205,6 @@ class FaultLog:
         self._said.move_to_end(what)
         while len(self._said) > self._most:
             self._said.popitem(last=False)
-        logger.warning("shard %s, file %s: %s", shard or "-", path, str(error) or type(error).__name__)
+        whose = shard if shard.startswith("import ") else f"shard {shard or '-'}"
+        logger.warning("%s, file %s: %s", whose, path, str(error) or type(error).__name__)
         return True

@@ -490,7 +490,7 @@ class Tree(pyfuse3.Operations):
             inode = self._inode_behind(number)
             shard = getattr(inode.node, "shard", None) if inode is not None else None
             path = inode.path if inode is not None else f"inode {number}"
-            self._faults.report(error, shard=getattr(shard, "key", ""), path=path)
+            self._faults.report(error, shard=getattr(shard, "label", ""), path=path)
         return pyfuse3.FUSEError(found)
 
     def _inode_behind(self, number: object) -> Inode | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -36,6 +37,11 @@ class Shard:
             self.missing_roots = tuple(str(root) for root in roots if not opened.blocks.has(root))
             self._roots = roots
         return self._roots
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"import {os.fsdecode(self.record.name)}" if self.record.is_import else self.key
 
     @property
     def mtime_ns(self) -> int:

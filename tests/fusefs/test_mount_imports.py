@@ -100,7 +100,11 @@ def test_an_edited_block_is_eio_and_all_else_reads_on(tmp_path: Path, album: Pat
 
 
 def _faults(here: World, path: Path) -> list[str]:
-    return [line for line in here.mount.lines if "no longer" in line and str(path) in line]
+    return [
+        line
+        for line in here.mount.lines
+        if "import album" in line and "no longer" in line and str(path)[1:] in line
+    ]
 
 
 def test_a_source_that_was_put_back_reads_again(tmp_path: Path, album: Path) -> None:

@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator
 
 from carlib import names
+from fusefs.agent_changes import ANSWER_S
+from fusefs.copying import FINISHING
 from fusefs.errors import ERRNO_BY_CLASS
+from fusefs.imports import SETTLE_S
 from fusefs.service import DEADLINE_S
-from fusefs.views import VIEWS
+from fusefs.views import IMPORT_VIEWS, VIEWS
 from fusefs.waits import Waits
 from tests.fixtures import REPOSITORY
 
@@ -51,7 +54,14 @@ def test_names_are_shown_as_the_page_says() -> None:
 
 def test_the_tree_shows_every_view() -> None:
     shown = re.findall(r"^│   [├└]── ([\w.]+)", PAGE, re.MULTILINE)
-    assert shown == [view.name.decode() for view in VIEWS]
+    assert shown == [view.name.decode() for view in (*VIEWS, IMPORT_VIEWS[-1])]
+
+
+def test_the_numbers_of_copies_are_those_of_the_code() -> None:
+    flat = " ".join(PAGE.split())
+    assert f"for `--settle` seconds ({SETTLE_S:g})" in flat
+    assert f"no more than {ANSWER_S:g} s (EHOSTDOWN)" in flat
+    assert f"hold up nobody; {FINISHING} are imported at once" in flat
 
 
 async def test_the_numbers_of_waits_are_those_of_the_code() -> None:
