@@ -14,7 +14,6 @@ from collections import OrderedDict
 from typing import Final
 
 from carlib import errors as car
-from carlib.references.target import BrokenReference
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +137,6 @@ ERRNO_BY_CLASS: Final[dict[type[BaseException], int]] = {
     ShardBroken: errno.EIO,
     AgentAway: errno.EHOSTDOWN,
     car.HashMismatch: errno.EIO,
-    BrokenReference: errno.EIO,
     car.Truncated: errno.EIO,
     car.Malformed: errno.EIO,
     car.NotUnixFs: errno.EIO,

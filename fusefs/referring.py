@@ -16,9 +16,9 @@ from typing import Final, Self
 from carlib import varint
 from carlib.blockstore import Location, ReadOnlyBlockstore
 from carlib.cid import RAW, Cid
+from carlib.errors import BlockNotFound
 from carlib.limits import MIB
 from carlib.references import ReferenceBlockstore
-from carlib.references.records import leaves
 from carlib.references.table import ReferenceTable
 
 _KEPT_BYTES: Final = 4 * MIB
@@ -29,7 +29,7 @@ NOWHERE: Final = -1
 class ReferringBlocks(ReadOnlyBlockstore):
     """A `ReadOnlyBlockstore` that has the referenced blocks, too."""
 
-    _behind: ReferenceBlockstore
+    behind: ReferenceBlockstore
 
     @classmethod
     def at(cls, path: Path, folder: Path, index: Path | None) -> Self:
@@ -37,7 +37,7 @@ class ReferringBlocks(ReadOnlyBlockstore):
         behind = ReferenceBlockstore.open(path, folder, index=index)
         inside = behind.store
         blocks = cls(inside.source, inside.container, inside.index)
-        blocks._behind = behind
+        blocks.behind = behind
         blocks._kept = OrderedDict()
         blocks._kept_lock = threading.Lock()
         return blocks
@@ -46,33 +46,36 @@ class ReferringBlocks(ReadOnlyBlockstore):
     _kept_lock: threading.Lock
 
     def get(self, cid: Cid) -> bytes:
-        return self._behind.get(cid)
+        return self.behind.get(cid)
 
     def read(self, cid: Cid, start: int, stop: int) -> bytes:
-        if cid.is_identity or self._behind.store.has(cid):
-            return self._behind.store.read(cid, start, stop)
+        if cid.is_identity or self.behind.store.has(cid):
+            return self.behind.store.read(cid, start, stop)
         data = self._kept.get(cid.multihash)
         if data is None:
-            data = self._behind.get(cid)
+            data = self.behind.get(cid)
             self._keep(cid.multihash, data)
         return data[start:stop]
 
     def has(self, cid: Cid) -> bool:
-        return self._behind.has(cid)
+        return self.behind.has(cid)
 
     def size(self, cid: Cid) -> int:
-        return self._behind.size(cid)
+        location = self.locate(cid)
+        if location is None:
+            raise BlockNotFound(cid, source=self.source.name)
+        return location.size
 
     def locate(self, cid: Cid) -> Location | None:
-        found = self._behind.store.locate(cid)
-        if found is None and (reference := self._behind.references.find(cid)) is not None:
+        found = self.behind.store.locate(cid)
+        if found is None and (reference := self.behind.references.find(cid)) is not None:
             return Location(-1, NOWHERE, NOWHERE, reference.size)
         return found
 
     def cids(self, *, end: int | None = None, zero_is_end: bool = True) -> Iterator[tuple[Cid, Location]]:
         """What is in the CAR, and then what is referenced."""
-        yield from self._behind.store.cids(end=end, zero_is_end=zero_is_end)
-        table = self._behind.references
+        yield from self.behind.store.cids(end=end, zero_is_end=zero_is_end)
+        table = self.behind.references
         if isinstance(table, ReferenceTable):
             for entry in table.index:
                 reference = table.record(entry.offset)
@@ -80,13 +83,15 @@ class ReferringBlocks(ReadOnlyBlockstore):
                     digest = varint.encode(entry.hash_code or 0) + varint.encode(len(entry.digest))
                     yield Cid.v1(RAW, digest + entry.digest), Location(-1, NOWHERE, NOWHERE, reference.size)
             return
-        for cid in leaves(self._behind):
+        from carlib.references.records import leaves  # and numpy, for Lotus' alone
+
+        for cid in leaves(self.behind):
             found = self.locate(cid)
             if found is not None:
                 yield cid, found
 
     def close(self) -> None:
-        self._behind.close()
+        self.behind.close()
 
     def _keep(self, multihash: bytes, data: bytes) -> None:
         with self._kept_lock:

@@ -30,6 +30,11 @@ class Shard:
         self.missing_roots: tuple[str, ...] | None = None
         """Roots whose blocks are not in the CAR; None until somebody has looked."""
 
+        self.rendered_size: int | None = None
+        """Bytes of `data.car` of an import by reference; None until somebody has looked, or if there is none."""
+        self.obstacle = ""
+        """Why there is none."""
+
     def roots(self, opened: OpenShard) -> tuple[Cid, ...]:
         """The CAR's roots as its header has them, each once; may block."""
         if self._roots is None:

@@ -25,11 +25,11 @@ from carlib.source import ByteSource
 from fusefs.catalogue import Leasing, ShardRecord
 from fusefs.errors import ShardBroken, StaleNode
 from fusefs.nearby import Nearby
-from fusefs.referring import ReferringBlocks
 from fusefs.remote import RemoteBlocks, foreseen
 from fusefs.resident import ResidentSource, ResidentTransient, resident_blocks
 
 if TYPE_CHECKING:
+    from fusefs.rendering import Rendering
     from fusefs.shard import Shard
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class OpenShard:
         self._peeks = hasattr(os, "RWF_NOWAIT")
         self._folders: OrderedDict[Cid, unixfs.Directory] = OrderedDict()
         self._folders_lock = threading.Lock()
+        self._rendering: Rendering | None = None
 
     def _open(self, path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -125,6 +126,25 @@ class OpenShard:
     def nearby(self) -> Nearby | None:
         """Sizes of the raw leaves of one listing; None for remote data, whose sections are not read through."""
         return None if self.remote else Nearby(self.blocks)
+
+    def obstacle(self) -> str:
+        """Why an import by reference has no CAR with all its blocks that could be shown; "" if it has."""
+        from fusefs import rendering
+        from fusefs.referring import ReferringBlocks
+
+        assert isinstance(self.blocks, ReferringBlocks)
+        return rendering.obstacle(self.blocks.behind)
+
+    def rendering(self) -> Rendering:
+        """That CAR; made when it is first asked for, and kept while we are open."""
+        from fusefs import rendering
+        from fusefs.referring import ReferringBlocks
+
+        assert isinstance(self.blocks, ReferringBlocks)
+        with self._folders_lock:
+            if self._rendering is None:
+                self._rendering = rendering.Rendering(self.blocks.behind, self.record.data_size)
+            return self._rendering
 
     def folder_nowait(self, cid: Cid) -> unixfs.Directory | None:
         """The same if it is in memory."""
@@ -207,6 +227,8 @@ Opener = Callable[[ShardRecord, Fetch], OpenShard]
 def _opened_blocks(record: ShardRecord, fetch: Fetch) -> ReadOnlyBlockstore:
     """The blocks of a shard; raises ShardBroken, CarError, OSError."""
     if record.path is not None and record.refers_below is not None:
+        from fusefs.referring import ReferringBlocks  # and numpy, 80 ms, for those who have such imports
+
         return ReferringBlocks.at(record.path, record.refers_below, record.index_path)
     if record.path is not None:
         return ReadOnlyBlockstore.open(record.path, index=record.index_path, salvage=True)

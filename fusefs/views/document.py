@@ -25,6 +25,7 @@ def render(shard: Shard) -> bytes:
     if shard.missing_roots is not None:
         document["MissingRoots"] = list(shard.missing_roots)
     if record.readable and record.refers_below is not None:
-        reason = "its leaves are in the files below FilePath, and not in a CAR"
-        document["Absent"] = {"data.car": reason, "data.v2.car": reason}
+        document["Absent"] = {"data.v2.car": "there is no index of a CAR that is only rendered"}
+        if shard.obstacle:
+            document["Absent"]["data.car"] = shard.obstacle
     return json.dumps(document, indent=2, ensure_ascii=False, default=str).encode() + b"\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def test_an_import_by_reference_shows_the_source_verified(tmp_path: Path, album:
         import_path(album, Kind="ref")
         shown = here.imports / "album"
         eventually(shown.exists)
-        assert sorted(names_in(shown)) == ["blocks", "import.json", "root", "roots"]
+        assert sorted(names_in(shown)) == ["blocks", "data.car", "import.json", "root", "roots"]
         assert contents(shown / "root") == contents(album)
-        assert "data.car" in here.document("album")["Absent"]
+        assert list(here.document("album")["Absent"]) == ["data.v2.car"]
         assert os.getxattr(shown, "user.carfs.state") == b"ImportStateReady"
         assert os.getxattr(shown / "root" / "big", "user.carfs.verified") == b"on-read"
         assert os.getxattr(shown / "root" / "big", "user.carfs.mount") == album.as_uri().encode()
@@ -63,6 +64,25 @@ def test_blocks_of_an_import_by_reference_are_all_listed_and_match_their_cids(
         for name in listed:
             cid = Cid.parse(name)
             assert Cid.of((blocks / name).read_bytes(), cid.codec) == cid
+
+
+def test_the_car_of_an_import_by_reference_is_rendered_with_its_leaves(tmp_path: Path, album: Path) -> None:
+    with world(tmp_path) as here:
+        import_path(album, Kind="ref")
+        car = here.imports / "album" / "data.car"
+        eventually(car.exists)
+        copy = tmp_path / "copy.car"
+        shutil.copyfile(car, copy)
+        assert copy.stat().st_size == car.stat().st_size
+        done = sh(
+            f"carfs car verify --depth full --complete {copy} && carfs car extract {copy} -o out", tmp_path
+        )
+        assert done.returncode == 0
+        assert contents(tmp_path / "out") == contents(album)
+        whole = copy.read_bytes()
+        with car.open("rb", buffering=0) as file:
+            for offset in range(0, len(whole), 99_991):
+                assert os.pread(file.fileno(), 777, offset) == whole[offset : offset + 777]
 
 
 def test_dense_imports_and_cars_show_their_car_too(tmp_path: Path, album: Path) -> None:

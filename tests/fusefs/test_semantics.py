@@ -12,6 +12,7 @@ from fusefs.agent_changes import ANSWER_S
 from fusefs.copying import FINISHING
 from fusefs.errors import ERRNO_BY_CLASS
 from fusefs.imports import SETTLE_S
+from fusefs.rendering import MOST_LEAVES
 from fusefs.service import DEADLINE_S
 from fusefs.views import IMPORT_VIEWS, VIEWS
 from fusefs.waits import Waits
@@ -61,6 +62,7 @@ def test_the_numbers_of_copies_are_those_of_the_code() -> None:
     flat = " ".join(PAGE.split())
     assert f"for `--settle` seconds ({SETTLE_S:g})" in flat
     assert f"no more than {ANSWER_S:g} s (EHOSTDOWN)" in flat
+    assert f"one of more than {MOST_LEAVES:,} leaves" in flat
     assert f"hold up nobody; {FINISHING} are imported at once" in flat
 
 
