@@ -17,7 +17,7 @@ _FLAGS, _EXIT_CODE = 6, 49  # fields of /proc/PID/stat, counted behind the name
 
 
 def is_open_elsewhere(inode: int, ending: bytes, proc: str = _PROC) -> bool:
-    """Whether a process that we may look at has a file of that number open, whose path ends like that."""
+    """Whether a process that we may look at has a file of that number open for writing, whose path ends like that."""
     own = str(os.getpid())
     for process in _names(proc):
         if process.isdigit() and process != own:
@@ -45,12 +45,14 @@ def _leads_to(link: str, ending: bytes) -> bool:
 
 
 def _is(info: str, inode: int) -> bool:
+    """Whether the file has that number, as far as the kernel tells, and is open for writing."""
     try:
         text = Path(info).read_text()
     except OSError:
         return False
-    number = next((line[4:].strip() for line in text.splitlines() if line.startswith("ino:")), None)
-    return number is None or int(number) == inode
+    told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    is_it = int(told.get("ino", inode)) == inode
+    return is_it and bool(int(told.get("flags", "1"), 8) & os.O_ACCMODE)
 
 
 def process_of(thread: int, proc: str = _PROC) -> int:

@@ -174,7 +174,7 @@ def umount(mountpoint: Path, lazy: bool) -> int:
 def up(mountpoint: Path, options: tuple[str, ...]) -> int:
     """Start agent and mount together in the foreground; Ctrl-C ends both."""
     from fusefs import together
-    from fusefs.imports import SETTLE_S
+    from fusefs.service import SETTLE_S
 
     names = [name for option in options for name in option.split(",") if name]
     with _refusals(), together.agent() as started:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from agent.dagstore.access import FileAccess
 from agent.dagstore.mounts.file import FileMount
-from agent.imports.records import given_path
 from fusefs.catalogue import READABLE_STATES, ShardRecord
 
 _SECOND_NS: Final = 1_000_000_000
@@ -27,8 +26,8 @@ def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
         state=state,
         generation=int(document.get("Generation") or 0),
         url=_url(str(document.get("FilePath") or "") or car),
-        access=FileAccess(str(given_path(car))) if readable else None,
-        index_path=given_path(str(index_path)) if index_path else None,
+        access=FileAccess(str(_path(car))) if readable else None,
+        index_path=_path(str(index_path)) if index_path else None,
         size=int(fingerprint.get("size") or 0),
         mtime_ns=_nanoseconds(str(document.get("Created") or "")),
         stamp=tuple(int(fingerprint[name]) for name in ("size", "mtime_ns", "inode", "device"))
@@ -42,8 +41,13 @@ def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
         error=str(document.get("Error") or ""),
         document=document,
         is_import=True,
-        refers_below=Path(given_path(str(folder))) if document.get("Kind") == "ref" and folder else None,
+        refers_below=_path(str(folder)) if document.get("Kind") == "ref" and folder else None,
     )
+
+
+def _path(text: str) -> Path:
+    """A path that is not UTF-8 comes as a URL."""
+    return FileMount.parse(text).path if text.startswith("file:") else Path(text)
 
 
 def _url(path: str) -> str:

@@ -42,15 +42,12 @@ from fusefs.shard import Shard
 from fusefs.shards import Shards
 from fusefs.staging import Staging
 from fusefs.stores import Stores
-from fusefs.tree import Entry, Known, Node, Who, Writing
+from fusefs.tree import IMPORTS, Entry, Known, Node, Who, Writing
 from fusefs.waits import Lane, Pool, Waits
 
 logger = logging.getLogger(__name__)
 
-NAME: Final = b"imports"
 _MOST_LINKS: Final = 40
-SETTLE_S: Final = 10.0
-"""How long a directory that was copied into must rest before it is imported."""
 THREADS, WAITING = 32, 256
 """For all that is written: what waits for the agent, or for a disk, holds up nobody who reads."""
 
@@ -119,7 +116,7 @@ class ImportsFolder:
         mountpoint: Path,
         *,
         writers: Writers,
-        settle_s: float = SETTLE_S,
+        settle_s: float,
     ) -> None:
         self.writing: Lane = Pool(threads=THREADS, per_lane=THREADS, waiting=WAITING).lane()
         self.forget: Callable[[bytes], None] = lambda _name: None
@@ -231,7 +228,10 @@ class ImportsFolder:
         for name, node in list(self._staging.entries().items()):
             if isinstance(node, GrownFolder) and self._is_due(node, at_end):
                 try:
+                    self._agent.check_here()
                     self._hand_over(name, node, name)
+                except AgentAway as error:  # it will be tried again
+                    logger.debug("imports/%s is not imported yet: %s", os.fsdecode(name), error)
                 except MountError as error:
                     logger.warning("imports/%s is not imported: %s", os.fsdecode(name), error)
 
@@ -287,7 +287,7 @@ class ImportsFolder:
         """What a link leads to: a relative one from `imports/`, as any link."""
         if b"/" not in target and self.child(target) is None:
             raise NoSource(f"there is no import {target!r}, and no path from imports/ either")
-        return outside(self._mountpoint, self._mountpoint / os.fsdecode(NAME), target)
+        return outside(self._mountpoint, self._mountpoint / os.fsdecode(IMPORTS), target)
 
 
 def outside(mountpoint: Path, folder: Path, target: bytes) -> Path:

@@ -15,10 +15,9 @@ from fusefs.errors import BadName, NameTaken, NoSource, NoSuchName, ReadOnlyTree
 from fusefs.imports import THREADS, WAITING, Changing, MadeLink, Writers, let_go, outside
 from fusefs.shards import Shards
 from fusefs.stores import Stores
-from fusefs.tree import Entry, Known, Node, Who, Writing
+from fusefs.tree import SHARDS, Entry, Known, Node, Who, Writing
 from fusefs.waits import Lane, Pool
 
-NAME: Final = b"shards"
 _URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|bytes:|file:)")
 
 
@@ -72,7 +71,7 @@ class ShardsFolder:
             raise BadName(f"{name!r} cannot be the key of a shard")
         url = os.fsdecode(target)
         if not _URL.match(url):
-            folder = self._mountpoint / os.fsdecode(NAME)
+            folder = self._mountpoint / os.fsdecode(SHARDS)
             if b"/" not in target and self.child(target) is None:
                 raise NoSource(f"there is no shard {target!r}, and no path from shards/ either")
             url = FileMount.at(os.fsencode(outside(self._mountpoint, folder, target))).url

@@ -7,36 +7,28 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from fusefs import memory, mounting, operations, top
-from fusefs.agent_catalogue import AgentCatalogue
-from fusefs.agent_changes import AgentChanges
 from fusefs.catalogue import Catalogue, Change
-from fusefs.everything import Everything
-from fusefs.imports import NAME as IMPORTS
-from fusefs.imports import SETTLE_S, ImportsFolder
-from fusefs.registered import NAME as SHARDS
-from fusefs.registered import ShardsFolder
 from fusefs.shards import Shards
-from fusefs.staging import Staging
 from fusefs.stores import Opener, OpenShard, Stores
-from fusefs.views import ipfs
-from fusefs.views.ipfs import IpfsFolder
+from fusefs.tree import IMPORTS, SHARDS
 from fusefs.waits import Waits
-from fusefs.writers import staging as staging_folder
-from fusefs.writers import writers
+
+if TYPE_CHECKING:
+    from fusefs.of_agent import OfAgent
 
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
 """How long a request may wait for data, unless the command says otherwise."""
+SETTLE_S = 10.0
+"""How long a directory that was copied into must rest before it is imported."""
 _SWEEP_S = 2.0
-_SETTLE_LOOK_S = 0.5
 _STOP_GRACE_S = 2.0
 """What requests under way get to end by themselves when the mount is stopped."""
 
@@ -62,7 +54,7 @@ class Mount:
         self._stores = Stores(catalogue, opener=opener)
         self._shards: Shards | None = None
         self._tree: operations.Tree | None = None
-        self._of_agent: _OfAgent | None = None
+        self._of_agent: OfAgent | None = None
 
     async def run(self, ready: Callable[[], None], *, of_agent: bool) -> None:
         """Mounts, calls `ready` once the mount answers, and serves until it is unmounted or a signal comes.
@@ -75,10 +67,19 @@ class Mount:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._catalogue.run, self._changed)
             shards = self._shards = Shards(self._catalogue, self._stores, self._waits)
-            parts: _OfAgent | None = None
+            parts: OfAgent | None = None
             if of_agent:
-                assert isinstance(self._catalogue, AgentCatalogue)
-                parts = self._of_agent = self._parts(self._catalogue, shards)
+                from fusefs.of_agent import OfAgent  # 30 ms, that a mount of CAR files has no use for
+
+                parts = self._of_agent = OfAgent.of(
+                    self._catalogue,
+                    shards,
+                    self._stores,
+                    self._waits,
+                    self._mountpoint,
+                    self._changed,
+                    self._settle_s,
+                )
                 root = top.of_agent(parts.shards, parts.folder, self._catalogue, parts.ipfs)
             else:
                 root = await trio.to_thread.run_sync(top.of_files, shards)
@@ -104,24 +105,6 @@ class Mount:
                     await parts.end()
                 logger.info("unmounted from %s", self._mountpoint)
                 nursery.cancel_scope.cancel()
-
-    def _parts(self, catalogue: AgentCatalogue, shards: Shards) -> _OfAgent:
-        token = trio.lowlevel.current_trio_token()
-        changes = AgentChanges(catalogue, self._changed, token)
-        who, staging, stores = writers(catalogue.client), staging_folder(), Stores(catalogue.imports)
-        imports = Shards(catalogue.imports, stores, self._waits)
-        place = self._mountpoint
-        folder = ImportsFolder(
-            imports, stores, staging, changes, self._waits, place, writers=who, settle_s=self._settle_s
-        )
-        return _OfAgent(
-            IpfsFolder(Everything(shards, catalogue, self._waits)),
-            ShardsFolder(shards, self._stores, changes, place, writers=who),
-            imports,
-            stores,
-            staging,
-            folder,
-        )
 
     async def _serve(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -168,40 +151,3 @@ class Mount:
                 parts.ipfs.forget_all()
         if gone is not None:
             self._tree.invalidate((where,), gone.name, gone.version, gone=gone.is_deleted)
-
-
-@dataclass(frozen=True, slots=True)
-class _OfAgent:
-    """What a mount of an agent has, beside its shards."""
-
-    ipfs: IpfsFolder
-    shards: ShardsFolder
-    imports: Shards
-    stores: Stores
-    staging: Staging
-    folder: ImportsFolder
-
-    def begin(self, tree: operations.Tree) -> None:
-        """They know the tree from here on, and it them."""
-        self.ipfs.forget = lambda name: tree.invalidate((ipfs.NAME,), name, b"", gone=False)
-        self.folder.forget = lambda name: tree.invalidate((IMPORTS,), name, b"", gone=False)
-        of_shards = tree.usage
-
-        def usage() -> tuple[int, int]:
-            (size, blocks), (more, others) = of_shards(), self.imports.usage()
-            return size + more, blocks + others
-
-        tree.usage, tree.room = usage, self.staging.free_bytes
-
-    async def settle(self) -> None:
-        """Gives the agent the directories that rest, until cancelled."""
-        while True:
-            await trio.sleep(_SETTLE_LOOK_S)
-            await trio.to_thread.run_sync(self.folder.settle)
-
-    async def end(self) -> None:
-        """Gives it what nobody is at work on, if it answers soon; what is left the next mount takes over."""
-        with trio.move_on_after(_STOP_GRACE_S, shield=True):
-            await trio.to_thread.run_sync(partial(self.folder.settle, at_end=True), abandon_on_cancel=True)
-        self.stores.close()
-        self.staging.close()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carlib import names, unixfs
 from carlib.errors import CarError
 from fusefs.catalogue import Catalogue
 from fusefs.control import ControlFolder
 from fusefs.dag import node_at
-from fusefs.imports import NAME as IMPORTS
-from fusefs.imports import ImportsFolder
-from fusefs.registered import NAME as SHARDS
-from fusefs.registered import ShardsFolder
 from fusefs.shards import Shards
-from fusefs.tree import Folder, HiddenBeside, Node, StaticFolder
+from fusefs.tree import IMPORTS, SHARDS, Folder, HiddenBeside, Node, StaticFolder
 from fusefs.views.folder import ShardFolder
 from fusefs.views.ipfs import NAME as IPFS
 from fusefs.views.ipfs import IpfsFolder
+
+if TYPE_CHECKING:  # which a mount of CAR files has no use for
+    from fusefs.imports import ImportsFolder
+    from fusefs.registered import ShardsFolder
 
 CONTROL = b".carfs"
 

@@ -24,10 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from fusefs.attributes import Attributes, of_file, of_folder
 from fusefs.waits import Lane
+
+SHARDS: Final = b"shards"
+IMPORTS: Final = b"imports"
 
 Buffer = bytes | bytearray | memoryview
 Entry = tuple[bytes, "Node | None"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from agent import config
 from agent.client import Client
 from agent.repository import NoHome, Repository
 from fusefs.imports import Writers
@@ -34,6 +33,8 @@ def staging() -> Staging:
 
 
 def _admin_gid() -> int | None:
+    from agent import config  # 20 ms, for mounts of an agent alone
+
     try:
         path = Repository.from_environment().config
         return config.load(path, required=False, environ=os.environ).admin_gid()

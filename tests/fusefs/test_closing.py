@@ -26,6 +26,14 @@ def test_a_file_is_open_elsewhere_until_the_other_process_has_closed_it(tmp_path
         assert not closing.is_open_elsewhere(inode, ending)
 
 
+def test_who_only_reads_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with path.open("rb") as file, subprocess.Popen(["sleep", "100"], stdin=file) as other:
+        assert not closing.is_open_elsewhere(os.fstat(file.fileno()).st_ino, b"/file")
+        other.terminate()
+
+
 def test_a_process_that_a_signal_has_ended_was_killed_and_one_that_failed_was_not() -> None:
     for text, was_killed in (("import os; os.kill(os.getpid(), 9)", True), ("raise SystemExit(3)", False)):
         process = subprocess.Popen([sys.executable, "-c", text])

@@ -148,6 +148,21 @@ def test_a_name_is_there_while_it_is_copied_and_can_be_removed(tmp_path: Path) -
         assert here.names() == rpc_names() == []
 
 
+def test_who_reads_what_is_copied_does_not_keep_it_from_being_done(tmp_path: Path) -> None:
+    with world(tmp_path) as here:
+        path = here.imports / "note"
+        with path.open("wb") as file:
+            file.write(b"note")
+            file.flush()
+            with path.open("rb") as reading:
+                reader = subprocess.Popen(["sleep", "100"], stdin=reading)
+        try:
+            assert here.state("note") == "ImportStateReady"
+        finally:
+            reader.kill()
+            reader.wait()
+
+
 def test_fifty_copies_at_once_are_fifty_imports(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / f"f{number}").write_bytes(os.urandom(20_000) + bytes([number]))

@@ -11,9 +11,8 @@ from carlib import names
 from fusefs.agent_changes import ANSWER_S
 from fusefs.copying import FINISHING
 from fusefs.errors import ERRNO_BY_CLASS
-from fusefs.imports import SETTLE_S
 from fusefs.rendering import MOST_LEAVES
-from fusefs.service import DEADLINE_S
+from fusefs.service import DEADLINE_S, SETTLE_S
 from fusefs.views import IMPORT_VIEWS, VIEWS
 from fusefs.waits import Waits
 from tests.fixtures import REPOSITORY
