@@ -68,8 +68,8 @@ class Shards:
             return None
         name = change.record.name
         folder = self._folders.get(name)
-        if folder is not None and folder.shard.key != change.key and change.after is None:
-            return None  # its name has gone to another one, which we have heard of first
+        if before is not None and after is None and folder is not None and folder.shard.key != change.key:
+            return Gone(name, before.version_key)  # another one has its name, which we have heard of first
         if change.after is not None and folder is not None and folder.shard.is_now(change.after):
             return None
         self.mtime_ns = now_ns
