@@ -13,7 +13,7 @@ _MODES = {
     Mode.V1: "the memory controller is on cgroup v1",
     Mode.V2: "the memory controller is on cgroup v2",
     Mode.HYBRID: "the memory controller is on cgroup v1; the mounted cgroup v2 has none",
-    Mode.NONE: "no cgroup limits the memory of this process",
+    Mode.NONE: "no cgroup that can be seen limits the memory of this process",
 }
 _HEADINGS = ("limit", "used", "left", "level", "name", "file")
 _BINDS, _TIGHTEST = "smallest limit", "least left"

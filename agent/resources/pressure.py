@@ -49,5 +49,9 @@ def _candidates(context: Context, tightest: Fact | None) -> Iterator[tuple[str, 
         levels.sort(key=lambda level: not tightest.file.startswith(f"{level.folder}/memory."))  # stable
         if tightest.level == "host":
             levels = []
-    yield from ((f"{level.folder}/{_FILE}", level.name) for level in levels)
+    for level in levels:
+        if level.name != "/" or context.files.exists(
+            f"{level.folder}/cgroup.type"
+        ):  # else it is the machine's top
+            yield f"{level.folder}/{_FILE}", level.name
     yield HOST, "host"

@@ -5,22 +5,23 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.client import AgentUnreachable, Client
+from agent.client import Client
 from carlib import varint
 from carlib.cid import Cid
 from carlib.header import V1Header
-from tests.machine.guest import begin, show, stop, until
+from tests.machine.guest import begin, show, until
 
 MIB = 1 << 20
 MEMORY = Path("/sys/fs/cgroup/memory")
 IS_V1 = MEMORY.is_dir()
 HARD = "memory.limit_in_bytes" if IS_V1 else "memory.max"
 NOTICED_S = 2.0
+SLOW_S = 100.0  # for a call, in an emulated machine
 Json = Any  # what the agent answers
 
 
@@ -30,7 +31,7 @@ class Agent:
     def __init__(self, name: str) -> None:
         self.unit = f"{name}.service"
         self.home = Path("/var/lib") / name
-        self._client = Client(self.home / "agent.sock")
+        self._client = Client(self.home / "agent.sock", timeout_s=SLOW_S)
 
     def call(self, method: str, params: Json = None) -> Json:
         return self._client.call(method, params)
@@ -55,9 +56,7 @@ class Agent:
 
     def set(self, *properties: str, unit: str = "") -> float:
         """`systemctl set-property` on the unit, or on a slice above it; the time when it had been done."""
-        subprocess.run(
-            ["systemctl", "set-property", "--runtime", unit or self.unit, *properties], check=True
-        )
+        subprocess.run(["systemctl", "set-property", "--runtime", unit or self.unit, *properties], check=True)
         return time.monotonic()
 
     def notices(self, what: str, *properties: str, unit: str = "", limit: tuple[int, str]) -> None:
@@ -84,9 +83,7 @@ class Agent:
         return str(next((one["State"] for one in shards if one["Key"] == key), ""))
 
     def indexed(self) -> int:
-        return sum(
-            one["State"] == "ShardStateAvailable" for one in self.call("Filecoin.DagstoreListShards")
-        )
+        return sum(one["State"] == "ShardStateAvailable" for one in self.call("Filecoin.DagstoreListShards"))
 
     def kills(self) -> int:
         """How many processes the kernel has killed in the unit, workers' groups included."""

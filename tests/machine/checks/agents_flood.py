@@ -9,39 +9,39 @@ from tests.machine.agents import IS_V1, Agent, running, write_car
 from tests.machine.guest import until
 
 MACHINES = ("run", "box")
-TASKS = 12
 MANY_CPUS = "INDEX_MAX_PARALLELISM=0"  # so that memory alone says how many run at once
 
 
 def check() -> None:
     swap = {} if IS_V1 else {"MemorySwapMax": 0}
-    car = write_car(Path("/run/flood.car"), 20_000)
     with running("flood", Delegate="memory", MemoryMax="300M", Environment=MANY_CPUS, **swap) as agent:
-        flood(agent, car, "first")
-        agent.set("MemoryMax=300M")
-        if not IS_V1:
-            flood(agent, car, "softly", "MemoryHigh=150M")
-            agent.set("MemoryHigh=infinity", "MemoryMax=300M")
-        flood(agent, car, "hard")
+        gently = () if IS_V1 else ("MemoryHigh=150M",)
+        flood(agent, 12, *gently, "MemoryMax=150M")
+        agent.set("MemoryMax=300M", *("MemoryHigh=infinity" for _ in gently))
+        flood(agent, 6, "MemoryMax=150M")
 
 
-def flood(agent: Agent, car: Path, name: str, *first: str) -> None:
-    begun, most = time.monotonic(), 0
-    before = agent.indexed()
-    for number in range(TASKS):
-        copy = car.with_name(f"{name}{number}.car")
-        copy.hardlink_to(car)
-        agent.register(copy)
-    halved = name == "first"
-    while (done := agent.indexed() - before) < TASKS:
+def flood(agent: Agent, tasks: int, *halved: str) -> None:
+    """Begins so many at once, and sets these one after the other when some have been done."""
+    begun, most, wanted = time.monotonic(), 0, list(halved)
+    before, used = agent.indexed(), 0
+    for number in range(tasks):
+        agent.register(write_car(Path(f"/run/{tasks}-{number}.car"), 10_000))
+
+    def done() -> bool:
+        nonlocal most, used
         most = max(most, agent.tasks()["Running"])
-        if not halved and done >= TASKS // 3:
-            halved = True
-            print(f"halved with {agent.resources()['Memory']['Used'] >> 20} MiB used")
-            for one in (*first, "MemoryMax=150M"):
-                agent.set(one)
-        assert time.monotonic() - begun < 100
-        time.sleep(0.1)
-    print(f"{name}: {time.monotonic() - begun:.1f} s, {most} at once, {agent.kills()} kills")
+        count = agent.indexed() - before
+        if wanted and count >= tasks // 3:
+            used = used or agent.resources()["Memory"]["Used"]
+            agent.set(wanted.pop(0))
+        return count == tasks
+
+    until(done)
+    print(
+        f"{halved}: {time.monotonic() - begun:.1f} s, {most} at once, {used >> 20} MiB used when it was halved"
+    )
+    assert not wanted
+    assert most > 1
     assert agent.kills() == 0
     assert "killed" not in agent.journal()

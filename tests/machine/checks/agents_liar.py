@@ -1,4 +1,4 @@
-"""A task that needs more than was said of it dies alone in its own group, is tried again with more, and that is learned."""
+"""A task that needs more than was said of it dies alone in its group and is tried again with more: it is learned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check() -> None:
         before = agent.task(str(BESIDE))
         dies_alone(agent, before)
         thread.join()
-        assert found and agent.pid() == agent.pid()
+        assert found
 
 
 def dies_alone(agent: Agent, beside: dict[str, object]) -> None:
@@ -39,10 +39,12 @@ def dies_alone(agent: Agent, beside: dict[str, object]) -> None:
     assert agent.pid() == pid
     now = agent.task(str(BESIDE))
     assert not now or (now["Attempt"], now["Worker"]) == (beside["Attempt"], beside["Worker"])
-    assert "which outgrew the 24 MiB that were reserved for it; trying once more, with more" in agent.journal()
+    assert (
+        "which outgrew the 24 MiB that were reserved for it; trying once more, with more" in agent.journal()
+    )
     (learned,) = [one for one in agent.call("Carfs.Estimates") if one["Kind"] == "index"]
     assert learned["PeakBytes"] > SAID
     assert agent.agents_kills() == 0
     print("kills", agent.kills())
     if not IS_V1:  # there a removed group takes its counter with it
-        assert agent.kills() == 1
+        assert agent.kills() in (1, 2)  # with memory.oom.group the kernel counts a process twice (6.1)

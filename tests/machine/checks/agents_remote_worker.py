@@ -1,4 +1,4 @@
-"""An agent whose unit is not delegated says so and works; a worker in a unit of its own joins it with limits of its own."""
+"""An agent whose unit is not delegated says so; a worker in another unit joins it, with limits of its own."""
 
 from __future__ import annotations
 
