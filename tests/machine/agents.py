@@ -20,6 +20,7 @@ MIB = 1 << 20
 MEMORY = Path("/sys/fs/cgroup/memory")
 IS_V1 = MEMORY.is_dir()
 HARD = "memory.limit_in_bytes" if IS_V1 else "memory.max"
+CARFS = "/usr/local/bin/carfs"
 NOTICED_S = 2.0
 SLOW_S = 100.0  # for a call, in an emulated machine
 Json = Any  # what the agent answers
@@ -116,13 +117,13 @@ def _field(file: Path, name: str) -> int:
 
 @contextmanager
 def running(name: str, **properties: str | int) -> Iterator[Agent]:
-    """The agent as a service of systemd's, which has said that it is ready; what it said is printed where it fails."""
+    """The agent as a service of systemd's, which has said that it is ready; its words are printed where a check fails."""
     one = Agent(name)
     environment = f"CARFS_PATH={one.home} {properties.pop('Environment', '')}"
     given = {"Type": "notify", "StateDirectory": name, "Environment": environment, **properties}
     begun = time.monotonic()
     try:
-        begin(one.unit, "/usr/local/bin/carfs", "agent", **given)
+        begin(one.unit, CARFS, "agent", **given)
         print(f"{one.unit} up in {time.monotonic() - begun:.1f} s")
         yield one
     except BaseException:
