@@ -20,7 +20,7 @@ from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.scheduler.requirement import IoClass
 from agent.workers import messages, tasks
 from agent.workers.peaks import PeakWatch
-from agent.workers.priorities import set_io_class
+from agent.workers.priorities import be_killed_first, set_io_class
 from carlib.errors import CarError
 
 PROGRESS_INTERVAL_S = 0.25
@@ -33,6 +33,7 @@ def main() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to the whole group; the agent decides what it means
     os.nice(NICENESS)
+    be_killed_first()
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a stray print must not end up between two messages
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -117,7 +117,7 @@ def _field(file: Path, name: str) -> int:
 
 @contextmanager
 def running(name: str, **properties: str | int) -> Iterator[Agent]:
-    """The agent as a service of systemd's, which has said that it is ready; its words are printed where a check fails."""
+    """The agent as a service of systemd's, which has said that it is ready; its log is printed where a check fails."""
     one = Agent(name)
     environment = f"CARFS_PATH={one.home} {properties.pop('Environment', '')}"
     given = {"Type": "notify", "StateDirectory": name, "Environment": environment, **properties}

@@ -26,7 +26,7 @@ def flood(agent: Agent, tasks: int, *halved: str) -> None:
     begun, most, wanted = time.monotonic(), 0, list(halved)
     before, used = agent.indexed(), 0
     for number in range(tasks):
-        agent.register(write_car(Path(f"/run/{tasks}-{number}.car"), 10_000))
+        agent.register(write_car(Path(f"/run/{tasks}-{number}.car"), 1000))
 
     def done() -> bool:
         nonlocal most, used

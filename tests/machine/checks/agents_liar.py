@@ -17,7 +17,7 @@ BESIDE = Path("/run/beside")
 def check() -> None:
     with running("liar", Delegate="memory pids", MemoryMax="300M", Environment=LIE) as agent:
         with BESIDE.open("wb") as file:
-            file.truncate(32 * MIB)
+            file.truncate((64 if IS_V1 else 8) * MIB)  # v2 is emulated, and much slower
         found: list[object] = []
         thread = threading.Thread(
             target=lambda: found.append(agent.call("Filecoin.ClientCalcCommP", {"Inpath": str(BESIDE)}))
