@@ -297,3 +297,11 @@ def test_the_pressure_of_the_machines_top_group_is_the_machines() -> None:
     found = v2_machine("/", top).snapshot().pressure
     assert found is not None
     assert (found.level, found.file) == ("host", "/proc/pressure/memory")
+
+
+def test_where_the_machines_pressure_is_hidden_the_own_groups_is_told() -> None:
+    psi = "some avg10=3.00 avg60=0.00 avg300=0.00 total=1\n"
+    group = v2_group("/a", memory_pressure=psi)
+    found = v2_machine("/a", v2_group(""), group).but({"/proc/pressure/memory": 2}).snapshot().pressure
+    assert found is not None
+    assert (found.level, found.some_10s) == ("a", 3.0)
