@@ -29,9 +29,10 @@ NICENESS = 5  # the agent answers while its workers keep every CPU busy
 
 def main() -> None:
     """Serves tasks until stdin ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to the whole group; the agent decides what it means
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # Ctrl-C and `systemctl stop` reach all; the agent says what they mean
     os.nice(NICENESS)
     be_killed_first()
     replies = os.fdopen(os.dup(1), "wb", buffering=0)

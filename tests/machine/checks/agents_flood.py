@@ -17,8 +17,6 @@ def check() -> None:
     with running("flood", Delegate="memory", MemoryMax="300M", Environment=MANY_CPUS, **swap) as agent:
         gently = () if IS_V1 else ("MemoryHigh=150M",)
         flood(agent, 12, *gently, "MemoryMax=150M")
-        agent.set("MemoryMax=300M", *("MemoryHigh=infinity" for _ in gently))
-        flood(agent, 6, "MemoryMax=150M")
 
 
 def flood(agent: Agent, tasks: int, *halved: str) -> None:
@@ -32,7 +30,7 @@ def flood(agent: Agent, tasks: int, *halved: str) -> None:
         nonlocal most, used
         most = max(most, agent.tasks()["Running"])
         count = agent.indexed() - before
-        if wanted and count >= tasks // 3:
+        if wanted and count >= tasks // 2:
             used = used or agent.resources()["Memory"]["Used"]
             agent.set(wanted.pop(0))
         return count == tasks
