@@ -26,8 +26,9 @@ from agent.resources.settings import ResourcesConfig
 from agent.scheduler import overrides
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
-from agent.workers import WorkerFailed, open_local
+from agent.workers import WorkerFailed
 from agent.workers.groups import open_groups
+from agent.workers.local import open_local
 from tests.agent.machines import Learned
 
 MANY_CPUS = {"INDEX_MAX_PARALLELISM": "0", "COMMP_MAX_PARALLELISM": "0"}
