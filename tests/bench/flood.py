@@ -70,7 +70,10 @@ def measure(data: Data, *, quick: bool) -> None:
         ("carfs", "by hand, the best", "limits of /proc/meminfo", "carfs / by hand"),
     )
     table.begin()
-    hands = {count: _flood(data, car, tasks, "meminfo", at_once=count) for count in by_hand}
+    hands = {}
+    for count in by_hand:
+        hands[count] = _flood(data, car, tasks, "meminfo", at_once=count)
+        print(f"by hand: {hands[count].text}", file=sys.stderr)
     best = min(hands, key=lambda count: hands[count].rank)
     for name, halve_after in (("512 MiB throughout", 0), ("halved in the middle", tasks // 3)):
         ours, hand = [], []
@@ -81,8 +84,8 @@ def measure(data: Data, *, quick: bool) -> None:
         kills = sum(one.kills for one in ours)
         us, them = min(ours, key=lambda one: one.rank), min(hand, key=lambda one: one.rank)
         table.row(name, f"{us.text} ({kills} killed in all turns)", them.text, naive.text, _ratio(us, them))
-    print("\n" + "; ".join(f"by hand {one.text}" for one in hands.values()))
-    print(f"groups of processes: {ours.groups}")
+    print("\nby hand: " + "; ".join(one.text for one in hands.values()))
+    print(f"groups of processes: {us.groups}")
 
 
 def _ratio(ours: Result, other: Result) -> str | None:

@@ -134,7 +134,7 @@ def test_memory_is_bounded_where_digests_are_alike(
         for start in range(0, len(rows), 1000):
             part = b"".join(rows[start : start + 1000])
             runs.add(0x12, np.frombuffer(part, np.uint8).reshape(-1, 40))
-        pieces = list(runs.buckets()[0].entries)
+        pieces = [bytes(piece) for piece in runs.buckets()[0].entries]
     assert max(map(len, pieces)) < 3 * indexing.RUN_BYTES
     assert b"".join(pieces) == b"".join(sorted(rows, key=lambda row: row[:32]))
 
