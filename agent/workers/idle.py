@@ -21,7 +21,7 @@ class Idle:
         self._timeout_s = timeout_s
         self._since: dict[Child, float] = {}  # by process, the one that has been idle longest first
         self._leaving: set[Child] = set()  # to make room
-        self._left = trio.Event()  # one of these is gone
+        self._waiting = trio.lowlevel.ParkingLot()  # until these are gone
         self._reaping = False
 
     def __len__(self) -> int:
@@ -48,8 +48,7 @@ class Idle:
         Nothing is given while others end to make room for it.
         """
         while self._leaving:
-            self._left = trio.Event()
-            await self._left.wait()
+            await self._waiting.park()
         by_size = sorted(self._since, key=lambda child: child.used_bytes(), reverse=True)
         for child in by_size:
             if child.lives() and child.limit(memory_limit):
@@ -82,7 +81,7 @@ class Idle:
     async def _leave(self, child: Child) -> None:
         await child.kill()
         self._leaving.discard(child)
-        self._left.set()
+        self._waiting.unpark_all()
 
     async def _reap(self) -> None:
         """Ends those that nobody has needed for a while; runs only while there are any."""
