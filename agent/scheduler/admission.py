@@ -218,7 +218,9 @@ class Load:
     def _headroom(self) -> str:
         swap = f" and {size(self.worker.swap_left)} of swap" if self.worker.swap_left else ""
         reserved = f", of which {size(self.promised)} reserved for what runs" if self.promised else ""
-        return f"headroom {size(self.worker.memory_left)} under {self.worker.memory_by}{swap}{reserved}"
+        is_used_up = not self.worker.memory_left and self.worker.kept_free
+        kept = f", besides {size(self.worker.kept_free)} that are kept free" if is_used_up else ""
+        return f"headroom {size(self.worker.memory_left)} under {self.worker.memory_by}{swap}{reserved}{kept}"
 
 
 def memory_limit(task: Task, worker: WorkerView) -> int:

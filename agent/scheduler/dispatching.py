@@ -24,6 +24,7 @@ from agent.scheduler.jobs import ASSIGNED, Job, Tally
 from agent.scheduler.needs import Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
 from agent.scheduler.overrides import Overrides
+from agent.scheduler.stuck import Stuck
 from agent.scheduler.tasks import Decision, Running, Task, Wait, WorkerView
 from agent.workers.executor import Distant, Executor
 
@@ -90,6 +91,7 @@ class Dispatcher:
         self._decision = Decision()  # the last one
         self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._poked = trio.Event()
+        self._stuck = Stuck(settings.policy.patience_s)
         self.passes = 0  # how often it was decided
 
     def __len__(self) -> int:
@@ -212,6 +214,8 @@ class Dispatcher:
                 self._held[task_id] = Wait(why_not, worker_id)
             else:
                 self._assign(worker, entry, views[worker_id], now_s)
+        for news in self._stuck.news(self._queue, self._decision.waiting, now_s):
+            logger.warning("%s", news)
         self._make_room()
 
     def _make_room(self) -> None:
@@ -247,6 +251,7 @@ class Dispatcher:
         entry.started_s, entry.started_at = now_s, now_text()
         self._metrics.task_began(task.kind, now_s - task.queued_s)
         entry.memory_limit = admission.memory_limit(task, view) + task.requirement.base_min_memory
+        self._stuck.begun(task)
         entry.turn.set()
 
     def _view(self, worker: Connected, running: tuple[Running, ...]) -> WorkerView:
