@@ -28,7 +28,7 @@ from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers, Working
 from agent.dagstore.indices import Indices
 from agent.dagstore.inspection import Inspector
-from agent.dagstore.inverted import InvertedIndex
+from agent.dagstore.inverted.index import InvertedIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,

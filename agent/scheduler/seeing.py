@@ -66,6 +66,7 @@ def view(
         disk_left=max(0, disk_left),
         pressed=_pressed(snapshot, pressure, is_idle=not running),
         running=tuple(running),
+        kept_free=reserve,
     )
 
 

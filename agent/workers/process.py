@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.scheduler.requirement import IoClass
-from agent.workers import messages, tasks
+from agent.workers import allocator, messages, tasks
 from agent.workers.peaks import PeakWatch
 from agent.workers.priorities import be_killed_first, set_io_class
 from carlib.errors import CarError
@@ -43,7 +43,9 @@ def main() -> None:
         line = arrived.get()
         with PeakWatch() as watch:
             reply = _reply(line, replies, Needs(replies, arrived))
+        del line
         replies.write(messages.encode(reply | {"peak": watch.peak_bytes}))
+        allocator.give_back()
 
 
 def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:

@@ -12,7 +12,8 @@ import trio
 import trio.testing
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.inverted import ShardIndex, manifest
+from agent.dagstore.inverted import manifest
+from agent.dagstore.inverted.index import ShardIndex
 from agent.workers import Needs, WorkerFailed
 from carlib.index import INDEX_SORTED
 from tests.agent.inverted.indices import (

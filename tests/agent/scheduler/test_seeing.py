@@ -37,7 +37,7 @@ def test_a_worker_has_what_its_limits_leave_less_the_reserve() -> None:
     assert seen(SNAPSHOT, running=[one], disk_left=7, reserve=12 * MIB, enabled=False) == WorkerView(
         id="w", name="host-w", kinds=frozenset({"index"}), enabled=False,
         memory=512 * MIB, memory_left=300 * MIB, memory_by=BY, swap=100 * MIB, swap_left=60 * MIB,
-        cpus=2, pids_left=90, disk_left=7, pressed="", running=(one,),
+        cpus=2, pids_left=90, disk_left=7, pressed="", running=(one,), kept_free=12 * MIB,
     )  # fmt: skip
 
 
