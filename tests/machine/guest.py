@@ -61,9 +61,9 @@ def show(name: str, property_name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Polls; an AssertionError after `DEADLINE_S`."""
-    deadline = time.monotonic() + DEADLINE_S
+def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+    """Polls; an AssertionError after so long."""
+    deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(POLL_S)
