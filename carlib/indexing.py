@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -252,6 +252,18 @@ def entry_rows(digests: Bytes2D, offsets: npt.NDArray[np.int64]) -> Bytes2D:
     entries[:, :size] = digests
     entries[:, size:] = offsets.astype("<u8").view(np.uint8).reshape(count, OFFSET_BYTES)
     return entries
+
+
+def moved_back(buckets: list[SortedBucket], by: int) -> list[SortedBucket]:
+    """The same with all offsets less by so many bytes."""
+
+    def move(bucket: SortedBucket) -> Iterator[bytes]:
+        for piece in bucket.entries:
+            entries = np.frombuffer(piece, np.uint8).reshape(-1, bucket.digest_bytes + OFFSET_BYTES)
+            offsets = np.ascontiguousarray(entries[:, bucket.digest_bytes :]).view("<u8").reshape(-1)
+            yield entry_rows(entries[:, : bucket.digest_bytes], offsets.astype(np.int64) - by).tobytes()
+
+    return [replace(bucket, entries=move(bucket)) for bucket in buckets] if by else buckets
 
 
 def _prefixes(entries: Bytes2D) -> npt.NDArray[np.uint64]:

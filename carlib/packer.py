@@ -6,6 +6,7 @@ Called by ``carlib.pack`` and ``carlib.references``.  What of the source is pack
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,11 +27,14 @@ from carlib.unixfs.builder import Builder
 from carlib.unixfs.hashing import Built
 from carlib.unixfs.links import Links
 from carlib.unixfs.profile import Symlinks
+from carlib.unreadable import Missed, Skipped
 from carlib.warming import Warming
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, 0 where that is not known."""
 
+_READINGS: Final = 3
+"""Of a file that changes while it is read."""
 _PROGRESS_BYTES: Final = MIB
 _CONFIRM_BYTES: Final = 64 * KIB
 """Asked for where the end is believed to be."""
@@ -56,15 +60,7 @@ class Preserve(Flag):
 
 
 class SourceChanged(CarError):
-    """A file was written to while it was read, twice over: pack it when it rests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Something in the source that is not in the CAR."""
-
-    path: Path
-    reason: str
+    """A file was written to while it was read, each of three times: pack it when it rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +94,9 @@ class Watcher(Protocol):
     def file(self, path: bytes, found: os.stat_result) -> None:
         """``path`` is read from its beginning (again, if it changed meanwhile)."""
 
+    def abandon(self, path: bytes) -> None:
+        """``path`` could not be read (to its end); all leaves that will come of anything read so far have been put."""
+
 
 class Packer:
     """One walk over a source, children first, into the sink of ``builder``."""
@@ -111,11 +110,13 @@ class Packer:
         preserve: Preserve = Preserve.NOTHING,
         watcher: Watcher | None = None,
         buffers: Buffers | None = None,
+        skip_unreadable: bool = False,
     ) -> None:
         """``out`` is the CAR being written, which is not packed where it lies in the source.  ``buffers``, of a chunk
-        each, are what the builder gives back."""
+        each, are what the builder gives back.  ``skip_unreadable``: leave out and report what cannot be read."""
         self.files = self.directories = self.symlinks = self.bytes = 0
         self.skipped: list[Skipped] = []
+        self._missed = Missed(skip_unreadable)
         self._builder = builder
         self._progress = progress or (lambda _done, _total: None)
         self._watcher = watcher
@@ -137,12 +138,15 @@ class Packer:
         self._out_folder = identity_of(out.parent.stat())
         self._out_identity = identity_of(out.stat()) if out.exists() else None
 
-    def pack(self, source: Path, room: Cid) -> Cid:
-        """Everything below ``source``; its root, when every block was put.  To be called within :func:`rooted`."""
+    def pack(self, source: Path, room: Cid | None = None) -> Cid:
+        """Everything below ``source``; its root, when every block was put.
+
+        With ``room`` it must be as long as that: to be called within :func:`rooted`.
+        """
         with contextlib.closing(self._warming):
             return self._rooted(self._pack(os.fsencode(source)), room)
 
-    def pack_wrapped(self, sources: Sequence[Path], room: Cid) -> Cid:
+    def pack_wrapped(self, sources: Sequence[Path], room: Cid | None = None) -> Cid:
         """A directory of all ``sources`` under their last names, else like :meth:`pack`; ValueError for two of one."""
         built: dict[bytes, Built] = {}
         with contextlib.closing(self._warming):
@@ -159,10 +163,11 @@ class Packer:
         self.directories += 1
         return self._rooted(self._builder.directory(links), room)
 
-    def _rooted(self, built: Built, room: Cid) -> Cid:
+    def _rooted(self, built: Built, room: Cid | None) -> Cid:
+        self._missed.check()
         self._builder.flush()
         root = built.cid
-        if len(root.raw) != len(room.raw):
+        if room is not None and len(root.raw) != len(room.raw):
             raise RootOfOtherLength(root)
         return root
 
@@ -219,19 +224,33 @@ class Packer:
                     if found is None:
                         continue
                     kind = stat.S_IFMT(found.st_mode)
-                if kind == stat.S_IFDIR:
-                    return self._enter(path, name, found or os.lstat(path))
-                if kind == stat.S_IFREG:
-                    self._warming.step((each.path, each.listing) for each in folders)
-                    real = (path, name, opened.fd) if found is None else (os.path.realpath(path), None, None)
-                    folder.links.add(name, self._pack_file(*real))
-                elif kind != stat.S_IFLNK:
-                    self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
-                elif self._profile.symlinks is Symlinks.KEEP:
-                    folder.links.add(name, self._pack_symlink(path))
-                else:
-                    self._skip(path, "is a symlink")
+                try:
+                    if kind == stat.S_IFDIR:
+                        return self._enter(path, name, found or os.lstat(path))
+                    if kind == stat.S_IFREG:
+                        self._warming.step((each.path, each.listing) for each in folders)
+                        real = (
+                            (path, name, opened.fd) if found is None else (os.path.realpath(path), None, None)
+                        )
+                        folder.links.add(name, self._pack_file(*real))
+                    elif kind != stat.S_IFLNK:
+                        self._skip(path, f"is a {_SPECIAL.get(kind, 'special file')}")
+                    elif self._profile.symlinks is Symlinks.KEEP:
+                        folder.links.add(name, self._pack_symlink(path))
+                    else:
+                        self._skip(path, "is a symlink")
+                except OSError as error:
+                    self._leave(path, error)
         return None
+
+    def _leave(self, path: bytes, error: OSError) -> None:
+        """What is at ``path`` cannot be read."""
+        missed = self._missed.add(path, error)
+        if self._missed.skip:
+            self.skipped.append(missed)
+            self._builder.flush()
+            if self._watcher is not None:
+                self._watcher.abandon(path)
 
     def _follow(self, path: bytes, folders: list[Folder]) -> os.stat_result | None:
         """What the symlink at ``path`` leads to; None, and it is left out, where that is nothing or has no end."""
@@ -261,14 +280,16 @@ class Packer:
         return Folder(path, name, identity, self._attributes(found), listing)
 
     def _pack_file(self, path: bytes, name: bytes | None = None, folder: int | None = None) -> Built:
-        """The file at ``path``, or ``name`` in the folder that is open; read anew once if it changed meanwhile."""
-        for _ in range(2):
+        """The file at ``path``, or ``name`` in the folder that is open; read anew if it changed meanwhile."""
+        for _ in range(_READINGS):
             try:
                 fd = os.open(name or path, _OPEN_FILE, dir_fd=folder)
             except OSError as error:
                 error.filename = os.fsdecode(path)
                 raise
             try:
+                if self._missed:
+                    return self._builder.file(())
                 built = self._tiny_file(fd, path) if self._tiny_at_once else None
                 if built is None:
                     built = self._whole_file(fd, path)
@@ -279,12 +300,14 @@ class Packer:
                 self.bytes += built.size
                 self._report(self.bytes)
                 return built
-        raise SourceChanged("changed while it was read, twice", source=os.fsdecode(path))
+        raise SourceChanged(f"changed while it was read, {_READINGS} times", source=os.fsdecode(path))
 
     def _tiny_file(self, fd: int, path: bytes) -> Built | None:
         """A file of less than a page, as one read finds it: nobody could have seen more of it at one time, so nobody is
         asked whether it changed.  None, and back at its beginning, for a larger one."""
         data = self._read(fd, path, _PAGE_BYTES)
+        if not data:
+            _check_regular(os.fstat(fd), path)
         if len(data) < _PAGE_BYTES and not self._read(fd, path, 1):
             return self._builder.file((data,) if data else ())
         os.lseek(fd, 0, os.SEEK_SET)
@@ -294,6 +317,7 @@ class Packer:
         """None if it changed meanwhile."""
         profile = self._profile
         before = os.fstat(fd)
+        _check_regular(before, path)
         if self._watcher is not None:
             self._watcher.file(path, before)
         chunks: Iterable[bytes] = self._chunks(fd, path, before.st_size)
@@ -384,6 +408,13 @@ class Packer:
         if done - self._reported >= _PROGRESS_BYTES:
             self._reported = done
             self._progress(done, self._total)
+
+
+def _check_regular(found: os.stat_result, path: bytes) -> None:
+    """OSError for what was a file when its folder was listed."""
+    if not stat.S_ISREG(found.st_mode):
+        kind = _SPECIAL.get(stat.S_IFMT(found.st_mode), "special file")
+        raise OSError(errno.EINVAL, f"is a {kind} now", os.fsdecode(path))
 
 
 def _last_name(source: Path) -> bytes:

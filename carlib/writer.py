@@ -18,7 +18,7 @@ from carlib.cid import RAW, Cid
 from carlib.errors import LimitExceeded
 from carlib.header import PRAGMA, V1Header
 from carlib.index import write
-from carlib.indexing import SortedRuns
+from carlib.indexing import SortedRuns, moved_back
 from carlib.limits import MAX_BLOCK_BYTES, MAX_CID_BYTES, MIB
 from carlib.multihash import SHA2_256
 from carlib.options import DEFAULT, WriteOptions
@@ -45,9 +45,11 @@ class CarWriter:
         options: WriteOptions,
         *,
         is_file: bool = False,
+        spare: bool = False,
     ) -> None:
         """Over an empty seekable file; use :func:`creating`."""
         self._is_file = is_file
+        self._spare = spare and options.version == 2
         self.blocks = self.duplicates = self.data_bytes = 0
         self.roots: tuple[Cid, ...] = tuple(roots)
         self._out = out
@@ -110,27 +112,30 @@ class CarWriter:
         """Patch ``roots`` in (those of the start if None) and, in a CARv2, append the index and write the header last.
 
         ``between`` may write what it likes between payload and index, where readers do not look.  Raises ValueError
-        where the roots do not take the room that was kept for them.
+        where the roots do not take the room that was kept for them; with spare room, what they leave becomes padding
+        before the payload.
         """
-        options, out = self._options, self._out
+        options, out, left = self._options, self._out, 0
         self._seen = None  # what it takes is needed to sort the index
         if roots is not None:
             encoded = V1Header(tuple(roots)).encode()
-            if len(encoded) != self._room:
+            left = self._room - len(encoded)
+            if left and not (self._spare and left > 0):
                 raise ValueError(f"header of {len(encoded)} bytes where {self._room} were kept for it")
             out.seek(options.base)
-            out.write(encoded)
+            out.write(bytes(left) + encoded)
             self.roots = tuple(roots)
         if options.version == 1:
             return
         out.seek(options.base + self._position)
         header = options.header(self._position)
+        header = replace(header, data_offset=header.data_offset + left, data_size=header.data_size - left)
         if between is not None:
             between(out)
         if self._runs is not None and options.index_codec is not None:
             out.write(bytes(options.index_padding))
             header = replace(header, index_offset=out.tell())
-            write(out, options.index_codec, self._runs.buckets())
+            write(out, options.index_codec, moved_back(self._runs.buckets(), left))
         out.seek(len(PRAGMA))
         out.write(header.encode())
 
@@ -146,10 +151,12 @@ def creating(
     options: WriteOptions = DEFAULT,
     *,
     roots: Sequence[Cid] = (USUAL_ROOT,),
+    spare: bool = False,
 ) -> Iterator[CarWriter]:
     """A :class:`CarWriter` whose file becomes ``out`` when the block ends, and is gone if it raises.
 
-    ``roots``: the roots, or as many of the same lengths where they are known only at the end (``finish(roots)``).
+    ``roots``: the roots, or as many of the same lengths where they are known only at the end (``finish(roots)``); with
+    ``spare``, in a CARv2, of the greatest lengths that they may have.
     A CARv1 whose roots are known may go to a stream that cannot seek; else ValueError.
     """
     if not isinstance(out, Path):
@@ -158,7 +165,7 @@ def creating(
         yield CarWriter(out, Path(), roots, options)
         return
     with durable.replacing(out) as file:
-        writer = CarWriter(file, out.parent, roots, options, is_file=True)
+        writer = CarWriter(file, out.parent, roots, options, is_file=True, spare=spare)
         try:
             yield writer
         finally:

@@ -27,7 +27,7 @@ class ReferenceBlockstore:
     def __init__(self, store: ReadOnlyBlockstore, references: References, targets: Targets) -> None:
         self.store = store
         self.references = references
-        self._targets = targets
+        self.targets = targets
 
     @classmethod
     def open(cls, path: Path, folder: Path, *, index: Path | None = None) -> Self:
@@ -44,13 +44,27 @@ class ReferenceBlockstore:
     def roots(self) -> tuple[Cid, ...]:
         return self.store.roots
 
+    @property
+    def folder(self) -> Path:
+        """What referenced files are below."""
+        return self.targets.folder
+
     def get(self, cid: Cid) -> bytes:
         """The block; raises BrokenReference where it is in a file that no longer has it, otherwise as any Blocks."""
         try:
             return self.store.get(cid)
         except BlockNotFound:
             reference = self._reference(cid)
-        data = self._targets.read(reference)
+        try:
+            return self._referenced(cid, reference)
+        except BrokenReference:
+            # The file may have been put back by another one of its name, while we have the one that was changed open.
+            if not self.targets.forget(reference.target):
+                raise
+        return self._referenced(cid, reference)
+
+    def _referenced(self, cid: Cid, reference: Reference) -> bytes:
+        data = self.targets.read(reference)
         try:
             multihash.check(cid, data)
         except HashMismatch:
@@ -71,7 +85,7 @@ class ReferenceBlockstore:
             return self._reference(cid).size
 
     def close(self) -> None:
-        self._targets.close()
+        self.targets.close()
         self.store.close()
 
     def __enter__(self) -> Self:

@@ -6,9 +6,11 @@ it: of a changed file those blocks that did not change are still right, and the 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -83,38 +85,77 @@ class Targets:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, reference: Reference) -> bytes:
-        """The referenced bytes, not verified; raises BrokenReference."""
-        target = reference.target
-        fd = self._borrow(target)
+    @property
+    def folder(self) -> Path:
+        """Resolved."""
+        return Path(os.fsdecode(self._folder))
+
+    def look(self, target: Target) -> os.stat_result:
+        """The file's; raises BrokenReference."""
         try:
-            data = os.pread(fd, reference.size, reference.offset)
-        except OverflowError:
-            data = b""  # no file is that long
+            found = os.stat(self._resolve(target))  # noqa: PTH116  bytes
+        except FileNotFoundError:
+            raise self._broken(Status.NO_FILE, target, "the file is gone") from None
         except OSError as error:
             raise self._broken(Status.ERROR, target, f"cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise self._broken(Status.ERROR, target, "is no file any more")
+        return found
+
+    def read(self, reference: Reference) -> bytes:
+        """The referenced bytes, not verified; raises BrokenReference."""
+        data = self.peek(reference.target, reference.offset, reference.size)
+        if len(data) != reference.size:
+            message = "the file is shorter than when it was imported"
+            raise self._broken(Status.CHANGED, reference.target, message)
+        return data
+
+    def peek(self, target: Target, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes at ``offset``, fewer at the end of the file; raises BrokenReference."""
+        with self.opened(target) as fd:
+            try:
+                return os.pread(fd, size, offset)
+            except OverflowError:
+                return b""  # no file is that long
+            except OSError as error:
+                raise self._broken(Status.ERROR, target, f"cannot be read: {error.strerror}") from None
+
+    @contextlib.contextmanager
+    def opened(self, target: Target) -> Iterator[int]:
+        """A descriptor of the file that nobody else uses meanwhile; raises BrokenReference."""
+        fd = self._borrow(target)
+        try:
+            yield fd
         finally:
             self._give_back(target, fd)
-        if len(data) != reference.size:
-            raise self._broken(Status.CHANGED, target, "the file is shorter than when it was imported")
-        return data
 
     def status(self, target: Target) -> Status:
         """What the file looks like from outside; its data is not read."""
         try:
-            return Status.OK if target.matches(os.stat(self._resolve(target))) else Status.CHANGED  # noqa: PTH116
+            return Status.OK if target.matches(self.look(target)) else Status.CHANGED
         except BrokenReference as error:
             return error.status
-        except FileNotFoundError:
-            return Status.NO_FILE
-        except OSError:
-            return Status.ERROR
+
+    def forget(self, target: Target) -> bool:
+        """Open the file anew when it is read next; whether it was open."""
+        with self._lock:
+            fd = self._open.pop(target.path, -1)
+        if fd >= 0:
+            os.close(fd)
+        return fd >= 0
 
     def close(self) -> None:
+        """Let go of all files; they are opened again when they are read."""
         with self._lock:
             opened, self._open = self._open, OrderedDict()
         for fd in opened.values():
             os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _resolve(self, target: Target) -> bytes:
         inside = self._folder.rstrip(b"/") + b"/"

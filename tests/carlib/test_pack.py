@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import RAW, Cid
-from carlib.pack import PackReport, Preserve, Skipped, SourceChanged, pack
+from carlib.pack import PackReport, Preserve, Skipped, SourceChanged, Unreadable, pack
 from carlib.unixfs import Directory, File, Kind, Stat, resolve, stat
 from carlib.unixfs.profile import CARFS, PROFILES, Symlinks
 from carlib.verify import verify
@@ -366,9 +367,9 @@ def test_an_unreadable_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     source.mkdir()
     (source / "a").write_bytes(b"x" * 2 * CARFS.chunk_size)
     (source / "b").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(Unreadable) as caught:
         packed(source, progress=lambda _done, _total: (source / "b").unlink(missing_ok=True))
-    assert os.fsdecode(caught.value.filename) == str(source / "b")
+    assert (caught.value.errno, os.fsdecode(caught.value.filename)) == (errno.ENOENT, str(source / "b"))
 
 
 def test_progress_is_bytes_done_of_all_where_known(tmp_path: Path) -> None:
