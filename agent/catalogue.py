@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,8 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import Life, ShardState
 from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, ShardRow, Transition, life_from
 from agent.dagstore.scrub.records import ScrubState
+from agent.imports import table as imports_table
+from agent.imports.table import ImportTable
 from agent.scheduler.jobs import Estimate
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ _MIGRATIONS = (
         PRIMARY KEY (kind, size_class)
     ) WITHOUT ROWID;
     """,
+    imports_table.SCHEMA,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
@@ -143,6 +146,7 @@ class Catalogue:
         self._writing = threading.Lock()  # as SQLite's own, but whoever waits for it is woken at once
         self._name = name  # for messages
         self._history_kept = history_kept
+        self.imports = ImportTable(self)
 
     @classmethod
     def open(cls, path: Path, *, history_kept: int = HISTORY_KEPT) -> Catalogue:
@@ -265,6 +269,18 @@ class Catalogue:
     def put_estimate(self, estimate: Estimate) -> None:
         with self._transaction() as connection:
             connection.execute(_PUT_ESTIMATE, asdict(estimate))
+
+    # What tables that are documented elsewhere are read and written with
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For queries."""
+        with _errors_named(self._name):
+            yield self._connection
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One transaction."""
+        return self._transaction()
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:

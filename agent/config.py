@@ -17,6 +17,7 @@ import msgspec
 from agent.dagstore.mounts.config import MountsConfig
 from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
+from agent.imports.settings import ImportsConfig
 from agent.resources.settings import ResourcesConfig
 from agent.scheduler import overrides
 from agent.scheduler.overrides import OverrideError, Overrides
@@ -93,6 +94,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scrub: ScrubConfig = ScrubConfig()
     resources: ResourcesConfig = ResourcesConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    imports: ImportsConfig = ImportsConfig()
 
     def admin_gid(self) -> int | None:
         """The group whose members are admins; None if there is no such group on this machine."""

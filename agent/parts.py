@@ -27,6 +27,7 @@ from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
+from agent.imports.opening import open_imports
 from agent.repository import Repository
 from agent.resources import reading
 from agent.resources.files import MachineFiles
@@ -53,6 +54,8 @@ class Parts:
     def stop(self) -> None:
         """Refuses what is new and answers all that wait; the parts end with their block."""
         self.services.dagstore.stop()
+        if self.services.importing is not None:
+            self.services.importing.imports.stop()
         self.hub.close()
 
 
@@ -79,13 +82,23 @@ async def open_parts(
                 inverted_directory=repository.inverted,
             )
         )
+        importing = await stack.enter_async_context(
+            open_imports(
+                store=store.imports,
+                workers=workers,
+                hub=hub,
+                directory=repository.imports,
+                staging=repository.staging,
+                settings=config.imports,
+            )
+        )
         scrubber = await stack.enter_async_context(
             _scrubber(repository, config, store, workers, environment, hub, dagstore)
         )
         dagstore.annotate = partial(annotated, scrubber=scrubber)
         services = Services(
             dagstore,
-            Leases(dagstore),
+            Leases(dagstore, importing.imports),
             workers,
             repository.path,
             _version(),
@@ -94,6 +107,7 @@ async def open_parts(
             Tokens(repository.token_secret),
             verifier=scrubber,
             metrics=workers.metrics,
+            importing=importing,
             workers=workers,
             doctor=partial(
                 consult,

@@ -86,6 +86,15 @@ class Repository:
         """Good bytes for what is bad in shards' data."""
         return self.path / self.dagstore / "repairs"
 
+    @property
+    def imports(self) -> Path:
+        return self.path / "imports"
+
+    @property
+    def staging(self) -> Path:
+        """What is on its way; whatever is put here to be imported is taken over."""
+        return self.path / "staging"
+
     def create_top(self) -> None:
         """Makes `path`, if it is missing, for its owner only; raises OSError."""
         try:
@@ -98,7 +107,14 @@ class Repository:
         """Makes what is missing of the layout; raises OSError."""
         self.create_top()
         try:
-            for directory in (self.indices, self.inverted, self.transients, self.repairs):
+            for directory in (
+                self.indices,
+                self.inverted,
+                self.transients,
+                self.repairs,
+                self.imports,
+                self.staging,
+            ):
                 directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error

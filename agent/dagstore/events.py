@@ -1,27 +1,43 @@
-"""News about shards, fanned out: publishing never waits, and a subscriber that does not keep up is cut.
+"""News about shards and imports, fanned out: publishing never waits, and a subscriber that does not keep up is cut.
 
-What travels is the key alone. A subscriber looks the shard up when it gets round to it, so that any number of changes
-to one shard cost one place in the buffer, and what it reports is never older than the moment it reports it.
+What travels is the key of a shard, or the number and the name of an import, alone. A subscriber looks it up when it
+gets round to it, so that any number of changes to one cost one place in the buffer, and what it reports is never older
+than the moment it reports it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import trio
 
 
-class Subscription:
-    """One reader's keys that changed since it last looked; get one from `Hub.subscribe`."""
+@dataclass(frozen=True, slots=True)
+class ImportKey:
+    """One import, under the name that it has, or had when it was removed."""
+
+    number: int
+    name: str
+
+
+Key = str | ImportKey
+"""What has changed: a shard, by its key, or an import."""
+_K = TypeVar("_K")
+
+
+class Subscription(Generic[_K]):
+    """One reader's keys that changed since it last looked; get one from a `Hub`."""
 
     def __init__(self, limit: int, on_cut: Callable[[], None]) -> None:
         self._limit = limit
         self._on_cut = on_cut
-        self._pending: dict[str, None] = {}  # a set that keeps order
+        self._pending: dict[_K, None] = {}  # a set that keeps order
         self._arrived = trio.Event()
         self._closed = False
 
-    async def wait_changed(self) -> list[str]:
+    async def wait_changed(self) -> list[_K]:
         """The keys that changed since the last call, in order of their first change; none once it was cut or the
         hub closed."""
         while not self._pending and not self._closed:
@@ -32,7 +48,7 @@ class Subscription:
             self._arrived = trio.Event()
         return changed
 
-    def _add(self, key: str) -> bool:
+    def _add(self, key: _K) -> bool:
         """Takes the key; False if this was one too many and the subscription is over."""
         self._pending[key] = None
         self._arrived.set()
@@ -49,39 +65,60 @@ class Subscription:
 
 
 class Hub:
-    """Hands each published key to all subscriptions."""
+    """Hands each published key to all subscriptions that are about its kind."""
 
     def __init__(self, *, buffer: int) -> None:
         self._buffer = buffer
-        self._subscriptions: set[Subscription] = set()
+        self._of_shards: set[Subscription[str]] = set()
+        self._of_all: set[Subscription[Key]] = set()
         self._closed = False
 
-    def subscribe(self, on_cut: Callable[[], None]) -> Subscription:
-        """A subscription that sees every change from now on; give it back to `unsubscribe`.
+    def subscribe(self, on_cut: Callable[[], None]) -> Subscription[str]:
+        """A subscription that sees every change of a shard from now on; give it back to `unsubscribe`.
 
         `on_cut` is called, at most once, if it falls behind by more than the buffer holds; it must not wait.
         """
-        subscription = Subscription(self._buffer, on_cut)
+        subscription = Subscription[str](self._buffer, on_cut)
         if self._closed:
             subscription._close()
         else:
-            self._subscriptions.add(subscription)
+            self._of_shards.add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        self._subscriptions.discard(subscription)
+    def subscribe_all(self, on_cut: Callable[[], None]) -> Subscription[Key]:
+        """Likewise, and it sees changes of imports, too."""
+        subscription = Subscription[Key](self._buffer, on_cut)
+        if self._closed:
+            subscription._close()
+        else:
+            self._of_all.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription[str] | Subscription[Key]) -> None:
+        self._of_shards.discard(subscription)
+        self._of_all.discard(subscription)
 
     def publish(self, key: str) -> None:
-        """Tells all subscriptions, at once and without waiting for any of them."""
-        for subscription in [one for one in self._subscriptions if not one._add(key)]:
-            self._subscriptions.discard(subscription)
+        """Tells all subscriptions of a shard, at once and without waiting for any of them."""
+        self._of_shards -= {one for one in self._of_shards.copy() if not one._add(key)}
+        self._tell_all(key)
+
+    def publish_import(self, key: ImportKey) -> None:
+        """Likewise of an import."""
+        self._tell_all(key)
 
     def close(self) -> None:
         """Ends all subscriptions; what they have not read yet is lost."""
         self._closed = True
-        for subscription in self._subscriptions:
-            subscription._close()
-        self._subscriptions.clear()
+        for one in self._of_shards:
+            one._close()
+        for all_ in self._of_all:
+            all_._close()
+        self._of_shards.clear()
+        self._of_all.clear()
 
     def subscriber_count(self) -> int:
-        return len(self._subscriptions)
+        return len(self._of_shards) + len(self._of_all)
+
+    def _tell_all(self, key: Key) -> None:
+        self._of_all -= {one for one in self._of_all.copy() if not one._add(key)}

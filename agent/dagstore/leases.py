@@ -1,7 +1,7 @@
-"""Who holds which shard: sessions, and the leases that end with them.
+"""Who holds which shards and imports: sessions, and the leases that end with them.
 
-A session is an open event stream. It holds a shard or does not: acquiring twice is one lease, releasing twice is one
-release, and the death of the client gives back all that it held, at once.
+A session is an open event stream. It holds a shard (or an import) or does not: acquiring twice is one lease, releasing
+twice is one release, and the death of the client gives back all that it held, at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,11 +17,16 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.records import ShardRecord
 
+if TYPE_CHECKING:  # which is built on what is here
+    from agent.imports.imports import Imports
+    from agent.imports.records import ImportRecord
+
 
 @dataclass(eq=False, slots=True)
 class _Session:
     client: str
     held: set[str] = field(default_factory=set)
+    imports: set[int] = field(default_factory=set)
     waiting: set[trio.CancelScope] = field(default_factory=set)
     closed: bool = False
 
@@ -28,8 +34,9 @@ class _Session:
 class Leases:
     """The sessions of all clients."""
 
-    def __init__(self, dagstore: Dagstore) -> None:
+    def __init__(self, dagstore: Dagstore, imports: Imports | None = None) -> None:
         self._dagstore = dagstore
+        self._imports = imports
         self._sessions: dict[str, _Session] = {}
 
     def open(self, client: str) -> str:
@@ -48,6 +55,9 @@ class Leases:
             scope.cancel()
         for key in session.held:
             self._dagstore.release(key)
+        if self._imports is not None:
+            for number in session.imports:
+                self._imports.release(number)
 
     async def acquire(self, name: str, key: str) -> ShardRecord:
         """Takes the lease, waiting for the index if need be; a cancelled or failed call holds nothing."""
@@ -75,6 +85,26 @@ class Leases:
         self._dagstore.release(key)
         return True
 
+    def acquire_import(self, name: str, number: int) -> ImportRecord:
+        """Takes a lease on an import, which must be made."""
+        session = self._session(name)
+        if self._imports is None:
+            raise ShardError(ErrorClass.INVALID, "this agent has no imports")
+        if number in session.imports:
+            return self._imports.record(number)
+        record = self._imports.acquire(number)
+        session.imports.add(number)
+        return record
+
+    def release_import(self, name: str, number: int) -> bool:
+        """Gives it back; False if there was none (any more)."""
+        session = self._session(name)
+        if self._imports is None or number not in session.imports:
+            return False
+        session.imports.discard(number)
+        self._imports.release(number)
+        return True
+
     async def fetch_range(self, name: str, key: str, offset: int, length: int, *, again: bool) -> None:
         """Has bytes of a remote shard fetched for a session that holds it; see `Dagstore.fetch_range`."""
         self._refuse_unless_held(name, key)
@@ -91,7 +121,9 @@ class Leases:
 
     def held(self) -> list[tuple[str, int]]:
         """Each session's client and how many leases it holds, for status displays; the ids stay secret."""
-        return [(session.client, len(session.held)) for session in self._sessions.values()]
+        return [
+            (session.client, len(session.held) + len(session.imports)) for session in self._sessions.values()
+        ]
 
     def _session(self, name: str) -> _Session:
         session = self._sessions.get(name)

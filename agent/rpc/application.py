@@ -1,4 +1,4 @@
-"""The ASGI application of the agent: `/rpc/v0` (POST and WebSocket), `/events` and `/metrics`, and who comes in."""
+"""The ASGI application of the agent: `/rpc/v0`, `/rest/v0/import`, `/events`, `/metrics`, and who comes in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from agent.dagstore.events import Hub
+from agent.rpc import uploads
 from agent.rpc.access import Access, Rules
 from agent.rpc.exposition import MetricsPage
 from agent.rpc.post import PostRpc
@@ -25,6 +26,7 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     routes = [
         Route("/events", Events(services, hub), methods=["GET"]),
         Route("/metrics", MetricsPage(services), methods=["GET"]),
+        Route(uploads.PATH, uploads.Uploads(services), methods=["PUT"]),
     ]
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]
     sockets = [WebSocketRoute(path, socket) for path in RPC_PATHS]
@@ -34,5 +36,5 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     # In front, since a browser asks whether it may ask before it shows its token.
     allowed = ["authorization", "content-type", "accept"]
     return CORSMiddleware(
-        app, allow_origins=list(rules.origins), allow_methods=["GET", "POST"], allow_headers=allowed
+        app, allow_origins=list(rules.origins), allow_methods=["GET", "POST", "PUT"], allow_headers=allowed
     )

@@ -1,7 +1,8 @@
 """An example of each method, for the OpenRPC document: what is asked, and what a good answer looks like.
 
-A test asks all of them of an agent that has the shards `photos` (Available), `later` (New) and `lost` (Errored), and
-compares the answers with these: what is not the same each time (a time, a number, a path) has the same type.
+A test asks all of them of an agent that has the shards `photos` (Available), `later` (New) and `lost` (Errored) and the
+import `album`, and compares the answers with these: what is not the same each time (a time, a number, a path) has the
+same type.
 """
 
 from __future__ import annotations
@@ -136,6 +137,27 @@ _STATUS = {
 }  # fmt: skip
 _FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
 
+_IMPORT = {
+    "ID": 1790000000000000000, "Name": "album", "Kind": "ref", "State": "ImportStateReady", "Root": _CID,
+    "Roots": [_CID], "Source": "import", "FilePath": "/srv/album",
+    "CARPath": "/srv/carfs/imports/1790000000000000000.car", "CAROwner": "importmgr", "Profile": "carfs",
+    "Created": _AT, "Size": 5000, "Blocks": 1, "Files": 1, "Done": 0, "Total": 0, "Error": "", "ErrorClass": "",
+    "StaleFiles": [], "StaleCount": 0, "Skipped": [], "SkippedCount": 0, "IndexPath": None, "Version": 2,
+    "DataOffset": 51, "DataSize": 59, "Folder": "/",
+    "Fingerprint": {"size": 500, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
+    "Generation": 1, "Refs": 0, "Job": "",
+}  # fmt: skip
+_IMPORTED = {
+    "ID": 1790000000000000001, "Name": "trip", "Root": _CID, "State": "ImportStateReady", "Existing": False,
+    "Size": 6000, "Blocks": 1, "Skipped": [], "SkippedCount": 0,
+}  # fmt: skip
+_REMADE = {"Record": _IMPORT, "Relinked": 0, "Gone": 0, "Refreshed": 0, "Cloned": 0, "Reason": ""}
+_LOTUS_IMPORT = {
+    "ID": 7, "Reimport": True,
+    "Line": 'import lacks carv2 path; import will not work; please reimport {"id": 7, "source": "import", …}',
+    "Level": "warn", "Source": "import", "Root": _CID, "FilePath": "/srv/album", "CARPath": "", "CAROwner": "",
+}  # fmt: skip
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -155,6 +177,70 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.ClientCalcCommP": Example(
         {"Inpath": "/srv/photos.car"},
         {"Root": {"/": "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq"}, "Size": 256},
+    ),
+    "Filecoin.ClientImport": Example(
+        {"Path": "/srv/trip", "IsCAR": False}, {"Root": {"/": _CID}, "ImportID": 1790000000000000001}
+    ),
+    "Filecoin.ClientListImports": Example(
+        {},
+        [
+            {
+                "Key": 1790000000000000000, "Err": "", "Root": {"/": _CID}, "Source": "import",
+                "FilePath": "/srv/album", "CARPath": "/srv/carfs/imports/1790000000000000000.car",
+            }
+        ],
+    ),
+    "Filecoin.ClientRemoveImport": Example({"ImportID": 1790000000000000000}, None),
+    "Filecoin.ClientHasLocal": Example({"Root": {"/": _CID}}, True),
+    "Filecoin.ClientGenCar": Example(
+        {"Ref": {"Path": "/srv/trip", "IsCAR": False}, "Outpath": "/srv/trip.car"}, None
+    ),
+    "Filecoin.ClientDealSize": Example({"Root": {"/": _CID}}, {"PayloadSize": 5103, "PieceSize": 8192}),
+    "Filecoin.ClientDealPieceCID": Example(
+        {"Root": {"/": _CID}},
+        {
+            "PayloadSize": 5103, "PieceSize": 8192,
+            "PieceCID": {"/": "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq"},
+        },
+    ),
+    "Carfs.Import": Example(
+        {"Path": "/srv/trip", "Name": "trip", "Kind": "ref", "Profile": "carfs", "Wait": True}, _IMPORTED
+    ),
+    "Carfs.Imports": Example({}, [_IMPORT]),
+    "Carfs.GetImport": Example({"Import": "album"}, _IMPORT),
+    "Carfs.WaitImport": Example({"Import": "album"}, {**_IMPORTED, "Name": "album"}),
+    "Carfs.CancelImport": Example({"Import": "slow"}, None),
+    "Carfs.RemoveImport": Example({"Import": "album"}, None),
+    "Carfs.RenameImport": Example({"Import": "album", "Name": "holiday"}, {**_IMPORT, "Name": "holiday"}),
+    "Carfs.VerifyImport": Example(
+        {"Import": "album", "Deep": True},
+        {
+            "Event": "verdict",
+            "Verdict": {
+                "Good": True, "Broken": "", "BrokenClass": "", "StaleFiles": [], "StaleCount": 0, "Touched": 0,
+                "ChangedBlocks": 0, "Blocks": [], "ReadBytes": 5000, "Record": _IMPORT,
+            },
+        },
+    ),
+    "Carfs.RepairImport": Example({"Import": "album"}, _REMADE),
+    "Carfs.RelinkImport": Example({"Import": "album", "Path": "/srv/album"}, _REMADE),
+    "Carfs.FreezeImport": Example(
+        {"Import": "album"},
+        {
+            **_REMADE, "Record": {**_IMPORT, "Kind": "dense", "Files": 0, "Folder": None},
+            "Reason": "the file system cannot clone: Operation not supported",
+        },
+    ),
+    "Carfs.AcquireImport": Example(
+        {"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Import": "album"}, {**_IMPORT, "Refs": 1}
+    ),
+    "Carfs.ReleaseImport": Example({"Session": "9yYdJ0zLwOaTj1xW5kqC3g", "Import": "album"}, False),
+    "Carfs.CheckLotusImports": Example(
+        {"Path": "/srv/lotus"},
+        {
+            "Imports": [_LOTUS_IMPORT], "Broken": 1, "Total": 1,
+            "Lines": ["sanity checking imports", 'sanity check completed {"broken": 1, "total": 1}'],
+        },
     ),
     "Carfs.RegisterShard": Example({"Key": "holiday", "URL": _URL, "Wait": True}, {**_RECORD, "Key": "holiday"}),
     "Carfs.RegisterShards": Example(

@@ -11,6 +11,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.imports.opening import Importing
 from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
@@ -37,6 +38,7 @@ class Services:
     remote: RemoteWorkers | None = None  # those that have joined
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers | None = None  # for what is heavy and is not about a shard
+    importing: Importing | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -1,4 +1,4 @@
-"""`GET /events`: a session with all shards and what changes about them; its leases end with it."""
+"""`GET /events`: a session with all shards and imports and what changes about them; its leases end with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 from starlette.types import Receive, Scope, Send
 
-from agent.dagstore.events import Hub
+from agent.dagstore.events import Hub, ImportKey, Key
 from agent.dagstore.failures import ShardError
 from agent.rpc.http import Connection
 from agent.rpc.lines import begin, cancel_on_disconnect, joined, line, send_lines
@@ -18,7 +18,7 @@ PING_INTERVAL_S = 10.0
 
 
 class Events:
-    """A session: a snapshot of all shards, then what changes; its leases end with it."""
+    """A session: a snapshot of all shards and imports, then what changes; its leases end with it."""
 
     def __init__(self, services: Services, hub: Hub) -> None:
         self._services = services
@@ -28,7 +28,7 @@ class Events:
         connection: Connection = scope["state"]["connection"]
         services = self._services.for_caller(scope["state"]["caller"])
         session = self._services.leases.open(connection.name)
-        subscription = self._hub.subscribe(connection.abort)
+        subscription = self._hub.subscribe_all(connection.abort)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cancel_on_disconnect, receive, nursery.cancel_scope)
@@ -46,7 +46,7 @@ class Events:
                     news = (
                         [line({"event": "ping"})]
                         if changed is None
-                        else (_shard_line(services, key) for key in changed)
+                        else (_line(services, key) for key in changed)
                     )
                     for lines in joined(news):
                         await send_lines(send, lines)
@@ -58,10 +58,29 @@ class Events:
 
 
 def _snapshot(services: Services) -> Iterator[bytes]:
-    """A line for each shard."""
+    """A line for each shard, and each import."""
     for key in services.dagstore.list_keys():
         with suppress(ShardError):  # destroyed since we began
             yield line({"event": "shard", "shard": services.record(key)})
+    if services.importing is not None:
+        imports = services.importing.imports
+        for number in imports.numbers():
+            with suppress(ShardError):
+                yield line({"event": "import", "record": imports.record(number)})
+
+
+def _line(services: Services, key: Key) -> bytes:
+    return _import_line(services, key) if isinstance(key, ImportKey) else _shard_line(services, key)
+
+
+def _import_line(services: Services, key: ImportKey) -> bytes:
+    try:
+        if services.importing is not None:
+            record = services.importing.imports.record(key.number)
+            return line({"event": "import", "record": record})
+    except ShardError:
+        pass
+    return line({"event": "import-removed", "id": key.number, "name": key.name})
 
 
 def _shard_line(services: Services, key: str) -> bytes:

@@ -112,6 +112,34 @@ def _commp(_size_bytes: int) -> Requirement:
     return Requirement(min_memory=32 * MIB, max_memory=48 * MIB, base_min_memory=_SHARED)
 
 
+def _import(size_bytes: int) -> Requirement:
+    leaves = size_bytes // MIB
+    return Requirement(
+        min_memory=64 * MIB,
+        max_memory=coarse(96 * MIB + 400 * leaves),  # chunks on their way, then what each leaf is known by
+        base_min_memory=_SHARED,
+        max_parallelism=-1,
+        disk=_power(size_bytes // 256),
+    )
+
+
+def _dense(size_bytes: int) -> Requirement:
+    leaves = size_bytes // MIB
+    return Requirement(
+        min_memory=64 * MIB,
+        max_memory=coarse(80 * MIB + 400 * leaves),
+        base_min_memory=_SHARED,
+        disk=_power(size_bytes),
+    )
+
+
+def _check_import(size_bytes: int) -> Requirement:
+    leaves = size_bytes // MIB
+    return Requirement(
+        min_memory=48 * MIB, max_memory=coarse(80 * MIB + 300 * leaves), base_min_memory=_SHARED
+    )
+
+
 def _fetch(_size_bytes: int) -> Requirement:
     # Nothing of the disk: a transient takes its room from the quota before it is fetched.
     return Requirement(min_memory=MIB, max_memory=8 * MIB, max_parallelism=0, max_concurrent=4)
@@ -133,6 +161,9 @@ KINDS: Final[dict[str, Kind]] = {
         Kind(
             "check-inverted", "CHECK_INVERTED", "agent.workers.inverting:check_inverted", 5, _check_inverted
         ),
+        Kind("import", "IMPORT", "agent.workers.importing:import_source", 6, _import),
+        Kind("dense", "DENSE", "agent.workers.densifying:densify", 7, _dense),
+        Kind("check-import", "CHECK_IMPORT", "agent.workers.checking:check", 8, _check_import),
     )
 }
 

@@ -27,6 +27,7 @@ from agent.rpc.methods import Services, answer
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
 from agent.scheduler.jobs import Scheduling
+from tests.agent.imports.worlds import imports_at
 from tests.agent.machines import working
 from tests.agent.stores import LocalWorkers, dagstore_at
 
@@ -38,11 +39,16 @@ async def services_at(
     path: Path, *, workers: LocalWorkers | None = None, hub: Hub | None = None
 ) -> AsyncIterator[Services]:
     """What methods work with, with its state below `path`."""
-    async with working(limit=1) as machine, dagstore_at(path, workers=workers, hub=hub) as dagstore:
+    hub = hub or Hub(buffer=100)
+    async with (
+        working(limit=1) as machine,
+        dagstore_at(path, workers=workers, hub=hub) as dagstore,
+        imports_at(path, machine.scheduler, hub=hub) as importing,
+    ):
         tokens = Tokens(path / "token-secret")
         yield Services(
-            dagstore, Leases(dagstore), machine.scheduler, path, "1.2", trio.Event(), time.monotonic(), tokens,
-            workers=machine.scheduler,
+            dagstore, Leases(dagstore, importing.imports), machine.scheduler, path, "1.2", trio.Event(),
+            time.monotonic(), tokens, workers=machine.scheduler, importing=importing,
         )  # fmt: skip
 
 

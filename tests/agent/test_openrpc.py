@@ -15,6 +15,7 @@ import trio
 
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts.bytes import BytesMount
+from agent.imports.requests import Request
 from agent.rpc.examples import EXAMPLES
 from agent.rpc.jsonrpc import Call
 from agent.rpc.methods import METHODS, Services, answer
@@ -96,6 +97,8 @@ async def test_an_example_does_what_it_shows(
     expect_warning("lost")
     async with services_at(tmp_path) as services:
         await _prepare(services, tmp_path)
+        if "mport" in name or ".Client" in name:
+            await _prepare_imports(services, tmp_path)
         full = replace(
             services,
             verifier=Doctor(),
@@ -122,6 +125,15 @@ async def _prepare(services: Services, path: Path) -> None:
     write_car(path / "lost.car")
 
 
+async def _prepare_imports(services: Services, path: Path) -> None:
+    for number, name in enumerate(("album", "trip", "slow"), 5):
+        (path / name).write_bytes(bytes(number * 1000))
+    (path / "lotus").mkdir()
+    (path / "lotus" / "7").write_text('{"Labels": {"source": "import"}}')
+    assert services.importing is not None
+    await services.importing.imports.add(path / "album", Request("ref"), wait=True)
+
+
 async def _adapted(params: Json, services: Services, path: Path) -> Json:
     """The example's parameters with what differs each time: a folder, a session, a token, a CID that is there."""
     text = json.dumps(params).replace("/srv/", f"{path}/")
@@ -133,6 +145,13 @@ async def _adapted(params: Json, services: Services, path: Path) -> Json:
         await services.dagstore.register("remote", url, wait=True)
         if "Session" in values:
             await services.leases.acquire(values["Session"], "remote")
+    if "ImportID" in values or "Root" in values:
+        assert services.importing is not None
+        (number,) = services.importing.imports.numbers()
+        values = {"ImportID": number} if "ImportID" in values else {"Root": {"/": _root(services, number)}}
+    if values.get("Import") == "slow":
+        assert services.importing is not None
+        await services.importing.imports.add(path / "slow", Request("ref"), wait=False)
     if "Token" in values:
         values["Token"] = services.tokens.issue(["read"])
     if "Cid" in values:
@@ -152,6 +171,11 @@ async def _joined(services: Services, params: Json) -> AsyncIterator[None]:
         assert isinstance(welcome, Welcome)
         params["Ticket"] = welcome.ticket
         yield
+
+
+def _root(services: Services, number: int) -> str | None:
+    assert services.importing is not None
+    return services.importing.imports.record(number).root
 
 
 async def _ask(services: Services, name: str, params: Json) -> Json:

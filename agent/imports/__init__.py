@@ -1,0 +1,4 @@
+"""The imports: files and directories of the user as content-addressed data, most of it left where it lies.
+
+`transitions` and `lifecycle` decide, `imports` carries out, `agent.workers` does what is heavy.
+"""
