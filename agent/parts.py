@@ -106,8 +106,8 @@ async def open_parts(
             started,
             Tokens(repository.token_secret),
             verifier=scrubber,
-            metrics=workers.metrics,
             importing=importing,
+            metrics=workers.metrics,
             workers=workers,
             doctor=partial(
                 consult,

@@ -1,4 +1,4 @@
-"""The ASGI application of the agent: `/rpc/v0`, `/rest/v0/import`, `/events`, `/metrics`, and who comes in."""
+"""The ASGI application of the agent, and who comes in: `/rpc/v0`, `/rest/v0/import`, `/events` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     post, socket = PostRpc(services), WebSocketRpc(services)
     routes = [
         Route("/events", Events(services, hub), methods=["GET"]),
-        Route("/metrics", MetricsPage(services), methods=["GET"]),
         Route(uploads.PATH, uploads.Uploads(services), methods=["PUT"]),
+        Route("/metrics", MetricsPage(services), methods=["GET"]),
     ]
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]
     sockets = [WebSocketRoute(path, socket) for path in RPC_PATHS]

@@ -66,6 +66,27 @@ _FINDING = {
     "Path": "file:///srv/moved.car", "Corrupt": False, "Fixable": False, "Fixed": "",
 }  # fmt: skip
 
+_IMPORT = {
+    "ID": 1790000000000000000, "Name": "album", "Kind": "ref", "State": "ImportStateReady", "Root": _CID,
+    "Roots": [_CID], "Source": "import", "FilePath": "/srv/album",
+    "CARPath": "/srv/carfs/imports/1790000000000000000.car", "CAROwner": "importmgr", "Profile": "carfs",
+    "Created": _AT, "Size": 5000, "Blocks": 1, "Files": 1, "Done": 0, "Total": 0, "Error": "", "ErrorClass": "",
+    "StaleFiles": [], "StaleCount": 0, "Skipped": [], "SkippedCount": 0, "IndexPath": None, "Version": 2,
+    "DataOffset": 51, "DataSize": 59, "Folder": "/",
+    "Fingerprint": {"size": 500, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
+    "Generation": 1, "Refs": 0, "Job": "",
+}  # fmt: skip
+_IMPORTED = {
+    "ID": 1790000000000000001, "Name": "trip", "Root": _CID, "State": "ImportStateReady", "Existing": False,
+    "Size": 6000, "Blocks": 1, "Skipped": [], "SkippedCount": 0,
+}  # fmt: skip
+_REMADE = {"Record": _IMPORT, "Relinked": 0, "Gone": 0, "Refreshed": 0, "Cloned": 0, "Reason": ""}
+_LOTUS_IMPORT = {
+    "ID": 7, "Reimport": True,
+    "Line": 'import lacks carv2 path; import will not work; please reimport {"id": 7, "source": "import", …}',
+    "Level": "warn", "Source": "import", "Root": _CID, "FilePath": "/srv/album", "CARPath": "", "CAROwner": "",
+}  # fmt: skip
+
 _WORKER = "6f5902ac-2374-4bdd-8b3b-6a0d3b2b1d3e"
 _TASK_ID = "00000007-7c1e-4f0a-9d0e-000000000000"
 _WAITING_ID = "00000009-7c1e-4f0a-9d0e-000000000000"
@@ -136,27 +157,6 @@ _STATUS = {
     "DiskLeft": 107374182400, "Used": {"9f86d081884c7d65": 52428800}, "Problem": "",
 }  # fmt: skip
 _FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
-
-_IMPORT = {
-    "ID": 1790000000000000000, "Name": "album", "Kind": "ref", "State": "ImportStateReady", "Root": _CID,
-    "Roots": [_CID], "Source": "import", "FilePath": "/srv/album",
-    "CARPath": "/srv/carfs/imports/1790000000000000000.car", "CAROwner": "importmgr", "Profile": "carfs",
-    "Created": _AT, "Size": 5000, "Blocks": 1, "Files": 1, "Done": 0, "Total": 0, "Error": "", "ErrorClass": "",
-    "StaleFiles": [], "StaleCount": 0, "Skipped": [], "SkippedCount": 0, "IndexPath": None, "Version": 2,
-    "DataOffset": 51, "DataSize": 59, "Folder": "/",
-    "Fingerprint": {"size": 500, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
-    "Generation": 1, "Refs": 0, "Job": "",
-}  # fmt: skip
-_IMPORTED = {
-    "ID": 1790000000000000001, "Name": "trip", "Root": _CID, "State": "ImportStateReady", "Existing": False,
-    "Size": 6000, "Blocks": 1, "Skipped": [], "SkippedCount": 0,
-}  # fmt: skip
-_REMADE = {"Record": _IMPORT, "Relinked": 0, "Gone": 0, "Refreshed": 0, "Cloned": 0, "Reason": ""}
-_LOTUS_IMPORT = {
-    "ID": 7, "Reimport": True,
-    "Line": 'import lacks carv2 path; import will not work; please reimport {"id": 7, "source": "import", …}',
-    "Level": "warn", "Source": "import", "Root": _CID, "FilePath": "/srv/album", "CARPath": "", "CAROwner": "",
-}  # fmt: skip
 
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),

@@ -32,7 +32,10 @@ __all__ = ["AGENT_KINDS", "Local", "Scheduler", "Settings", "open_scheduler"]
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2  # of a task whose process is killed
+ATTEMPTS = 2  # of a task whose process is killed, by whom and why is not known
+OUTGROWN_ATTEMPTS = 4
+"""Of one that outgrows its own limit, which hurts nobody else. What was reserved may be far too little: a CAR of tiny
+blocks takes several times what is usual for its size."""
 LOSSES = 5  # of the whole worker, before a task is given up
 
 
@@ -73,7 +76,8 @@ class Scheduler:
         priority: int = 0,
     ) -> Params:
         """Runs a task in a worker process when it is its turn, and gives its result. What is killed is begun anew,
-        once; with more memory, if it outgrew what was reserved. `needs`: of the transient that it reads, if it does.
+        once; a few times, each with more memory, if it outgrew what was reserved. `needs`: of the transient that it
+        reads, if it reads one.
 
         Raises WorkerFailed, WorkerDied. If cancelled, its process was killed when this returns.
         """
@@ -268,7 +272,7 @@ class Scheduler:
         if not error.was_killed:
             raise error
         task = entry.task
-        if task.attempt >= ATTEMPTS:
+        if task.attempt >= (OUTGROWN_ATTEMPTS if error.out_of_memory else ATTEMPTS):
             hint = "perhaps for want of memory (the kernel's log would say so); try again later"
             if error.out_of_memory:
                 hint = "and so it did with less; more is reserved the next time"
@@ -277,6 +281,8 @@ class Scheduler:
         needs = self._requirements.of(task.kind, task.size_bytes)
         if error.out_of_memory:
             needs = estimating.raised(needs, entry.memory_limit)
+            if task.attempt > 1:  # a little more was not enough
+                needs = estimating.raised(needs, needs.max_memory)
         logger.warning("%s; trying once more%s", error, ", with more memory" if error.out_of_memory else "")
         self._dispatcher.again(entry, attempt=task.attempt + 1, requirement=needs)
 

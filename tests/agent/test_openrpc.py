@@ -159,6 +159,11 @@ async def _adapted(params: Json, services: Services, path: Path) -> Json:
     return values
 
 
+def _root(services: Services, number: int) -> str | None:
+    assert services.importing is not None
+    return services.importing.imports.record(number).root
+
+
 @asynccontextmanager
 async def _joined(services: Services, params: Json) -> AsyncIterator[None]:
     """With the worker that reports, where one does."""
@@ -171,11 +176,6 @@ async def _joined(services: Services, params: Json) -> AsyncIterator[None]:
         assert isinstance(welcome, Welcome)
         params["Ticket"] = welcome.ticket
         yield
-
-
-def _root(services: Services, number: int) -> str | None:
-    assert services.importing is not None
-    return services.importing.imports.record(number).root
 
 
 async def _ask(services: Services, name: str, params: Json) -> Json:

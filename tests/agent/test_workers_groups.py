@@ -14,7 +14,6 @@ import trio
 
 from agent.scheduler.overrides import from_environment
 from agent.scheduler.scheduler import Settings
-from agent.workers import WorkerDied
 from agent.workers.groups import Groups, open_groups
 from tests.agent.cars import write_car
 from tests.agent.machines import Learned, working
@@ -78,15 +77,14 @@ async def test_a_task_that_outgrows_its_limit_dies_alone_and_is_retried_with_mor
     assert learned.kept["index", "512M"].peak_bytes >= int(peak * 0.8) * 1.5 * 0.9
 
 
-async def test_a_task_that_outgrows_what_is_more_too_is_given_up(
+async def test_a_task_is_done_although_far_too_little_was_reserved(
     tmp_path: Path, car: Path, groups: Groups, expect_warning: ExpectWarning
 ) -> None:
     expect_warning("with more memory")
     peak = await peak_of(tmp_path / "first", car)
     async with working(groups=groups, settings=reserved(int(peak * 0.5))) as here:
-        with pytest.raises(WorkerDied, match="more is reserved the next time") as raised:
-            await here.run("index", task(tmp_path / "second", car), size_bytes=car.stat().st_size)
-    assert raised.value.out_of_memory
+        facts = await here.run("index", task(tmp_path / "second", car), size_bytes=car.stat().st_size)
+    assert facts["blocks"] == 300_000
 
 
 async def test_each_process_is_in_a_group_of_its_own_which_goes_with_it(
