@@ -78,7 +78,9 @@ class ListParams(Params, frozen=True):
 
 
 class FindParams(Params, frozen=True):
-    cid: str | CidLink
+    """A CID in any base and version, as text or in Lotus' form; of a root, or of any block."""
+
+    root: str | CidLink
 
 
 class ImportHolder(msgspec.Struct, frozen=True, rename="pascal"):
@@ -127,7 +129,7 @@ async def list_data(services: Services, params: ListParams) -> Values:
 @method("Carfs.FindData", Permission.READ)
 async def find_data(services: Services, params: FindParams) -> FoundData:
     """The imports and shards that hold the block of a CID."""
-    cid = parse_cid(_text(params.cid))
+    cid = parse_cid(_text(params.root))
     imports, holders = importing(services).imports, _holders(services)
     try:
         shards, incomplete = await holders.shards(cid), ""
