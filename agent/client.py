@@ -111,21 +111,21 @@ class Client:
             connection.close()
 
     def upload(self, target: str, pieces: Iterable[bytes]) -> Json:
-        """The answer to a PUT of `pieces`; if these raise, the agent is hung up on.
+        """The answer to a PUT of `pieces`; what these raise goes through, and the agent is hung up on.
 
         Raises AgentError, AgentUnreachable.
         """
         connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise _unreachable(self.path, error) from error
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # who hangs up may have said why
                 connection.request("PUT", target, iter(pieces), {"Connection": "close"})
             response = connection.getresponse()
             return _rest_answer(response, response.read())
         except (http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-            raise _unreachable(self.path, error) from error
-        except OSError as error:
-            if connection.sock is not None:  # of `pieces`
-                raise
             raise _unreachable(self.path, error) from error
         finally:
             connection.close()

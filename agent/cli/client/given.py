@@ -30,18 +30,21 @@ def text(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
 import_argument = click.argument("import_", metavar="IMPORT", callback=text)
 
 
-def find_import(name: str) -> Json:
-    """The record of the import that is meant; raises CommandFailed."""
+def find_import(name: str, *, careful: bool = False) -> Json:
+    """The record of the import that is meant; raises CommandFailed. To be `careful`, as what cannot be undone is,
+    takes no beginnings of names, and of numbers and roots only long ones."""
     try:
         return call("Carfs.GetImport", {"Import": name})
     except AgentRefused as error:
         if error.error_class != "not-found" or not name:
             raise
         exact = error
+    keys = ("ID", "Root") if careful else ("Name", "ID", "Root")
+    is_enough = len(name) >= CAREFUL_LENGTH or not careful
     fitting = [
         one
         for one in call("Carfs.Imports")
-        if any(str(value or "").startswith(name) for value in (one["Name"], one["ID"], one["Root"]))
+        if is_enough and any(str(one[key] or "").startswith(name) for key in keys)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -51,6 +54,9 @@ def find_import(name: str) -> Json:
         f"{len(fitting)} imports have names, numbers or roots that begin with {shown(name)!r}; give more of it",
         Exit.USAGE,
     )
+
+
+CAREFUL_LENGTH = 8
 
 
 class Data(NamedTuple):

@@ -19,12 +19,13 @@ from agent.cli.output import emit_json
 def drop(imports: tuple[str, ...], as_json: bool) -> int:
     """Forget imports, and remove what was made of them; your files and CARs stay. Refused for one that is in use.
 
-    One that is being made is called off. If one of several cannot be dropped, the others are all the same.
+    Here, a beginning is enough of numbers and roots alone, and of these 8 characters. One that is being made is
+    called off. If one of several cannot be dropped, the others are all the same.
     """
     worst, dropped = Exit.DONE, []
     for name in dict.fromkeys(imports):
         try:
-            record = find_import(name)
+            record = find_import(name, careful=True)
             call("Carfs.RemoveImport", {"Import": record["ID"]}, timeout_s=None)
         except AgentUnreachable:
             raise

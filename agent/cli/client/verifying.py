@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from agent.cli.calls import call, shown, stream
@@ -82,11 +84,29 @@ def _print(name: str, verdict: Json, color: bool) -> None:
     print(f"{name}: {Styled('STALE', 'yellow').text_in(color)} {files} changed, {blocks} lost{touched}{read}")
     for path in verdict["StaleFiles"][:SHOWN]:
         print(f"    {shown(path)}")
-    for block in verdict["Blocks"][:SHOWN]:
-        end = block["Offset"] + block["Size"]
-        print(f"    {shown(block['Path'])}: bytes {block['Offset']} to {end} are no longer {block['Cid']}")
-    more = verdict["ChangedBlocks"] - min(SHOWN, len(verdict["Blocks"]))
-    if more > 0:
-        print(f"    {counted(more, 'more')}")
+    runs = list(_runs(verdict["Blocks"]))
+    for line in runs[:SHOWN]:
+        print(f"    {line}")
+    if len(runs) > SHOWN or verdict["ChangedBlocks"] > len(verdict["Blocks"]):
+        print("    …")
     print("    repair finds what has moved, relink says where the source is now; import it anew for what is new",
           flush=True)  # fmt: skip
+
+
+def _runs(blocks: Json) -> Iterator[str]:
+    """What is lost of which file, block after block together."""
+    for start, run in _joined(blocks):
+        first, last = run[0], run[-1]
+        where = f"{shown(first['Path'])}: bytes {start} to {last['Offset'] + last['Size']}"
+        yield f"{where} are no longer {first['Cid']}" if len(run) == 1 else f"{where}, {len(run)} blocks"
+
+
+def _joined(blocks: Json) -> Iterator[tuple[int, list[Json]]]:
+    run: list[Json] = []
+    for block in blocks:
+        if run and (block["Path"], block["Offset"]) != (run[-1]["Path"], run[-1]["Offset"] + run[-1]["Size"]):
+            yield run[0]["Offset"], run
+            run = []
+        run.append(block)
+    if run:
+        yield run[0]["Offset"], run
