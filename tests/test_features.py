@@ -15,7 +15,7 @@ from tests.fixtures import REPOSITORY
 
 FEATURES = REPOSITORY / "docs" / "car-features.md"
 DEFECTS = REPOSITORY / "docs" / "defects.md"
-NUMBERS = {"D": 14, "M": 10, "I": 10, "X": 7, "R": 3, "W": 14, "S": 5}
+NUMBERS = {"D": 14, "M": 10, "I": 10, "X": 7, "R": 3, "W": 14, "S": 5, "C": 11}
 """How many of each kind the reference has."""
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 

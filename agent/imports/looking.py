@@ -50,8 +50,10 @@ class Looks:
         found = await self._imports.tasks.check(
             rows, depth, seconds=seconds, progress=progress, priority=priority
         )
-        for one in found:
+        for number, one in enumerate(found, 1):
             self._take_down(one, generations[one.id])
+            if number % 16 == 0:
+                await trio.lowlevel.checkpoint()
         return found
 
     async def forever(self) -> None:
@@ -136,8 +138,10 @@ class Looks:
 
     def _note_files(self, found: Found, number: int) -> None:
         """What the CAR is like, if that is not what we know."""
+        if found.broken or (found.fingerprint is None and not found.is_dense):
+            return
         row = self._imports.row(number)
-        if found.broken or row.facts is None or (found.fingerprint is None and not found.is_dense):
+        if row.facts is None:
             return
         facts = row.facts
         if found.fingerprint is not None:

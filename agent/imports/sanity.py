@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import trio
+
 from agent.dagstore.failures import ShardError
 from agent.imports import wording
 from agent.imports.imports import Imports
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 async def check(imports: Imports, looks: Looks) -> None:
     """Looks at all imports that are made; then `imports.checked` is set."""
     logger.info(wording.BEGIN)
+    ends_s = trio.current_time() + imports.settings.check_seconds
     broken, total = 0, 0
     numbers = imports.numbers()
     for start in range(0, len(numbers), TOGETHER):
@@ -37,30 +40,36 @@ async def check(imports: Imports, looks: Looks) -> None:
                     logger.warning("%s", _line(wording.LACKS_CAR, row, error=row.error))
             else:
                 rows.append(row)
-        broken += await _checked(imports, looks, rows)
+        broken += await _checked(looks, rows, ends_s - trio.current_time())
     logger.info("%s", wording.line(wording.END, broken=broken, total=total))
     imports.checked.set()
 
 
-async def _checked(imports: Imports, looks: Looks, rows: Sequence[ImportRow]) -> int:
-    """How many are broken."""
-    if not rows:
-        return 0
+async def _checked(looks: Looks, rows: Sequence[ImportRow], seconds: float) -> int:
+    """How many are broken. What there is no time to read is looked at from outside."""
+    late = list(rows)
+    found: list[Found] = []
     try:
-        found = await looks.at(rows, "start", seconds=imports.settings.check_seconds)
+        if rows and seconds > 0:
+            checked = await looks.at(rows, "start", seconds=seconds)
+            late = [row for row, one in zip(rows, checked, strict=True) if one.is_unknown]
+            found = [one for one in checked if not one.is_unknown]
+        if late:
+            found += await looks.at(late, "look")
     except ShardError as error:
         logger.warning("%d imports could not be checked: %s", len(rows), error)
         return 0
-    for row, one in zip(rows, found, strict=True):
-        _tell(row, one)
+    known = {one.id: one for one in found}
+    for number, row in enumerate(rows, 1):
+        _tell(row, known[row.id])
+        if number % 16 == 0:
+            await trio.lowlevel.checkpoint()
     return sum(bool(one.broken) for one in found)
 
 
 def _tell(row: ImportRow, found: Found) -> None:
     if found.broken:
         logger.warning("%s", _line(wording.BROKEN_CAR, row, error=found.broken))
-    elif found.is_unknown:
-        logger.info("%s", _line("import not checked in the time that there was", row))
     elif found.count:
         stale = "import is stale: files are not as they were; verify, repair or reimport it"
         logger.warning("%s", _line(stale, row, files=found.files[:3], count=found.count))

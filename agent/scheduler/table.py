@@ -114,11 +114,13 @@ def _commp(_size_bytes: int) -> Requirement:
 
 def _import(size_bytes: int) -> Requirement:
     leaves = size_bytes // MIB
+    # Chunks on their way, and what each leaf is known by. Of a folder nobody knows how many files it has.
+    most = coarse(60 * MIB + 300 * leaves) if size_bytes else 128 * MIB
     return Requirement(
-        min_memory=64 * MIB,
-        max_memory=coarse(96 * MIB + 400 * leaves),  # chunks on their way, then what each leaf is known by
+        min_memory=48 * MIB,
+        max_memory=most,
         base_min_memory=_SHARED,
-        max_parallelism=-1,
+        max_parallelism=2,  # one reads, others hash; more where nobody else wants the CPUs
         disk=_power(size_bytes // 256),
     )
 
@@ -126,8 +128,8 @@ def _import(size_bytes: int) -> Requirement:
 def _dense(size_bytes: int) -> Requirement:
     leaves = size_bytes // MIB
     return Requirement(
-        min_memory=64 * MIB,
-        max_memory=coarse(80 * MIB + 400 * leaves),
+        min_memory=40 * MIB,
+        max_memory=coarse(44 * MIB + 100 * leaves),
         base_min_memory=_SHARED,
         disk=_power(size_bytes),
     )
@@ -136,7 +138,7 @@ def _dense(size_bytes: int) -> Requirement:
 def _check_import(size_bytes: int) -> Requirement:
     leaves = size_bytes // MIB
     return Requirement(
-        min_memory=48 * MIB, max_memory=coarse(80 * MIB + 300 * leaves), base_min_memory=_SHARED
+        min_memory=40 * MIB, max_memory=coarse(44 * MIB + 100 * leaves), base_min_memory=_SHARED
     )
 
 

@@ -114,7 +114,7 @@ def _checked(one: Import, depth: str, progress: Progress) -> Found:
         now = Fingerprint(look.st_size, look.st_mtime_ns, look.st_ino, look.st_dev)
         if one.fingerprint.differs_from(now):
             found.fingerprint = msgspec.to_builtins(now)
-        found.is_dense = one.kind == Kind.REF and not _has_table(Path(one.car))
+        found.is_dense = one.kind == Kind.REF and _is_whole(Path(one.car))
         if one.kind == Kind.REF and not found.is_dense:
             _check_references(one, depth, found, progress)
         else:
@@ -144,9 +144,12 @@ def _check_car(one: Import, depth: str, found: Found, progress: Progress) -> Non
             raise report.problems[0]
 
 
-def _has_table(car: Path) -> bool:
+def _is_whole(car: Path) -> bool:
+    """Whether nothing stands where a table of references would: it was frozen."""
     with FileSource(car) as source:
-        return ReferenceTable.find_in(source, read_container(source)) is not None
+        container = read_container(source)
+        room = container.index_offset - container.data_end
+        return room <= 0 or not source.peek(container.data_end, min(room, 64)).strip(b"\0")
 
 
 def _check_references(one: Import, depth: str, found: Found, progress: Progress) -> None:
