@@ -143,9 +143,9 @@ def _check_import(size_bytes: int) -> Requirement:
 
 
 def _export(size_bytes: int) -> Requirement:
-    blocks = size_bytes // MIB
+    leaves = size_bytes // MIB
     return Requirement(
-        min_memory=48 * MIB, max_memory=coarse(80 * MIB + 300 * blocks), base_min_memory=_SHARED
+        min_memory=40 * MIB, max_memory=coarse(44 * MIB + 100 * leaves), base_min_memory=_SHARED
     )
 
 
