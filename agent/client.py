@@ -90,7 +90,8 @@ class Client:
         connection = _Connection(self.path, STREAM_TIMEOUT_S)
         try:
             headers = {"Content-Type": "application/json", "Accept": NDJSON, "Connection": "close"}
-            connection.request("POST", "/rpc/v0", body, headers)
+            with suppress(BrokenPipeError):  # as in `call`
+                connection.request("POST", "/rpc/v0", body, headers)
             response = connection.getresponse()
             if response.headers.get_content_type() != NDJSON:
                 text = response.read()

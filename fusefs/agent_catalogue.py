@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import trio
 
@@ -82,9 +82,10 @@ class AgentCatalogue:
             self._leased.add(key)
         return record
 
-    def find(self, cid: str) -> list[str]:
+    def find(self, cid: str, but: Collection[str] = ()) -> list[str]:
         try:
-            return [str(found["Key"]) for found in self._client.call("Carfs.LookupCid", {"Cid": cid})]
+            answer = self._client.call("Carfs.LookupCid", {"Cid": cid, "But": list(but)})
+            return [str(found["Key"]) for found in answer]
         except AgentUnreachable as error:
             raise AgentAway(f"who has {cid} is for the agent to say: {error}") from None
         except AgentError as error:

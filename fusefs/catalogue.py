@@ -7,7 +7,7 @@ machine yet, the agent is asked for first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,9 +151,9 @@ class Catalogue(Protocol):
         the same: its files are there, and the lease follows when the agent does.
         """
 
-    def find(self, cid: str) -> list[str]:
-        """The keys of the shards that hold the block; blocks (called in threads).  Raises AgentAway, or Overdue where
-        nobody can tell yet."""
+    def find(self, cid: str, but: Collection[str] = ()) -> list[str]:
+        """The keys of the shards `but` these that hold the block; blocks (called in threads).  Raises AgentAway, or
+        Overdue where nobody can tell yet."""
 
     def release(self, key: str) -> None:
         """Gives one lease back; blocks, never raises."""
