@@ -16,35 +16,27 @@ like a list into `"fifo"`. `"replace"`: whatever stands at `out` goes. A block t
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
-from agent.dagstore.access import Access, Fetch, open_source
+from agent.dagstore.access import Fetch
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.export import listing
-from agent.export.orders import exists
-from agent.imports.records import Kind
+from agent.export import listing, placing, stores
 from agent.workers.messages import Params
 from agent.workers.tasks import Progress
-from carlib import durable, unixfs
-from carlib.blockstore import Blocks, ReadOnlyBlockstore
+from carlib import unixfs
+from carlib.blockstore import Blocks
 from carlib.cid import Cid
-from carlib.container import read_container
 from carlib.errors import BlockNotFound, CarError, NotUnixFs
 from carlib.export import Export, ExportChanged
 from carlib.extract import extract
-from carlib.index import Index
-from carlib.references import BrokenReference, ReferenceBlockstore
+from carlib.references import BrokenReference
 from carlib.selectors import DagSpec, NoSelection, car_selection, unixfs_root
-from carlib.source import FileSource
 from carlib.traversal import ByteRange, Request, Rules, Scope, Traversal, Walkable
 from carlib.traversal.ledger import Ledger
 from carlib.traversal.path import follow
@@ -58,8 +50,8 @@ def export(params: Params, progress: Progress, fetch: Fetch) -> Params:
     if params["what"] == "find":
         return {"keys": list(_holding(params["stores"], Cid.parse(params["cid"])))}
     with ExitStack() as stack:
-        shared = _OneAtATime(fetch)
-        blocks = JoinedBlocks([_opened(store, shared, stack) for store in params["stores"]])
+        shared = stores.OneAtATime(fetch)
+        blocks = stores.JoinedBlocks([stores.opened(store, shared, stack) for store in params["stores"]])
         try:
             return _TASKS[params["what"]](blocks, params, progress)
         except BlockNotFound as error:
@@ -76,93 +68,11 @@ def export(params: Params, progress: Progress, fetch: Fetch) -> Params:
             raise ShardError(ErrorClass.CORRUPT, f"{error}; {hint}") from error
 
 
-class JoinedBlocks:
-    """:class:`~carlib.blockstore.Blocks` of several stores: what one has not, or not whole, the next one gives."""
-
-    def __init__(self, stores: Sequence[Blocks]) -> None:
-        self._stores = tuple(stores)  # that which gave the last block in front; replaced whole, for threads
-
-    def get(self, cid: Cid) -> bytes:
-        return cid.digest if cid.is_identity else self._first(cid, lambda store: store.get(cid))
-
-    def has(self, cid: Cid) -> bool:
-        return cid.is_identity or any(store.has(cid) for store in self._stores)
-
-    def size(self, cid: Cid) -> int:
-        return len(cid.digest) if cid.is_identity else self._first(cid, lambda store: store.size(cid))
-
-    def _first(self, cid: Cid, ask: Callable[[Blocks], Any]) -> Any:  # Any: what `ask` gives
-        error: Exception | None = None
-        stores = self._stores
-        for store in stores:
-            try:
-                found = ask(store)
-            except BlockNotFound:
-                continue
-            except (CarError, OSError, ShardError) as failure:
-                error = error or failure
-                continue
-            if store is not stores[0]:
-                self._stores = (store, *(other for other in stores if other is not store))
-            return found
-        raise error or BlockNotFound(cid)
-
-
-class _OneAtATime:
-    """A `Fetch` for several threads over one for a single thread."""
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-        self._lock = threading.Lock()
-
-    def ensure(self, offset: int, length: int) -> None:
-        with self._lock:
-            self._fetch.ensure(offset, length)
-
-    def renew(self, offset: int, length: int) -> None:
-        with self._lock:
-            self._fetch.renew(offset, length)
-
-    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
-        with self._lock:
-            self._fetch.hint(ranges)
-
-
-def _opened(store: Params, fetch: Fetch, stack: ExitStack) -> Blocks:
-    if store["kind"] == "shard":
-        access: Access = msgspec.convert(store["access"], Access)
-        source = stack.enter_context(closing(open_source(access, fetch)))
-        index = stack.enter_context(closing(FileSource(Path(store["index"]))))
-        return ReadOnlyBlockstore(source, read_container(source), Index.open(index))
-    index_path = Path(store["index"]) if store.get("index") else None
-    if store["kind"] == Kind.REF:
-        return stack.enter_context(
-            ReferenceBlockstore.open(Path(store["car"]), Path(store["folder"]), index=index_path)
-        )
-    return stack.enter_context(ReadOnlyBlockstore.open(Path(store["car"]), index=index_path))
-
-
-def _holding(stores: Sequence[Params], cid: Cid) -> Iterator[str]:
-    for store in stores:
+def _holding(given: Sequence[Params], cid: Cid) -> Iterator[str]:
+    for store in given:
         with suppress(CarError, OSError), ExitStack() as stack:  # what is broken holds nothing
-            if _opened(store, _NOBODY, stack).has(cid):
+            if stores.opened(store, stores.NOBODY, stack).has(cid):
                 yield store["key"]
-
-
-class _Nobody:
-    """Gets nothing: whether a block is there is in the index."""
-
-    def ensure(self, offset: int, length: int) -> None:
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    def renew(self, offset: int, length: int) -> None:
-        self.ensure(offset, length)
-
-    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
-        pass
-
-
-_NOBODY = _Nobody()
 
 
 # Files and directories
@@ -197,7 +107,7 @@ def _content(file: unixfs.File, start: int, stop: int, progress: Progress) -> It
 
 def _extracted(blocks: Blocks, cid: Cid, found: unixfs.Stat, params: Params, progress: Progress) -> Params:
     size = found.size if found.kind is unixfs.Kind.FILE else 0
-    made = _scratch(params) / "made"
+    made = placing.scratch(params) / "made"
     report = extract(blocks, cid, made, progress=lambda done, _total: progress(done, size))
     if report.problems:
         first = report.problems[0]
@@ -205,7 +115,7 @@ def _extracted(blocks: Blocks, cid: Cid, found: unixfs.Stat, params: Params, pro
             raise first.error
         error_class = ErrorClass.CORRUPT if isinstance(first.error, CarError) else ErrorClass.INVALID
         raise ShardError(error_class, f"{len(report.problems)} entries cannot be exported, first {first}")
-    _place(made, params)
+    placing.place(made, params)
     return {"kind": found.kind.value, "bytes": report.bytes, "files": report.files}
 
 
@@ -272,12 +182,12 @@ def _write(pieces: Iterator[bytes], params: Params) -> int:
     if "fifo" in params:
         with Path(params["fifo"]).open("wb", buffering=0) as fifo:
             return _copy(pieces, fifo)
-    made = _scratch(params) / "made"
+    made = placing.scratch(params) / "made"
     with made.open("xb") as file:
         done = _copy(pieces, file)
         file.flush()
         os.fsync(file.fileno())
-    _place(made, params)
+    placing.place(made, params)
     return done
 
 
@@ -294,57 +204,6 @@ def _copy(pieces: Iterator[bytes], file: Any) -> int:  # Any: a file, buffered o
             raise ExportChanged(f"{error}, and was when this began") from error
         raise
     return done
-
-
-def _scratch(params: Params) -> Path:
-    """The folder beside `out`, empty; a round that lacked a block may have left something."""
-    path = Path(params["scratch"])
-    path.mkdir(exist_ok=True)
-    left = path / "made"
-    if left.is_dir() and not left.is_symlink():
-        left.rename(path / f"left-{len(list(path.iterdir()))}")
-    else:
-        left.unlink(missing_ok=True)
-    return path
-
-
-def _place(made: Path, params: Params) -> None:
-    """Gives what was made its name; what stands there goes only if that was said."""
-    out = Path(params["out"])
-    if stat.S_ISREG(made.lstat().st_mode):
-        _sync(made)
-    if params["replace"]:
-        _replace(made, Path(os.path.realpath(out)), Path(params["scratch"]))
-    elif not _linked(made, out):
-        if os.path.lexists(out):
-            raise exists(out)
-        made.rename(out)
-    durable.sync_folder(out.parent)
-
-
-def _linked(made: Path, out: Path) -> bool:
-    """Whether it has its name now, which the system saw to that nobody else had; not of directories, nor everywhere."""
-    try:
-        os.link(made, out, follow_symlinks=False)
-    except FileExistsError:
-        raise exists(out) from None
-    except OSError:
-        return False
-    return True
-
-
-def _replace(made: Path, out: Path, scratch: Path) -> None:
-    if out.is_dir() or (made.is_dir() and not made.is_symlink() and os.path.lexists(out)):
-        out.rename(scratch / "replaced")
-    made.replace(out)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _list(blocks: Blocks, params: Params, progress: Progress) -> Params:
