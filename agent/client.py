@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ CALL_TIMEOUT_S = 30.0
 EVENT_TIMEOUT_S = 25.0  # the agent sends a ping every 10 s
 STREAM_TIMEOUT_S = 25.0  # likewise an empty line
 MAX_LINE_BYTES = 64 * 1024 * 1024
+DOWNLOADED_AT_ONCE = 1 << 20
 NDJSON = "application/x-ndjson"
 
 Json = Any  # any value that JSON can carry
@@ -89,7 +90,8 @@ class Client:
         connection = _Connection(self.path, STREAM_TIMEOUT_S)
         try:
             headers = {"Content-Type": "application/json", "Accept": NDJSON, "Connection": "close"}
-            connection.request("POST", "/rpc/v0", body, headers)
+            with suppress(BrokenPipeError):  # as in `call`
+                connection.request("POST", "/rpc/v0", body, headers)
             response = connection.getresponse()
             if response.headers.get_content_type() != NDJSON:
                 text = response.read()
@@ -104,6 +106,44 @@ class Client:
                 if isinstance(value, dict) and value.keys() == {"error"}:
                     _result(value)
                 yield value
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _unreachable(self.path, error) from error
+        finally:
+            connection.close()
+
+    def upload(self, target: str, pieces: Iterable[bytes]) -> Json:
+        """The answer to a PUT of `pieces`; what these raise goes through, and the agent is hung up on.
+
+        Raises AgentError, AgentUnreachable.
+        """
+        connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise _unreachable(self.path, error) from error
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # who hangs up may have said why
+                connection.request("PUT", target, iter(pieces), {"Connection": "close"})
+            response = connection.getresponse()
+            return _rest_answer(response, response.read())
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
+            raise _unreachable(self.path, error) from error
+        finally:
+            connection.close()
+
+    def download(self, target: str) -> Iterator[bytes]:
+        """The body of a GET, piece by piece; closing the iterator calls it off.
+
+        Raises AgentError, and AgentUnreachable also where the body ends before its end.
+        """
+        connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.request("GET", target, headers={"Connection": "close"})
+            response = connection.getresponse()
+            if response.status != 200:
+                _rest_answer(response, response.read())
+            while piece := response.read(DOWNLOADED_AT_ONCE):
+                yield piece
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.path, error) from error
         finally:
@@ -209,6 +249,18 @@ def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
             raise http.client.IncompleteRead(chunk)
         *lines, rest = (rest + chunk[:-2]).split(b"\n")
         yield from filter(None, lines)
+
+
+def _rest_answer(response: http.client.HTTPResponse, body: bytes) -> Json:
+    """What was answered outside of JSON-RPC; raises AgentError, ValueError."""
+    answer = json.loads(body)
+    match answer:
+        case {"Error": str(message)}:
+            error_class = "denied" if response.status == 401 else "bug"
+            raise AgentError(answer.get("Code", -1), message, {"class": answer.get("Class", error_class)})
+        case dict() if response.status == 200:
+            return answer
+    raise ValueError(f"HTTP {response.status}: {body[:200].decode(errors='replace')}")
 
 
 def _result(reply: Json) -> Json:

@@ -38,8 +38,8 @@ from agent.scheduler.order import Assigner, Policy
 from agent.scheduler.overrides import NONE, Overrides
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
-from agent.workers import open_local
 from agent.workers.groups import open_groups
+from agent.workers.local import open_local
 from agent.workers.remote import sights
 from agent.workers.remote.joining import RemoteWorkers
 

@@ -266,11 +266,11 @@ def moved_back(buckets: list[SortedBucket], by: int) -> list[SortedBucket]:
     return [replace(bucket, entries=move(bucket)) for bucket in buckets] if by else buckets
 
 
-def _prefixes(entries: Bytes2D) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each digest as a number that sorts as the bytes do."""
+def _prefixes(entries: Bytes2D, skip: int = 0) -> npt.NDArray[np.uint64]:
+    """Eight bytes of each digest, after the first ``skip``, as a number that sorts as the bytes do."""
     digest_bytes = entries.shape[1] - OFFSET_BYTES
     padded = np.zeros((len(entries), 8), np.uint8)
-    padded[:, : min(8, digest_bytes)] = entries[:, : min(8, digest_bytes)]
+    padded[:, : max(0, min(8, digest_bytes - skip))] = entries[:, skip : min(skip + 8, digest_bytes)]
     return padded.view(">u8").reshape(-1).astype(np.uint64)
 
 
@@ -288,14 +288,34 @@ def _sorted(entries: Bytes2D) -> Bytes2D:
 
 
 def _merged(runs: list[Bytes2D]) -> Iterator[bytes]:
-    """The entries of all ``runs`` in order, in pieces of about :data:`RUN_BYTES`."""
+    """The entries of all ``runs`` in order, in pieces of about :data:`RUN_BYTES`.
+
+    Whoever makes a CAR chooses its digests: also many that begin alike, or are the same (one block, a million times),
+    come in pieces, since they would not fit in memory at once either.
+    """
     if len(runs) == 1:
         yield runs[0].data.tobytes()
         return
-    prefixes = [_prefixes(run) for run in runs]
+    width = runs[0].shape[1]
+    if sum(map(len, runs)) * width <= 2 * RUN_BYTES:
+        yield _sorted(np.concatenate(runs)).data.tobytes()
+        return
+    lowest = min(run[0, :-OFFSET_BYTES].tobytes() for run in runs)
+    highest = max(run[-1, :-OFFSET_BYTES].tobytes() for run in runs)
+    if lowest == highest:
+        yield from (run.data.tobytes() for run in runs)
+        return
+    same = next(place for place, (low, high) in enumerate(zip(lowest, highest, strict=True)) if low != high)
+    prefixes = [_prefixes(run, same) for run in runs]
     sample = np.sort(np.concatenate([each[::256] for each in prefixes]))
-    fences = np.unique(sample[:: max(1, RUN_BYTES // runs[0].shape[1] // 256)][1:])
+    steps = sample[:: max(1, RUN_BYTES // width // 256)][1:]
+    fences = np.unique(
+        np.concatenate([steps, steps + np.uint64(1)])
+    )  # what is frequent has a piece of its own
     cuts = [[0, *np.searchsorted(each, fences).tolist(), len(each)] for each in prefixes]
+    del prefixes
     for number in range(len(fences) + 1):
         parts = [run[cut[number] : cut[number + 1]] for run, cut in zip(runs, cuts, strict=True)]
-        yield _sorted(np.concatenate(parts)).data.tobytes()
+        parts = [part for part in parts if len(part)]
+        if parts:
+            yield from _merged(parts)

@@ -6,7 +6,7 @@ stores that gave the last ones are tried before that: the blocks of a DAG mostly
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeVar
 
@@ -33,8 +33,8 @@ class RangeBlocks(Blocks, Protocol):
 class Stores(Protocol):
     """Several stores, by key; used from several threads at once."""
 
-    def find(self, cid: Cid) -> Sequence[str]:
-        """The keys of the stores that hold the block, those to be tried first in front; may block."""
+    def find(self, cid: Cid, but: Collection[str] = ()) -> Sequence[str]:
+        """The keys of the stores ``but`` these that hold the block, those to be tried first in front; may block."""
 
     def use(self, key: str) -> AbstractContextManager[RangeBlocks]:
         """The store, open as long as the block runs; may block."""
@@ -56,7 +56,7 @@ class SpanningBlocks:
     """:class:`Blocks` over :class:`Stores`.
 
     A store that fails (``failures``, CarError or OSError: it is gone, its block is corrupt) is left for the next that
-    has the block; if all fail, the first error is raised.
+    has the block.  If all fail, it is asked once more who else has it; if nobody, the first error is raised.
     """
 
     def __init__(
@@ -102,23 +102,29 @@ class SpanningBlocks:
 
     def _first(self, cid: Cid, ask: Callable[[RangeBlocks], T]) -> T:
         """What the first store gives that can."""
-        recent, error = self.recent.keys, None
-        for asked, keys in ((False, recent), (True, None)):
-            for key in self._stores.find(cid) if keys is None else keys:
-                if asked and key in recent:
-                    continue
-                try:
-                    with self._stores.use(key) as blocks:
-                        found = ask(blocks)
-                except self._absent:
-                    continue
-                except self._failures as failure:
-                    self._failed(key, cid, failure)
-                    error = error or failure
-                    continue
-                self.recent.remember(key)
-                return found
+        error = None
+        for key in self._candidates(cid):
+            try:
+                with self._stores.use(key) as blocks:
+                    found = ask(blocks)
+            except self._absent:
+                continue
+            except self._failures as failure:
+                self._failed(key, cid, failure)
+                error = error or failure
+                continue
+            self.recent.remember(key)
+            return found
         raise error or BlockNotFound(cid)
+
+    def _candidates(self, cid: Cid) -> Iterator[str]:
+        """The stores to try, each once: those that gave the last blocks, and then those that are found, of which the
+        first answer may be only those that are found at once."""
+        tried = list(self.recent.keys)
+        yield from tried
+        while found := [key for key in self._stores.find(cid, tried) if key not in tried]:
+            tried += found
+            yield from found
 
 
 def _located(blocks: RangeBlocks, cid: Cid) -> Location:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import trio
 
@@ -60,9 +60,10 @@ class AgentCatalogue:
     def fetcher(self, key: str) -> Fetch:
         return self.shards.fetcher(key)
 
-    def find(self, cid: str) -> list[str]:
+    def find(self, cid: str, but: Collection[str] = ()) -> list[str]:
         try:
-            return [str(found["Key"]) for found in self.client.call("Carfs.LookupCid", {"Cid": cid})]
+            answer = self.client.call("Carfs.LookupCid", {"Cid": cid, "But": list(but)})
+            return [str(found["Key"]) for found in answer]
         except AgentUnreachable as error:
             raise AgentAway(f"who has {cid} is for the agent to say: {error}") from None
         except AgentError as error:

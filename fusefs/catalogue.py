@@ -7,7 +7,7 @@ machine yet, the agent is asked for first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -191,9 +191,9 @@ class Catalogue(Leasing, Protocol):
     def document(self, name: str) -> bytes:
         """The text of a file in `.carfs/`, one of `control.NAMES`; blocks for a moment (called in threads)."""
 
-    def find(self, cid: str) -> list[str]:
-        """The keys of the shards that hold the block; blocks (called in threads).  Raises AgentAway, or Overdue where
-        nobody can tell yet."""
+    def find(self, cid: str, but: Collection[str] = ()) -> list[str]:
+        """The keys of the shards `but` these that hold the block; blocks (called in threads).  Raises AgentAway, or
+        Overdue where nobody can tell yet."""
 
     async def run(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -84,8 +84,8 @@ class _Stores:
         self._shards = shards
         self._catalogue = catalogue
 
-    def find(self, cid: Cid) -> Sequence[str]:
-        keys = [key for key in self._catalogue.find(str(cid)) if self._shards.get(key) is not None]
+    def find(self, cid: Cid, but: Collection[str] = ()) -> Sequence[str]:
+        keys = [key for key in self._catalogue.find(str(cid), but) if self._shards.get(key) is not None]
         return sorted(keys, key=lambda key: _rank(self._shards.get(key)))
 
     @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class LocalCatalogue:
     def acquire(self, key: str) -> ShardRecord:
         return self._records[key]
 
-    def find(self, cid: str) -> list[str]:
+    def find(self, cid: str, but: Collection[str] = ()) -> list[str]:
         return []  # what is mounted without an agent shows no `ipfs/`
 
     def release(self, key: str) -> None:

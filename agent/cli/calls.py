@@ -10,7 +10,7 @@ from typing import Any
 from agent import client
 from agent.cli.exits import AgentRefused, AgentUnreachable
 from agent.cli.output import printable
-from agent.cli.progress import Step, progress
+from agent.cli.progress import progress
 
 POLL_INTERVAL_S = 0.25
 
@@ -18,7 +18,7 @@ Json = Any  # any value that JSON can carry
 Amount = tuple[int, int]
 """Done, and all; 0: not known."""
 HowFar = Callable[[Json], Amount | None]
-"""From what `Carfs.Status` gives; None: nothing is known (yet)."""
+"""From what `Carfs.Status` (or another method that was chosen) gives; None: nothing is known (yet)."""
 
 
 def shown(text: str) -> str:
@@ -58,10 +58,18 @@ def call_that_indexes(method: str, params: Json, key: str, *, quiet: bool) -> Js
 
 
 def call_that_lasts(
-    method: str, params: Json, what: str, how_far: HowFar, *, quiet: bool, unit: str = ""
+    method: str,
+    params: Json,
+    what: str,
+    how_far: HowFar,
+    *,
+    quiet: bool,
+    unit: str = "",
+    asked: str = "Carfs.Status",
+    asked_with: Json = None,
 ) -> Json:
     """The result of a call that takes as long as it takes; meanwhile shows how far it is, which `how_far` takes from
-    the agent's status. `what` and `unit` are those of `progress`."""
+    the agent's status, or what the method `asked` gives. `what` and `unit` are those of `progress`."""
     outcome: list[Json | Exception] = []
 
     def run() -> None:
@@ -76,19 +84,29 @@ def call_that_lasts(
         while thread.is_alive():
             thread.join(POLL_INTERVAL_S)
             if thread.is_alive() and not quiet:
-                _show(how_far, step)
+                with suppress(AgentUnreachable, AgentRefused):  # if it matters, the call itself says so
+                    found = how_far(call(asked, asked_with))
+                    if found is not None:
+                        step(*found)
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
 
 
+def call_with_tasks(method: str, params: Json, what: str, subject: str, *, quiet: bool) -> Json:
+    """Likewise for what is done by tasks about `subject`."""
+    return call_that_lasts(
+        method, params, what, lambda tasks: _task_amount(tasks, subject), quiet=quiet, asked="Carfs.Tasks"
+    )
+
+
+def _task_amount(tasks: Json, subject: str) -> Amount | None:
+    return next(
+        ((one["Done"], one["Total"]) for one in tasks["Tasks"] if one["Subject"] == subject and one["Done"]),
+        None,
+    )
+
+
 def amount(progresses: Json, key: str) -> Amount | None:
     """How far one shard of a list of `Progress` is."""
     return next(((one["Done"], one["Total"]) for one in progresses if one["Key"] == key), None)
-
-
-def _show(how_far: HowFar, step: Step) -> None:
-    with suppress(AgentUnreachable, AgentRefused):  # if it matters, the call itself says so
-        found = how_far(call("Carfs.Status"))
-        if found is not None:
-            step(*found)

@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.indexer import Indexer, Workers, Working
 from agent.dagstore.indices import Indices
 from agent.dagstore.inspection import Inspector
-from agent.dagstore.inverted import InvertedIndex
+from agent.dagstore.inverted.index import InvertedIndex
 from agent.dagstore.lifecycle import (
     INDEXED_STATES,
     INDEXING_STATES,
@@ -264,14 +264,14 @@ class Dagstore:
         if key not in self._shards:  # else it was registered anew meanwhile
             await self._remotes.discard(key)
 
-    async def lookup(self, cid: Cid) -> list[str]:
-        """The keys of the shards that hold the block, in no order; of shards that were indexed a moment ago only if
-        no other has it.
+    async def lookup(self, cid: Cid, *, but: Collection[str] = ()) -> list[str]:
+        """The keys of the shards `but` these that hold the block, in no order; of shards that were indexed a moment ago
+        only if no other has it.
 
         Raises ShardError(busy) if none is known and the inverted index is not complete.
         """
         self._refuse_if_stopping()
-        return [] if cid.is_identity else await self.inverted.find(cid.multihash)
+        return [] if cid.is_identity else await self.inverted.find(cid.multihash, but=but)
 
     def record(self, key: str) -> ShardRecord:
         """The full record of a shard; raises ShardError(not-found)."""

@@ -9,7 +9,7 @@ import trio
 
 from agent.catalogue import Store
 from agent.dagstore import index_files
-from agent.dagstore.inverted import ShardIndex
+from agent.dagstore.inverted.index import ShardIndex
 from agent.dagstore.records import IndexFacts
 
 AT_ONCE = 256  # rows that are read from the catalogue before others have a turn

@@ -22,8 +22,6 @@ from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.imports import wording
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.errors import CarError
-from carlib.references.checking import check_import
-from carlib.references.target import Status
 
 MAX_LINE_BYTES = 1 << 20
 _KEY = re.compile(r"(?:.*/)?([0-9]{1,20})(?:\.json)?")
@@ -136,7 +134,11 @@ def _checked(number: int, value: bytes) -> LotusImport:
 
 
 def _problem(car: Path) -> str:
-    """What of a CAR, or of the files that it refers to, is not well; "": nothing."""
+    """What of a CAR, or of the files that it refers to, is not well; "": nothing. For a worker: the agent, which needs
+    the values above alone, would carry numpy about for it."""
+    from carlib.references.checking import check_import
+    from carlib.references.target import Status
+
     with ReadOnlyBlockstore.open(car) as store:
         if not store.roots:
             return "it has no root"

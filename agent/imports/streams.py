@@ -11,11 +11,12 @@ import os
 import struct
 from collections.abc import AsyncIterable
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import trio
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent.dagstore.failures import ErrorClass, ShardError
+
+if TYPE_CHECKING:
+    import trio
 
 _LENGTH = struct.Struct("<I")
 FRAME_BYTES = 1 << 20
@@ -23,6 +24,8 @@ FRAME_BYTES = 1 << 20
 
 async def feed(path: Path, pieces: AsyncIterable[bytes], done: trio.Event) -> None:
     """Writes `pieces` into the FIFO, and holds it open until `done`: nobody is told of an end that is none."""
+    import trio  # here, since the worker processes, which read, have no event loop
+
     # Open for both, so that it neither waits for a reader nor is told off when that one goes.
     async with trio.lowlevel.FdStream(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)) as fifo:
         async for piece in pieces:

@@ -13,7 +13,7 @@ _MODES = {
     Mode.V1: "the memory controller is on cgroup v1",
     Mode.V2: "the memory controller is on cgroup v2",
     Mode.HYBRID: "the memory controller is on cgroup v1; the mounted cgroup v2 has none",
-    Mode.NONE: "no cgroup limits the memory of this process",
+    Mode.NONE: "no cgroup that can be seen limits the memory of this process",
 }
 _HEADINGS = ("limit", "used", "left", "level", "name", "file")
 _BINDS, _TIGHTEST = "smallest limit", "least left"
@@ -38,7 +38,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
             f"all of them {one.full_10s:g} % ({one.level}, {one.file})"
         )
     else:
-        yield "pressure: this kernel does not tell (no PSI)"
+        yield "pressure: not told here (no PSI)"
     for resource, found in (
         (Resource.MEMORY, snapshot.memory),
         (Resource.SWAP, snapshot.swap),
@@ -60,6 +60,8 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
 
 def summary(resource: Resource, found: Bound) -> str:
     """One resource on a line: the limit, what is left, and what they come from."""
+    if found.limit is None and resource is Resource.SWAP:  # the machine always has a limit of it
+        return "swap: nothing is known of it, so none is used"
     if found.limit is None:
         return f"{resource}: nothing limits it"
     text = f"{resource}: {amount(resource, found.limit)} by {by(found.limit_by)}"

@@ -54,6 +54,7 @@ class Membership:
     v2: Place | None
     v1: dict[str, Place]  # by controller
     v1_controllers: frozenset[str]  # those that /proc/PID/cgroup has on v1, mounted or not
+    has_v2: bool = False  # whether /proc/PID/cgroup has a group on v2, mounted or not
 
     def v1_folders(self, controller: str) -> tuple[Level, ...]:
         place = self.v1.get(controller)
@@ -67,8 +68,10 @@ def membership(cgroup: str, mountinfo: str) -> Membership:
     v1: dict[str, Place] = {}
     on_v1: set[str] = set()
     v2: Place | None = None
+    has_v2 = False
     for controllers, path in _lines(cgroup):
         if not controllers:
+            has_v2 = True
             v2 = _place([mount for mount in mounts if mount.is_v2], path)
             continue
         for controller in controllers.split(","):
@@ -79,7 +82,7 @@ def membership(cgroup: str, mountinfo: str) -> Membership:
             )
             if place is not None:
                 v1[controller] = place
-    return Membership(v2, v1, frozenset(on_v1))
+    return Membership(v2, v1, frozenset(on_v1), has_v2)
 
 
 def _lines(cgroup: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The ASGI application of the agent, and who comes in: `/rpc/v0`, `/rest/v0/import`, `/events` and `/metrics`."""
+"""The ASGI application of the agent, and who comes in: `/rpc/v0`, `/rest/v0/…`, `/events` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from agent.dagstore.events import Hub
-from agent.rpc import uploads
+from agent.rpc import downloads, uploads
 from agent.rpc.access import Access, Rules
 from agent.rpc.exposition import MetricsPage
 from agent.rpc.post import PostRpc
@@ -26,6 +26,7 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     routes = [
         Route("/events", Events(services, hub), methods=["GET"]),
         Route(uploads.PATH, uploads.Uploads(services), methods=["PUT"]),
+        Route(downloads.PATH, downloads.Downloads(services), methods=["GET"]),
         Route("/metrics", MetricsPage(services), methods=["GET"]),
     ]
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]

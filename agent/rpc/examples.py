@@ -203,6 +203,33 @@ EXAMPLES: dict[str, Example] = {
             "PieceCID": {"/": "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq"},
         },
     ),
+    "Filecoin.ClientExport": Example(
+        {
+            "ExportRef": {"Root": {"/": _CID}, "DAGs": None, "FromLocalCAR": "", "DealID": 0},
+            "FileRef": {"Path": "/srv/album-back", "IsCAR": False},
+        },
+        None,
+    ),
+    "Carfs.Export": Example(
+        {"Ref": {"Root": _CID}, "Path": "/srv/album.car", "IsCAR": True, "Replace": True},
+        {
+            "Path": "/srv/album.car", "Kind": "car", "Bytes": 5103, "Blocks": 1, "Files": None, "Roots": [_CID],
+            "Sources": ["import 1790000000000000000"],
+        },
+    ),
+    "Carfs.ListData": Example(
+        {"Root": _CID},
+        {
+            "Name": "", "CID": _CID, "Kind": "file", "Size": 5000, "Tsize": None, "Target": "", "Error": "",
+        },
+    ),
+    "Carfs.FindData": Example(
+        {"Root": _CID},
+        {
+            "Imports": [{"ID": 1790000000000000000, "Name": "album", "IsRoot": True}], "Shards": [],
+            "Incomplete": "",
+        },
+    ),
     "Carfs.Import": Example(
         {"Path": "/srv/trip", "Name": "trip", "Kind": "ref", "Profile": "carfs", "Wait": True}, _IMPORTED
     ),

@@ -109,10 +109,14 @@ class Load:
         return max(0, self.worker.swap - self.worker.swap_left)
 
     @property
+    def promised(self) -> int:
+        """What is reserved for what runs, which does not use it yet."""
+        return self.unused + self.base_memory
+
+    @property
     def free(self) -> int:
         """The headroom, swap included, that is not promised to what runs."""
-        left = self.worker.memory_left + self.worker.swap_left
-        return max(0, left - self.unused - self.base_memory)
+        return max(0, self.worker.memory_left + self.worker.swap_left - self.promised)
 
     def threads_of(self, needs: Requirement) -> int:
         """A task that would take more threads than there are CPUs gets as many as there are."""
@@ -213,9 +217,10 @@ class Load:
 
     def _headroom(self) -> str:
         swap = f" and {size(self.worker.swap_left)} of swap" if self.worker.swap_left else ""
-        promised = self.unused + self.base_memory
-        reserved = f", of which {size(promised)} reserved for what runs" if promised else ""
-        return f"headroom {size(self.worker.memory_left)} under {self.worker.memory_by}{swap}{reserved}"
+        reserved = f", of which {size(self.promised)} reserved for what runs" if self.promised else ""
+        is_used_up = not self.worker.memory_left and self.worker.kept_free
+        kept = f", besides {size(self.worker.kept_free)} that are kept free" if is_used_up else ""
+        return f"headroom {size(self.worker.memory_left)} under {self.worker.memory_by}{swap}{reserved}{kept}"
 
 
 def memory_limit(task: Task, worker: WorkerView) -> int:

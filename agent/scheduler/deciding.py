@@ -199,6 +199,8 @@ class _Pass:
         if obstacle.rule is Rule.HELD:
             other = self._held[worker.id]
             return Wait(f"{other.kind} {other.subject} has waited too long to be overtaken", worker.id)
+        if nearest.fit is Fit.NOT_NOW and not any(load.tasks for load in self._loads):
+            return _stuck(task, nearest.load, obstacle)
         return Wait(nearest.load.reason(task, obstacle), worker.id)
 
     def _nobody(self, task: Task) -> Wait:
@@ -211,6 +213,14 @@ class _Pass:
                 f"every worker that does {task.kind} has said that it cannot do this", is_hopeless=True
             )
         return Wait(f"every worker that could do {task.kind} is disabled", able[0].id)
+
+
+def _stuck(task: Task, load: Load, obstacle: Obstacle) -> Wait:
+    """Nothing of ours runs, and others leave too little."""
+    obstacle = load.squeezed_obstacle(task) or obstacle
+    remedy = "make room there" if obstacle.rule is Rule.DISK else "raise that, or end what else uses it"
+    reason = f"{load.reason(task, obstacle)}; no task runs that would give any back: {remedy}"
+    return Wait(reason, load.worker.id, is_stuck=True)
 
 
 def _hopeless(task: Task, biggest: WorkerView) -> Wait:

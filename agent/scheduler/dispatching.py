@@ -18,12 +18,13 @@ import trio
 from agent.dagstore.records import now_text
 from agent.metrics import Metrics
 from agent.scheduler import admission, deciding, overrides, seeing, table
-from agent.scheduler.admission import Load, Rule
+from agent.scheduler.admission import Load
 from agent.scheduler.entries import Connected, Entry
 from agent.scheduler.jobs import ASSIGNED, Job, Tally
 from agent.scheduler.needs import Requirements
 from agent.scheduler.order import DEFAULT_POLICY, Policy, Queue
 from agent.scheduler.overrides import Overrides
+from agent.scheduler.stuck import Stuck
 from agent.scheduler.tasks import Decision, Running, Task, Wait, WorkerView
 from agent.workers.executor import Distant, Executor
 
@@ -33,7 +34,6 @@ INTERVAL_S = 1.0
 """Between two looks at the limits while something waits."""
 AGENT_KINDS = frozenset(kind.name for kind in table.KINDS.values() if not kind.function)
 """What the agent does itself, in its own loop: its own worker is asked whether there is room."""
-_OF_MEMORY = {Rule.HEADROOM, Rule.LEAST_HEADROOM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,13 @@ class Local(Executor, Protocol):
     """The agent's own worker: `agent.workers.LocalExecutor`."""
 
     def idle(self) -> int:
-        """How many processes hold memory and do nothing."""
+        """How many processes have nothing to do."""
 
-    async def trim(self) -> None:
-        """Ends those."""
+    def idle_bytes(self) -> int:
+        """Memory that those hold; it goes to the next tasks, or is given back for them."""
+
+    def make_room(self, memory_bytes: int, *, keep: int) -> None:
+        """Ends idle processes until so much less is held, but for `keep` of them; no task begins before that."""
 
     def level(self, task_id: str) -> str:
         """The group of a task's process; "": it has no limit of its own."""
@@ -69,7 +72,6 @@ class Dispatcher:
 
     def __init__(
         self,
-        nursery: trio.Nursery,
         local: Local,
         *,
         refresh: Callable[[], object],
@@ -77,7 +79,6 @@ class Dispatcher:
         settings: Settings,
         metrics: Metrics,
     ) -> None:
-        self._nursery = nursery
         self._local = local
         self._refresh = refresh
         self._requirements = requirements
@@ -90,7 +91,7 @@ class Dispatcher:
         self._decision = Decision()  # the last one
         self._held: dict[str, Wait] = {}  # what it would have begun, and we did not
         self._poked = trio.Event()
-        self._trimming = False
+        self._stuck = Stuck(settings.policy.patience_s)
         self.passes = 0  # how often it was decided
 
     def __len__(self) -> int:
@@ -196,6 +197,7 @@ class Dispatcher:
     def _decide(self) -> None:
         self._held.clear()
         if not len(self._queue):
+            self._make_room()
             return
         self.passes += 1
         running = {worker_id: worker.running() for worker_id, worker in self.workers.items()}
@@ -205,7 +207,6 @@ class Dispatcher:
             worker_id: self._view(worker, running[worker_id]) for worker_id, worker in self.workers.items()
         }
         self._decision = deciding.decide(self._queue, list(views.values()), now_s, self._settings.policy)
-        idle = self._local.idle()
         for task_id, worker_id in self._decision.assigned:
             worker, entry = self.workers[worker_id], self._entries[task_id]
             why_not = self._obstacle(worker, entry.task, now_s)
@@ -213,17 +214,23 @@ class Dispatcher:
                 self._held[task_id] = Wait(why_not, worker_id)
             else:
                 self._assign(worker, entry, views[worker_id], now_s)
-                idle -= worker.executor is self._local  # which is used again
-        if idle > 0 and not self._trimming and self._is_short_of_memory():
-            self._trimming = True
-            self._nursery.start_soon(self._trim)
+        for news in self._stuck.news(self._queue, self._decision.waiting, now_s):
+            logger.warning("%s", news)
+        self._make_room()
 
-    def _is_short_of_memory(self) -> bool:
-        """Whether the agent's own worker would have room for what waits if there were more memory."""
+    def _make_room(self) -> None:
+        """Has idle processes end if what they hold is reserved for what runs, or there is nothing left without it."""
+        if not self._local.idle():
+            return
         worker = self.workers[self._local.id]
-        load = Load(self._view(worker, worker.running()))
-        obstacles = (load.obstacle(group.at(0)[1]) for group in self._queue.groups())
-        return any(one is not None and one.rule in _OF_MEMORY for one in obstacles)
+        running = worker.running()
+        load = Load(self._view(worker, running))
+        held = self._local.idle_bytes()
+        left = max(0, load.worker.memory_left - held)
+        lacking = load.promised - left - load.worker.swap_left if left else held
+        if lacking > 0:
+            begins = sum(not one.used_bytes and one.task.kind not in AGENT_KINDS for one in running)
+            self._local.make_room(lacking, keep=begins)
 
     def _obstacle(self, worker: Connected, task: Task, now_s: float) -> str:
         """What keeps a task from a worker that has room for it."""
@@ -244,22 +251,17 @@ class Dispatcher:
         entry.started_s, entry.started_at = now_s, now_text()
         self._metrics.task_began(task.kind, now_s - task.queued_s)
         entry.memory_limit = admission.memory_limit(task, view) + task.requirement.base_min_memory
+        self._stuck.begun(task)
         entry.turn.set()
-
-    async def _trim(self) -> None:
-        """What waits may need the memory that idle processes hold."""
-        try:
-            await self._local.trim()
-        finally:
-            self._trimming = False
-        self.poke()
 
     def _view(self, worker: Connected, running: tuple[Running, ...]) -> WorkerView:
         settings = self._settings
         view = worker.view(trio.current_time(), running, reserve=settings.reserve, pressure=settings.pressure)
-        own = AGENT_KINDS if worker.executor is self._local else frozenset()
+        if worker.executor is self._local:
+            left = min(view.memory, view.memory_left + self._local.idle_bytes())
+            return replace(view, kinds=view.kinds | AGENT_KINDS, memory_left=left)
         note = worker.executor.note if isinstance(worker.executor, Distant) else ""
-        return replace(view, kinds=view.kinds - AGENT_KINDS | own, note=note)
+        return replace(view, kinds=view.kinds - AGENT_KINDS, note=note)
 
 
 def _computes(task: Task) -> bool:

@@ -56,7 +56,7 @@ class Scheduler:
         self._requirements = Requirements(store, settings.overrides)
         self.metrics = Metrics()
         self._dispatcher = Dispatcher(
-            nursery, local, refresh=refresh, requirements=self._requirements, settings=settings, metrics=self.metrics
+            local, refresh=refresh, requirements=self._requirements, settings=settings, metrics=self.metrics
         )  # fmt: skip
         self._entries: dict[str, Entry] = {}  # all tasks that have not ended
         self._sequence = 0

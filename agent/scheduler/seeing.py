@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.resources.facts import Bound, Fact, Resource, Snapshot
+from agent.resources.rule import bound
+from agent.resources.sources.host import SOURCE as HOST
 from agent.scheduler.tasks import Running, WorkerView
 
 UNLIMITED: Final = 1 << 62
@@ -16,6 +18,8 @@ RESERVE_BYTES: Final = 32 << 20
 PRESSURE_PERCENT: Final = 10.0
 SHORT_PARTS: Final = 4
 """Memory is short where less than one of so many parts of the limit is left."""
+MACHINE_SHORT_PARTS: Final = 10
+"""Likewise the machine's, the pressure of which is also that of whoever fights with a limit of his own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ def view(
         disk_left=max(0, disk_left),
         pressed=_pressed(snapshot, pressure, is_idle=not running),
         running=tuple(running),
+        kept_free=reserve,
     )
 
 
@@ -98,11 +103,11 @@ def _by(fact: Fact | None) -> str:
 
 
 def _pressed(snapshot: Snapshot, threshold: float, *, is_idle: bool) -> str:
-    """Pressure counts where memory is short and something of ours runs: who waits may be in a group further down, a
-    worker at its own limit or a stranger, for whom it makes no difference whether we begin something."""
+    """Pressure counts where memory is short on that level and something of ours runs: who waits may be in a group
+    further down, a worker at its own limit or a stranger, to whom it makes no difference whether we begin more."""
     found = snapshot.pressure
     is_high = found is not None and threshold > 0 and found.full_10s >= threshold
-    if found is not None and is_high and not is_idle and _is_short(snapshot.memory):
+    if found is not None and is_high and not is_idle and _is_short(snapshot, found.level):
         waits = f"all wait for memory {found.full_10s:.0f} % of the time in {found.level}"
         return f"{waits}; from {threshold:.0f} % on nothing is begun"
     for fact in snapshot.facts:
@@ -111,8 +116,16 @@ def _pressed(snapshot: Snapshot, threshold: float, *, is_idle: bool) -> str:
     return ""
 
 
-def _is_short(memory: Bound) -> bool:
-    return None in (memory.limit, memory.headroom) or _left(memory, 0) * SHORT_PARTS < _limit(memory, 0)
+def _is_short(snapshot: Snapshot, level: str) -> bool:
+    """Whether little memory is left there. What a group's limit leaves says nothing of the machine, nor the reverse."""
+    if level == HOST:
+        facts = [fact for fact in snapshot.facts if fact.level == HOST]
+        return _has_less(bound(facts, Resource.MEMORY), MACHINE_SHORT_PARTS)
+    return _has_less(snapshot.memory, SHORT_PARTS)
+
+
+def _has_less(memory: Bound, parts: int) -> bool:
+    return None in (memory.limit, memory.headroom) or _left(memory, 0) * parts < _limit(memory, 0)
 
 
 def _is_reached(fact: Fact) -> bool:

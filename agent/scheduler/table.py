@@ -142,6 +142,13 @@ def _check_import(size_bytes: int) -> Requirement:
     )
 
 
+def _export(size_bytes: int) -> Requirement:
+    leaves = size_bytes // MIB
+    return Requirement(
+        min_memory=40 * MIB, max_memory=coarse(44 * MIB + 100 * leaves), base_min_memory=_SHARED
+    )
+
+
 def _fetch(_size_bytes: int) -> Requirement:
     # Nothing of the disk: a transient takes its room from the quota before it is fetched.
     return Requirement(min_memory=MIB, max_memory=8 * MIB, max_parallelism=0, max_concurrent=4)
@@ -166,6 +173,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("import", "IMPORT", "agent.workers.importing:import_source", 6, _import),
         Kind("dense", "DENSE", "agent.workers.densifying:densify", 7, _dense),
         Kind("check-import", "CHECK_IMPORT", "agent.workers.checking:check", 8, _check_import),
+        Kind("export", "EXPORT", "agent.workers.exporting:export", 9, _export, is_preparing=True),
     )
 }
 

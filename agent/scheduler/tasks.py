@@ -70,6 +70,7 @@ class WorkerView:
     )
     running: tuple[Running, ...] = ()
     note: str = ""  # of a remote one: why it can do nothing, or could not do something
+    kept_free: int = 0  # of memory that is left besides, and that no task gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Wait:
     reason: str  # "needs 512 MiB, headroom 310 MiB under system.slice/carfs.service memory.max"
     worker: str = ""  # its id; "": no worker could ever do it
     is_hopeless: bool = False  # it would not fit if nothing else ran: limits have to change
+    is_stuck: bool = False  # nothing of ours runs that would give back what it lacks: others have to
 
 
 @dataclass(frozen=True, slots=True)

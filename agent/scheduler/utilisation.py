@@ -44,13 +44,16 @@ def of(load: Load) -> float:
 
 def _shares(load: Load) -> tuple[Share, ...]:
     worker = load.worker
-    promised = load.unused + load.base_memory
     promised_min = load.unused_min + load.base_memory
     return (
         _share("CPU", worker.cpus, 0, load.threads, 0),
         _share("RAM", worker.memory, load.memory_used, load.task_bytes, promised_min),
         _share(
-            "VMEM", worker.memory + worker.swap, load.memory_used + load.swap_used, load.task_bytes, promised
+            "VMEM",
+            worker.memory + worker.swap,
+            load.memory_used + load.swap_used,
+            load.task_bytes,
+            load.promised,
         ),
     )
 

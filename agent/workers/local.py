@@ -21,6 +21,7 @@ from agent.workers.child import Child
 from agent.workers.executor import Done, Needs
 from agent.workers.failures import WorkerDied, WorkerFailed
 from agent.workers.groups import Group, NoGroup
+from agent.workers.idle import Idle
 from agent.workers.messages import Params
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,9 @@ class LocalExecutor:
         self.snapshot = snapshot
         self.disk_left = disk_left
         self.groups = groups
-        self._nursery = nursery
-        self._idle_timeout_s = idle_timeout_s
-        self._idle: list[tuple[Child, float]] = []  # with the time from which on it may go
+        self._idle = Idle(nursery, idle_timeout_s)
         self._busy: dict[str, Child] = {}  # by task
         self._numbers = itertools.count(1)
-        self._reaping = False
 
     def used_bytes(self, task_id: str) -> int:
         child = self._busy.get(task_id)
@@ -97,14 +95,14 @@ class LocalExecutor:
             await child.kill()
             raise
         except WorkerFailed:
-            self._keep(child)
+            self._idle.add(child)
             raise
         except BaseException:
             await child.kill()
             raise
         finally:
             del self._busy[task.id]
-        self._keep(child)
+        self._idle.add(child)
         return done
 
     def confinement(self) -> str:
@@ -120,24 +118,28 @@ class LocalExecutor:
 
     def pids(self) -> tuple[int, ...]:
         """Of all its processes, sorted."""
-        return tuple(sorted(child.pid for child in (*self._busy.values(), *(one for one, _ in self._idle))))
+        return tuple(sorted((*(child.pid for child in self._busy.values()), *self._idle.pids())))
 
     def idle(self) -> int:
         """How many processes have nothing to do."""
         return len(self._idle)
 
+    def idle_bytes(self) -> int:
+        """Memory that those hold; it goes to the next tasks, or is given back for them."""
+        return self._idle.held_bytes()
+
+    def make_room(self, memory_bytes: int, *, keep: int) -> None:
+        """Ends idle processes; see `Idle.make_room`."""
+        self._idle.make_room(memory_bytes, keep=keep)
+
     async def trim(self) -> None:
-        """Ends the idle processes, for the memory that they hold."""
-        while self._idle:
-            await self._idle.pop()[0].kill()
+        """Ends all idle processes."""
+        await self._idle.end()
 
     async def _child(self, memory_limit: int) -> Child:
         """An idle process that lives and has not grown beyond the limit, or a new one."""
-        while self._idle:
-            child, _ = self._idle.pop()
-            if child.lives() and child.limit(memory_limit):
-                return child
-            await child.kill()
+        if (idle := await self._idle.take(memory_limit)) is not None:
+            return idle
         group = self.groups.make(f"worker{next(self._numbers)}")
         try:
             child = await Child.start(group)
@@ -149,20 +151,6 @@ class LocalExecutor:
         if not child.limit(memory_limit):
             logger.warning("worker process %d has no limit of its own: %s", child.pid, group.problem)
         return child
-
-    def _keep(self, child: Child) -> None:
-        self._idle.append((child, trio.current_time() + self._idle_timeout_s))
-        if not self._reaping:
-            self._reaping = True
-            self._nursery.start_soon(self._reap)
-
-    async def _reap(self) -> None:
-        """Ends processes that nobody has needed for a while; runs only while there are idle ones."""
-        while self._idle:
-            await trio.sleep_until(self._idle[0][1])
-            while self._idle and self._idle[0][1] <= trio.current_time():
-                await self._idle.pop(0)[0].kill()
-        self._reaping = False
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ class PeakWatch:
     def __init__(self) -> None:
         self.peak_bytes = 0
         self._most_resident = 0
-        self._files_then = 0
+        self.files_bytes = 0  # mapped when most was resident
         self._is_reset = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -51,7 +51,7 @@ class PeakWatch:
         self._thread.join()
         found = self._look()
         if self._is_reset:
-            self.peak_bytes = max(self.peak_bytes, found.get("VmHWM", 0) - self._files_then)
+            self.peak_bytes = max(self.peak_bytes, found.get("VmHWM", 0) - self.files_bytes)
 
     def _watch(self) -> None:
         while not self._ended.wait(INTERVAL_S):
@@ -61,7 +61,7 @@ class PeakWatch:
         found = _status("self")
         resident = found.get("VmRSS", 0)
         if resident >= self._most_resident:
-            self._most_resident, self._files_then = resident, found.get("RssFile", 0)
+            self._most_resident, self.files_bytes = resident, found.get("RssFile", 0)
         self.peak_bytes = max(self.peak_bytes, sum(found.get(name, 0) for name in _OWN))
         return found
 

@@ -18,9 +18,9 @@ from typing import BinaryIO
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.scheduler.requirement import IoClass
-from agent.workers import messages, tasks
+from agent.workers import allocator, messages, tasks
 from agent.workers.peaks import PeakWatch
-from agent.workers.priorities import set_io_class
+from agent.workers.priorities import be_killed_first, set_io_class
 from carlib.errors import CarError
 
 PROGRESS_INTERVAL_S = 0.25
@@ -29,10 +29,12 @@ NICENESS = 5  # the agent answers while its workers keep every CPU busy
 
 def main() -> None:
     """Serves tasks until stdin ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to the whole group; the agent decides what it means
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # Ctrl-C and `systemctl stop` reach all; the agent says what they mean
     os.nice(NICENESS)
+    be_killed_first()
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a stray print must not end up between two messages
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -41,7 +43,9 @@ def main() -> None:
         line = arrived.get()
         with PeakWatch() as watch:
             reply = _reply(line, replies, Needs(replies, arrived))
+        del line
         replies.write(messages.encode(reply | {"peak": watch.peak_bytes}))
+        allocator.give_back()
 
 
 def _read(requests: BinaryIO, arrived: queue.SimpleQueue[bytes]) -> None:

@@ -11,8 +11,7 @@ from agent.resources.facts import Fact, Mode, Resource, Snapshot
 from agent.scheduler.jobs import Estimate
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
-from agent.workers import LocalExecutor, open_local
-from agent.workers.local import Groups
+from agent.workers.local import Groups, LocalExecutor, open_local
 from agent.workers.messages import Params
 
 GIB = 1 << 30

@@ -113,6 +113,32 @@ async def test_a_worker_that_crashes_is_not_tried_again(tmp_path: Path, big_car:
         assert raised.value.error_class is ErrorClass.BUG
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_that_is_sent_to_all_ends_no_worker_in_its_task(
+    tmp_path: Path, big_car: Path, number: signal.Signals
+) -> None:
+    """`systemctl stop` sends SIGTERM to the agent and its workers; shards would be in error when they start again."""
+    async with working(limit=1) as pool:
+        sent: list[int] = []
+
+        def send(*_: int) -> None:
+            if not sent:
+                sent.append(number)
+                os.kill(pool.pids[0], number)
+
+        assert (await pool.run("index", task(tmp_path, big_car), send))["blocks"]
+        assert sent
+
+
+async def test_where_memory_ends_a_worker_is_killed_before_the_agent(tmp_path: Path) -> None:
+    path = write_car(tmp_path / "x.car")
+    async with working(limit=1) as pool:
+        await pool.run("index", task(tmp_path, path))
+        (pid,) = pool.pids
+        ours, its = (int(Path(f"/proc/{one}/oom_score_adj").read_text()) for one in ("self", pid))
+    assert its == min(1000, ours + 500)
+
+
 async def test_an_idle_worker_that_was_killed_fails_nobody(tmp_path: Path) -> None:
     path = write_car(tmp_path / "x.car")
     async with working(limit=1) as pool:

@@ -7,12 +7,12 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, flood, inverted, library, memory, mounts, peers, remote
+from tests.bench import commp, dagstore, flood, imports, inverted, library, memory, mounts, peers, remote
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "inverted", "mounts", "remote", "memory", "flood")
+PARTS = ("library", "pieces", "dagstore", "inverted", "imports", "mounts", "remote", "memory", "flood")
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def main() -> None:
         dagstore.measure(data)
     if "inverted" in parts:
         inverted.measure(data, others, huge=given.huge)
+    if "imports" in parts:
+        imports.measure(data, others)
     if why := why_no_fuse():
         print(f"\nNo figures of mounts: {why}")
         return

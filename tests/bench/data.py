@@ -34,9 +34,10 @@ class Sizes:
     file_bytes: int = 1 << 30
     files: int = 100_000
     random_reads: int = 2_000
+    large_bytes: int = 4 << 30
 
 
-QUICK = Sizes(8_192, 20_000, 50_000, 32 << 20, 1_000, 100)
+QUICK = Sizes(8_192, 20_000, 50_000, 32 << 20, 1_000, 100, 64 << 20)
 SMALL_BLOCK_BYTES = 200
 
 
@@ -58,9 +59,11 @@ class Data:
         return self._made(f"records-{count}.car", lambda path: _write_records(path, count))
 
     def source(self, name: str) -> Path:
-        """A folder of plain files: "one" big file of pseudo-random bytes, or a "tree" of very many small ones."""
+        """A folder of plain files: "one" big file of pseudo-random bytes, a "large" one that is
+        bigger still, or a "tree" of very many small ones."""
         makers = {
             "one": lambda path: _write_file(path, self.sizes.file_bytes),
+            "large": lambda path: _write_file(path, self.sizes.large_bytes),
             "tree": lambda path: _write_tree(path, self.sizes.files),
         }
         return self._made(name, makers[name])

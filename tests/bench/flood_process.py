@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -26,12 +27,14 @@ from agent.resources.settings import ResourcesConfig
 from agent.scheduler import overrides
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
-from agent.workers import WorkerFailed, open_local
+from agent.workers import WorkerFailed
 from agent.workers.groups import open_groups
+from agent.workers.local import open_local
 from tests.agent.machines import Learned
 
 MANY_CPUS = {"INDEX_MAX_PARALLELISM": "0", "COMMP_MAX_PARALLELISM": "0"}
-"""So that memory alone limits how many tasks run at once, as on a machine with as many CPUs."""
+"""So that memory alone limits how many tasks run at once, as on a machine with as many CPUs: on one with few, it would
+never bind. All columns have it, and all of them the same number of CPUs to share."""
 
 
 class OnlyMeminfo:
@@ -145,7 +148,9 @@ def main() -> None:
     arguments.add_argument("--at-once", type=int, default=0)
     given = arguments.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(trio.run(run, given)), flush=True)
+    found = trio.run(run, given)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps(found | {"cpu_seconds": sum(one.ru_utime + one.ru_stime for one in used)}), flush=True)
 
 
 if __name__ == "__main__":

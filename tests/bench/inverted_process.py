@@ -23,7 +23,7 @@ from agent.catalogue import Catalogue
 from agent.dagstore import index_files
 from agent.dagstore.events import Hub
 from agent.dagstore.indexer import Workers
-from agent.dagstore.inverted import InvertedIndex, ShardIndex
+from agent.dagstore.inverted.index import InvertedIndex, ShardIndex
 from agent.dagstore.opening import open_dagstore
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.agent.machines import working

@@ -106,7 +106,7 @@ def _remove(out: Path) -> None:
 
 
 def _hashing(source: Path, _out: Path) -> float:
-    return best_s(partial(_hash_files, source), 1)
+    return best_s(partial(hash_files, source), 1)
 
 
 def _timed(run: Callable[[Path], object], out: Path) -> float:
@@ -123,7 +123,7 @@ def _files(source: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names)
 
 
-def _hash_files(source: Path) -> None:
+def hash_files(source: Path) -> None:
     """All of ``source`` read and hashed in pieces of a block, in as many threads as there are processors."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(_hash_piece, _pieces(source)))

@@ -7,9 +7,11 @@ import io
 import resource
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +112,32 @@ def test_memory_is_bounded_where_digests_are_long(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert largest < 2 * indexing.RUN_BYTES
     assert peak < 6 * indexing.RUN_BYTES
+
+
+ALIKE = {
+    "all the same": lambda n: b"same" * 8,
+    "the same but for few": lambda n: b"same" * 8 if n % 1000 else b"%032d" % n,
+    "alike in the beginning": lambda n: b"same" * 6 + (n * 7919 % 60_000).to_bytes(8, "big"),
+    "few, each often": lambda n: bytes([n % 7]) * 32,
+    "the highest": lambda n: b"\xff" * 32,
+}
+
+
+@pytest.mark.parametrize("digest", ALIKE.values(), ids=ALIKE)
+def test_memory_is_bounded_where_digests_are_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: Callable[[int], bytes]
+) -> None:
+    """One small block a million times in a CAR took 600 MiB."""
+    monkeypatch.setattr(indexing, "RUN_BYTES", 100_000)
+    rows = [digest(n) + n.to_bytes(8, "little") for n in range(60_000)]
+    with indexing.SortedRuns(tmp_path, MULTIHASH_INDEX_SORTED) as runs:
+        for start in range(0, len(rows), 1000):
+            part = b"".join(rows[start : start + 1000])
+            runs.add(0x12, np.frombuffer(part, np.uint8).reshape(-1, 40))
+        pieces = [bytes(piece) for piece in runs.buckets()[0].entries]
+    assert max(map(len, pieces)) < 3 * indexing.RUN_BYTES
+    rows.sort(key=lambda row: row[:32])
+    assert b"".join(pieces) == b"".join(rows)
 
 
 def test_digests_with_equal_beginnings_sort_by_their_ends(tmp_path: Path) -> None:

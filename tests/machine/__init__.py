@@ -10,9 +10,10 @@
     def check() -> None:         # as root in the booted machine; fails by raising
 
 `tests.machine.guest` has what checks use: `unit(...)` runs a command as a unit with properties, `show` reads a
-property, `until` waits for something. The checkout is at /job/src and `carfs` in the PATH; only what carfs depends on
-is installed, no pytest. All checks of one kind run in one boot, one after the other, each in a process of its own, and
-each is a test: `pytest tests/machine -k NAME`. By hand, without pytest:
+property, `until` waits for something; `tests.machine.agents` runs the real agent as a unit. Blocks `console machine` of
+the pages in docs/ are run by the check `pages`. The checkout is at /job/src and `carfs` in the PATH; only what carfs
+depends on is installed, no pytest. All checks of one kind run in one boot, one after the other, each in a process of
+its own, and each is a test: `pytest tests/machine -k NAME`. By hand, without pytest:
 
     make machine                                            # the image, once: some 80 s
     .venv/bin/python -m tests.machine run 'systemctl status; carfs resources --explain'

@@ -17,6 +17,7 @@ import pytest
 from tests import machine
 from tests.machine import Kind, Result, checks, guest
 
+TIMEOUT_S = 1800  # for all checks; on a quiet machine they take one or two minutes
 NAMES = sorted(found.name for found in pkgutil.iter_modules(checks.__path__))
 
 
@@ -44,7 +45,7 @@ def results(request: pytest.FixtureRequest) -> Callable[[Kind], dict[str, Any]]:
             # A boot takes ten seconds in `run`, so what every machine is to give back is held in this one.
             command = f"{guest.PYTHON} -m tests.machine.guest /out/results.json {' '.join(names)} && "
             command += "carfs --version; echo oh >&2; exit 7"
-            done = getattr(machine, kind)(command, out=Path(out))
+            done = getattr(machine, kind)(command, out=Path(out), timeout_s=TIMEOUT_S)
             assert done == Result(7, f"carfs {version('carfs')}\n", "oh\n")
             found: dict[str, Any] = json.loads((Path(out) / "results.json").read_text())
             return found

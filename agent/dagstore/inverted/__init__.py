@@ -6,7 +6,3 @@
 Everything here is derived from the shards' own index files: what is damaged, missing or not of the catalogue's
 generation is made anew from them, and losing all of it costs time and nothing else.
 """
-
-from agent.dagstore.inverted.index import InvertedIndex, ShardIndex, Statistics
-
-__all__ = ["InvertedIndex", "ShardIndex", "Statistics"]

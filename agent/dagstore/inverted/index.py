@@ -12,7 +12,7 @@ any instant costs at most the work that was under way. Used from the event loop;
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -137,22 +137,28 @@ class InvertedIndex:
         """What `lookup` gives for each, in order."""
         return [self.lookup(multihash) for multihash in multihashes]
 
-    async def find(self, multihash: bytes, *, timeout_s: float = WAIT_S) -> list[str]:
+    async def find(
+        self, multihash: bytes, *, but: Collection[str] = (), timeout_s: float = WAIT_S
+    ) -> list[str]:
         """The same, with those shards that were on their way in when it was called; if some of them take long, what is
-        found without them.
+        found without them. The shards `but` these are asked for: one of them is nothing found.
 
         Raises ShardError(busy) if nothing is found without them within `timeout_s`: then nobody knows yet.
         """
+
+        def found() -> list[str]:
+            return [key for key in self.lookup(multihash) if key not in but]
+
         if self.complete:
-            return self.lookup(multihash)
+            return found()
         with trio.move_on_after(timeout_s):
             while self._unlisted:
                 await self._moved.wait()
         awaited = list(self._pending.values())
-        with trio.move_on_after(HIT_WAIT_S if self.lookup(multihash) else timeout_s):
+        with trio.move_on_after(HIT_WAIT_S if found() else timeout_s):
             while self._awaits_one_of(awaited):
                 await self._moved.wait()
-        keys = self.lookup(multihash)
+        keys = found()
         if not keys and (self._unlisted or self._awaits_one_of(awaited)):
             why = f": {self._problem}" if self._problem else "; try again later"
             missing = f"{len(self._pending)} shards are" if self._pending else "some shards may be"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.dagstore import index_files
 from agent.dagstore.inverted.builder import (
@@ -25,6 +26,8 @@ from agent.dagstore.inverted.builder import (
 from agent.dagstore.inverted.segment import NUMBER_BYTES, Damaged, Directory, Member, mapped, read_directory
 
 Params = Mapping[str, Any]  # Any: JSON, as agent/workers/inverting.py documents it
+_NEAR = 1 << 14
+"""Keys that are sought together: among 16 shards, they lie within 10 MB of the segment."""
 Problem = tuple[str | None, str, str]
 """The shard's key, None for what concerns a whole segment; the segment's name; and what is wrong."""
 
@@ -98,8 +101,8 @@ def _count_present(rows: Bytes2D, wanted: Bytes2D) -> int:
     size = width - NUMBER_BYTES
     least = wanted.copy()
     least[:, size:] = 0
-    whole = rows.view(f"S{width}").reshape(-1)
-    at = np.searchsorted(whole, least.view(f"S{width}").reshape(-1))
+    whole, keys = rows.view(f"S{width}").reshape(-1), least.view(f"S{width}").reshape(-1)
+    at = _places(whole, keys)
     open_ = np.arange(len(wanted))
     present = 0
     while open_.size:  # as often as a digest stands in several shards
@@ -113,3 +116,26 @@ def _count_present(rows: Bytes2D, wanted: Bytes2D) -> int:
         open_ = open_[digest & ~pair]
         at[open_] += 1
     return present
+
+
+def _places(whole: npt.NDArray[np.bytes_], keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
+    """Where the sorted `keys` would stand in `whole`.
+
+    A search looks at the middle of what there is, then of a half of it, …: over all of a segment, again and again, that
+    reads it many times where it does not fit into the page cache that this process may have. So the keys are sought
+    some at a time, from where the last one was, in steps that grow.
+    """
+    places = np.empty(len(keys), np.int64)
+    begin = 0
+    for first in range(0, len(keys), _NEAR):
+        some = keys[first : first + _NEAR]
+        step = _NEAR
+        while begin + step < len(whole) and whole[begin + step] < some[0]:
+            begin, step = begin + step, 2 * step
+        end = begin + step
+        while end < len(whole) and whole[end] < some[-1]:
+            step *= 2
+            end += step
+        places[first : first + _NEAR] = begin + np.searchsorted(whole[begin:end], some)
+        begin = int(places[first])
+    return places

@@ -20,6 +20,8 @@ _UNLIMITED = -1  # "max" in a file
 
 def limits(context: Context) -> Iterator[Fact]:
     place = context.groups.v2
+    if place is None and context.groups.has_v2 and "memory" not in context.groups.v1_controllers:
+        context.problem(SOURCE, "/proc/self/mountinfo", "the memory controller is on v2, and not mounted")
     if place is None or _has_none(context, place):
         return
     for level in context.levels(SOURCE, place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from agent.resources.context import Context
@@ -14,6 +15,8 @@ _OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
 _NEVER_OVERCOMMIT = 2
 _ONLINE = "/sys/devices/system/cpu/online"
 _LOAD = "/proc/loadavg"
+_NODES = "/sys/devices/system/node"
+_NODE_SIZE = re.compile(r"^Node [0-9]+ ([^\s:]+): +([0-9]{1,20}) kB$", re.MULTILINE)
 _MOST_IDS, _MOST_THREADS = "/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"
 
 
@@ -38,6 +41,7 @@ def _memory(context: Context, meminfo: dict[str, int]) -> Iterator[Fact]:
     if not total:
         if context.text(SOURCE, MEMINFO) is not None:
             context.problem(SOURCE, MEMINFO, "there is no MemTotal")
+        yield from _nodes(context)
         return
     huge = meminfo.get("Hugetlb")  # all sizes; before Linux 4.16 only those of the default size are told
     if huge is None:
@@ -53,6 +57,35 @@ def _memory(context: Context, meminfo: dict[str, int]) -> Iterator[Fact]:
         available = meminfo.get("MemFree", 0) + max(0, cache) // 2
     used = max(0, limit - available)
     yield Fact(Resource.MEMORY, SOURCE, "host", "MemTotal", MEMINFO, limit, used, note="; ".join(notes))
+
+
+def _nodes(context: Context) -> Iterator[Fact]:
+    """The machine's memory where /proc/meminfo is hidden (`ProcSubset=pid` in a unit): without it, all would fit."""
+    try:
+        names = [name for name in context.files.folders(_NODES) if name.startswith("node")]
+    except OSError:
+        return  # a kernel without NUMA
+    total = available = 0
+    for name in names:
+        text = context.text(SOURCE, f"{_NODES}/{name}/meminfo", optional=True) or ""
+        sizes = {field: int(number) << 10 for field, number in _NODE_SIZE.findall(text)}
+        total += sizes.get("MemTotal", 0)
+        # What MemAvailable is made of, without what the kernel keeps free.
+        available += sizes.get("MemFree", 0) + sizes.get("Inactive(file)", 0)
+        available += (sizes.get("Active(file)", 0) + sizes.get("SReclaimable", 0)) // 2
+    if total:
+        note = f"{MEMINFO} cannot be read"
+        used = max(0, total - available)
+        yield Fact(
+            Resource.MEMORY,
+            SOURCE,
+            "host",
+            "MemTotal",
+            f"{_NODES}/{names[0]}/meminfo",
+            total,
+            used,
+            note=note,
+        )
 
 
 def _committed(context: Context, meminfo: dict[str, int]) -> Iterator[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Annotated
 
@@ -51,6 +52,12 @@ class LookupParams(Params, frozen=True):
     """A CID in any base and version, as text or in Lotus' form."""
 
     cid: str | CidLink
+
+
+class FindParams(LookupParams, frozen=True):
+    """`but`: shards that have been tried; that these have the block is no reason to answer before all are asked."""
+
+    but: tuple[str, ...] = ()
 
 
 class LotusShard(msgspec.Struct, frozen=True, rename="pascal"):
@@ -126,14 +133,16 @@ async def gc(services: Services, params: NoParams) -> list[LotusGcResult]:
     return sorted(results, key=lambda result: result.key)
 
 
-async def found_shards(services: Services, params: LookupParams) -> list[LotusShard]:
+async def found_shards(
+    services: Services, params: LookupParams, but: Collection[str] = ()
+) -> list[LotusShard]:
     """What `DagstoreLookupPieces` and `Carfs.LookupCid` give."""
     text = params.cid if isinstance(params.cid, str) else params.cid.cid
     try:
         cid = Cid.parse(text)
     except CarError as error:
         raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
-    found = services.dagstore.lives_of(sorted(await services.dagstore.lookup(cid)))
+    found = services.dagstore.lives_of(sorted(await services.dagstore.lookup(cid, but=but)))
     return [_lotus(key, life) for key, life in found]
 
 

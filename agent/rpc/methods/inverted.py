@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from agent.dagstore.failures import ShardError, class_of_os_error
-from agent.dagstore.inverted import Statistics
+from agent.dagstore.inverted.index import Statistics
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, method
 from agent.rpc.services import Services

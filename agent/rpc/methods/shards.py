@@ -14,7 +14,7 @@ from agent.dagstore.failures import ShardError
 from agent.dagstore.records import ShardRecord, Transition
 from agent.rpc.counting import counted
 from agent.rpc.filters import Counts, Filter, Page
-from agent.rpc.methods.dagstore import LookupParams, LotusShard, found_shards
+from agent.rpc.methods.dagstore import FindParams, LotusShard, found_shards
 from agent.rpc.peers import Permission
 from agent.rpc.pieces import TOGETHER, in_pieces
 from agent.rpc.registry import KeyParams, Params, Values, method, stream
@@ -120,9 +120,9 @@ async def shard_history(services: Services, params: HistoryParams) -> list[Histo
 
 
 @method("Carfs.LookupCid", Permission.READ)
-async def lookup_cid(services: Services, params: LookupParams) -> list[LotusShard]:
+async def lookup_cid(services: Services, params: FindParams) -> list[LotusShard]:
     """The shards that have the block of a CID; what `Filecoin.DagstoreLookupPieces` gives, for those who may read."""
-    return await found_shards(services, params)
+    return await found_shards(services, params, params.but)
 
 
 def _records(services: Services, params: Page) -> Iterator[ShardRecord]:

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from agent.dagstore.dagstore import Progress
-from agent.dagstore.inverted import Statistics
+from agent.dagstore.inverted.index import Statistics
 from agent.dagstore.lifecycle import ShardState
 from agent.dagstore.records import now_text
 from agent.dagstore.scrub.scrubber import ScrubStatistics

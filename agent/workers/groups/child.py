@@ -33,7 +33,7 @@ class Kernel(Protocol):
     def peak(self, folder: str) -> int: ...
 
     def oom_kills(self, folder: str) -> int:
-        """Ever."""
+        """Ever, by its own limit."""
 
     def kill(self, folder: str) -> None:
         """All in it."""

@@ -37,8 +37,8 @@ class Group(Protocol):
         """
 
     def oom_kills(self) -> int:
-        """How often the kernel killed for want of memory in it since the last `limit`; on v2 before Linux 5.17 it may
-        be told twice for once."""
+        """How often the kernel killed in it by its own limit, since the last `limit`; on v2 before Linux 5.17 it may be
+        told twice for once. Whom a limit further up killed does not count: it took no more than it may."""
 
     def remove(self) -> None:
         """Ends what is left in it, and it. What cannot be removed yet is tried again with the next `make`."""

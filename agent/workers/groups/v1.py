@@ -8,6 +8,7 @@ from agent.workers.groups.tree import Tree
 _MEMORY = "memory.limit_in_bytes"
 _TOGETHER = "memory.memsw.limit_in_bytes"  # memory and swap; absent on a kernel without swap accounting
 _UNLIMITED = "-1"
+_FAR = 32  # from the limit is what is more than this part of it below
 
 
 class V1:
@@ -56,8 +57,15 @@ class V1:
             return int(self._tree.read(f"{folder}/memory.max_usage_in_bytes"))
 
     def oom_kills(self, folder: str) -> int:
-        """Counted since Linux 4.13; before, a killed process cannot be told from one that somebody killed."""
-        return keyed(self._tree.read(f"{folder}/memory.oom_control")).get("oom_kill", 0)
+        """Counted since Linux 4.13; before, a killed process cannot be told from one that somebody killed. What was far
+        from its own limit was killed since a group above had no more. (`failcnt` would say so, and is 0 in Linux 6.18.)
+        """
+        kills = keyed(self._tree.read(f"{folder}/memory.oom_control")).get("oom_kill", 0)
+        try:
+            limit, peak = int(self._tree.read(f"{folder}/{_MEMORY}")), self.peak(folder)
+        except FileNotFoundError:
+            return kills
+        return kills if peak >= limit - limit // _FAR else 0
 
     def kill(self, folder: str) -> None:
         for pid in self._tree.read(f"{folder}/cgroup.procs").split():

@@ -56,9 +56,10 @@ class V2:
 
     def oom_kills(self, folder: str) -> int:
         """Of a group that is killed whole the kernel counts one process twice in `oom_kill`; the other count came with
-        Linux 5.17."""
+        Linux 5.17. Both also count who was killed since a group above had no more; `oom` is of the own limit alone."""
         events = keyed(self._tree.read(f"{folder}/memory.events"))
-        return events.get("oom_group_kill", events.get("oom_kill", 0))
+        kills = events.get("oom_group_kill", events.get("oom_kill", 0))
+        return min(kills, events.get("oom", kills))
 
     def kill(self, folder: str) -> None:
         try:

@@ -69,3 +69,10 @@ def test_a_kernel_that_does_not_count_kills_has_none_to_tell() -> None:
     files = Files(300, 300)
     files.texts["memory.oom_control"] = "oom_kill_disable 0\nunder_oom 0\n"
     assert V1(files).oom_kills("/g") == 0  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize(("peak", "kills"), [(3_000_000, 1), (2_000_000, 0)])
+def test_who_is_killed_by_a_limit_further_up_has_not_outgrown_its_own(peak: int, kills: int) -> None:
+    files = Files(3_000_000, 3_000_000)
+    files.texts = {"memory.oom_control": "oom_kill 1\n", "memory.memsw.max_usage_in_bytes": f"{peak}\n"}
+    assert V1(files).oom_kills("/g") == kills  # type: ignore[arg-type]  # as above

@@ -104,6 +104,9 @@ def test_a_group_that_was_killed_whole_counts_once(kernel: FakeKernel, groups: G
     group = groups.make("1")
     kernel.files[f"{folder(group)}/memory.events"] = "oom 1\noom_kill 2\noom_group_kill 1\n"
     assert group.oom_kills() == 1
+    # The unit's limit was lowered below what is used: the task took no more than was reserved for it.
+    kernel.files[f"{folder(group)}/memory.events"] = "oom 0\noom_kill 2\noom_group_kill 1\n"
+    assert group.oom_kills() == 0
 
 
 def test_an_older_kernel_lacks_some_files(kernel: FakeKernel, groups: Groups) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from agent.dagstore import index_files
-from agent.dagstore.inverted import InvertedIndex, ShardIndex
+from agent.dagstore.inverted.index import InvertedIndex, ShardIndex
 from carlib import varint
 from carlib.index import MULTIHASH_INDEX_SORTED, SortedBucket, write
 from tests.agent.stores import LocalWorkers

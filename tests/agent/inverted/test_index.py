@@ -12,7 +12,8 @@ import trio
 import trio.testing
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.dagstore.inverted import ShardIndex, manifest
+from agent.dagstore.inverted import manifest
+from agent.dagstore.inverted.index import ShardIndex
 from agent.workers import Needs, WorkerFailed
 from carlib.index import INDEX_SORTED
 from tests.agent.inverted.indices import (
@@ -173,6 +174,28 @@ async def test_a_look_up_that_finds_nothing_waits_for_what_is_on_its_way(
             workers.gate.set()
         assert answers == [["one"]]
         assert await inverted.find(NONE) == []
+
+
+async def test_whoever_has_tried_what_is_known_waits_for_what_is_on_its_way(
+    tmp_path: Path, shards: Shards
+) -> None:
+    workers = LocalWorkers()
+    async with inverted_at(shards, tmp_path / "inverted", workers) as inverted:
+        await settled(inverted)
+        workers.hold()
+        inverted.add(shards.put("late", [ONE]))
+        answers: list[list[str]] = []
+
+        async def look() -> None:
+            answers.append(await inverted.find(ONE))
+            answers.append(await inverted.find(ONE, but=["one"]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            while not answers:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            workers.gate.set()
+        assert answers == [["one"], ["late"]]
 
 
 async def test_i4_a_shard_that_cannot_be_taken_in_is_said_and_nobody_is_told_that_its_blocks_are_nowhere(

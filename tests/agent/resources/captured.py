@@ -93,7 +93,7 @@ def host(memory: int = 8 * GIB, available: int = 6 * GIB, **more: int) -> dict[s
         "/proc/sys/vm/overcommit_memory": "0\n",
         "/proc/pressure/memory": "some avg10=1.50 avg60=0.00 avg300=0.00 total=1\n"
         "full avg10=0.50 avg60=0.00 avg300=0.00 total=1\n",
-        "/proc/self/cgroup": "0::/\n",
+        "/proc/self/cgroup": "",
         "/proc/self/mountinfo": "1 0 0:1 / / rw - ext4 /dev/vda rw\n",
         "/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\nRssAnon:\t 40960 kB\nRssShmem:\t 1024 kB\n"
         "CapEff:\t0000000000000000\nCpus_allowed_list:\t0-3\n",

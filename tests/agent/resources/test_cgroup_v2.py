@@ -281,3 +281,27 @@ def test_a_machine_that_shows_nothing_at_all_limits_nothing_and_says_so() -> Non
         "/proc/self/cgroup",
         "/proc/self/limits",
     }
+
+
+def test_a_hierarchy_that_is_not_mounted_is_a_problem() -> None:
+    """`InaccessiblePaths=/sys/fs/cgroup` in a unit: its limits hold all the same."""
+    files = host() | {"/proc/self/cgroup": "0::/system.slice/carfs.service\n", "/proc/self/mountinfo": "-\n"}
+    snapshot = GivenFiles(files).snapshot()
+    assert snapshot.mode is Mode.NONE
+    assert [one.message for one in snapshot.problems] == ["the memory controller is on v2, and not mounted"]
+
+
+def test_the_pressure_of_the_machines_top_group_is_the_machines() -> None:
+    psi = "some avg10=3.00 avg60=0.00 avg300=0.00 total=1\n"
+    top: dict[str, str | int] = {"/sys/fs/cgroup/memory.pressure": psi, "/proc/pressure/memory": psi}
+    found = v2_machine("/", top).snapshot().pressure
+    assert found is not None
+    assert (found.level, found.file) == ("host", "/proc/pressure/memory")
+
+
+def test_where_the_machines_pressure_is_hidden_the_own_groups_is_told() -> None:
+    psi = "some avg10=3.00 avg60=0.00 avg300=0.00 total=1\n"
+    group = v2_group("/a", memory_pressure=psi)
+    found = v2_machine("/a", v2_group(""), group).but({"/proc/pressure/memory": 2}).snapshot().pressure
+    assert found is not None
+    assert (found.level, found.some_10s) == ("a", 3.0)

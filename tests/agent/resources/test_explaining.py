@@ -52,7 +52,8 @@ def test_a_limit_is_named_by_level_and_file() -> None:
 def test_a_resource_is_summed_up_in_a_line() -> None:
     fact = Fact(Resource.CPUS, "cgroup-v2", "a.slice", "cpu.max", "/f", 1500)
     assert explaining.summary(Resource.CPUS, Bound(1500, fact)) == "cpus: 1.5 by a.slice cpu.max"
-    assert explaining.summary(Resource.SWAP, Bound()) == "swap: nothing limits it"
+    assert explaining.summary(Resource.PIDS, Bound()) == "pids: nothing limits it"
+    assert explaining.summary(Resource.SWAP, Bound()) == "swap: nothing is known of it, so none is used"
     assert (
         explaining.summary(Resource.MEMORY, captured("v2-parent-only").snapshot().memory)
         == "memory: 300 MiB by carfs.slice memory.max, of which 292 MiB are left under carfs.slice memory.max"

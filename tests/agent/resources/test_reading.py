@@ -10,7 +10,7 @@ from agent.resources import explaining, reading
 from agent.resources.facts import Mode
 from agent.resources.files import MachineFiles
 from agent.resources.settings import ResourcesConfig
-from tests.agent.resources.captured import NAMES, GivenFiles, captured
+from tests.agent.resources.captured import NAMES, GivenFiles, captured, host
 
 MOST_FILES = 60  # each some 10 µs
 SLOW_LOOKS = "cgroup.procs"  # once, and then remembered
@@ -59,3 +59,21 @@ def test_files_below_another_root_are_read_in_its_place(tmp_path_factory: pytest
     assert files.folders("/proc") == ["self"]
     found = reading.read(files, ResourcesConfig())
     assert (found.memory.limit, found.memory.headroom) == (1000 << 10, 400 << 10)
+
+
+NODE = """
+Node {0} MemTotal:       1000 kB
+Node {0} MemFree:         100 kB
+Node {0} Active(file):     80 kB
+Node {0} Inactive(file):   50 kB
+Node {0} SReclaimable:     20 kB
+"""
+
+
+def test_the_machine_has_a_limit_also_where_proc_meminfo_is_hidden() -> None:
+    """`ProcSubset=pid` in a unit; else all that comes would fit."""
+    nodes = {f"/sys/devices/system/node/node{number}/meminfo": NODE.format(number) for number in (0, 1)}
+    found = GivenFiles({**host(), **nodes, "/proc/meminfo": 2}).snapshot()
+    assert (found.memory.limit, found.memory.headroom) == (2000 << 10, 400 << 10)
+    assert explaining.by(found.memory.limit_by) == "host MemTotal"
+    assert [one.file for one in found.problems] == ["/proc/meminfo"]

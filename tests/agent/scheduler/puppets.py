@@ -45,8 +45,8 @@ class Puppet:
         self.used: dict[str, int] = {}  # by subject
         self.begun: list[str] = []  # subjects
         self.cancelled: list[str] = []
-        self.idles = 0
-        self.trims = 0
+        self.idles = 0  # idle processes
+        self.each_idle = 0  # bytes that each of these holds
 
     def disk_left(self) -> int:
         return 1 << 50
@@ -86,9 +86,12 @@ class Puppet:
     def idle(self) -> int:
         return self.idles
 
-    async def trim(self) -> None:
-        self.idles = 0
-        self.trims += 1
+    def idle_bytes(self) -> int:
+        return self.idles * self.each_idle
+
+    def make_room(self, memory_bytes: int, *, keep: int) -> None:
+        lacking = memory_bytes - keep * self.each_idle
+        self.idles -= max(0, min(self.idles - keep, -(-lacking // self.each_idle)))
 
     def level(self, task_id: str) -> str:
         return ""

@@ -10,7 +10,7 @@ from agent.scheduler.admission import Load, Obstacle
 from agent.scheduler.deciding import decide
 from agent.scheduler.order import Assigner, Policy, Queue
 from agent.scheduler.tasks import BACKGROUND_PRIORITY, DEAL_PRIORITY, Task, Wait
-from tests.agent.scheduler.machines import BY, Machines, needs, reason, running, task, worker
+from tests.agent.scheduler.machines import BY, MIB, Machines, needs, reason, running, task, worker
 
 BIG = needs(600)  # one of these fits on a worker
 
@@ -78,7 +78,8 @@ def test_a_worker_that_has_said_that_it_cannot_is_not_asked_again() -> None:
 
 
 def test_a_task_says_why_it_waits_on_the_worker_that_comes_nearest() -> None:
-    decision = decide([task("t1", needs(512))], [worker("a", left=100), worker("b", left=310)], 0)
+    busy = worker("a", left=100, running=[running(task("t0", needs(9)), 9)])
+    decision = decide([task("t1", needs(512))], [busy, worker("b", left=310)], 0)
     assert decision.waiting["t1"] == Wait(f"needs 512 MiB, headroom 310 MiB under {BY}", "b")
 
 
@@ -222,3 +223,16 @@ def test_s5_a_cap_on_fetching_holds() -> None:
     decision = decide(tasks, [worker()], 0)
     assert decision.assigned == (("t1", "w"), ("t2", "w"))
     assert reason(decision, "t3") == "2 fetch run, as many as FETCH_MAX_CONCURRENT allows"
+
+
+def test_what_others_keep_from_a_task_while_nothing_of_ours_runs_is_said_with_what_to_do() -> None:
+    at = replace(worker(memory=64, left=0), kept_free=32 * MIB)
+    wait = decide([task("t1", needs(48, least=32))], [at], 0.0).waiting["t1"]
+    headroom = f"needs at least 32 MiB, headroom 0 B under {BY}, besides 32 MiB that are kept free"
+    remedy = "no task runs that would give any back: raise that, or end what else uses it"
+    assert wait == Wait(f"{headroom}; {remedy}", "w", is_stuck=True)
+
+
+def test_a_full_disk_is_no_limit_to_raise() -> None:
+    one = task("t1", replace(needs(10), disk=5 * MIB))
+    assert reason(decide([one], [worker(disk=1)], 0.0), "t1").endswith("give any back: make room there")

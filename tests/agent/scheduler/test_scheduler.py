@@ -124,16 +124,32 @@ async def test_what_others_give_back_is_noticed_without_an_event(autojump_clock:
         assert stage.puppet.begun == ["a"]
 
 
-async def test_idle_processes_end_when_tasks_wait_for_their_memory_and_not_for_a_cpu() -> None:
-    async with staged(on=Machine(ONE_CPU)) as stage:
-        await stage.begin("a", size_bytes=MIB)
-        stage.puppet.idles = 1
-        await stage.begin("b", size_bytes=MIB)
-        assert stage.puppet.trims == 0
-        stage.machine.now = machine(memory=200 * MIB, used=190 * MIB, cpus=2)
+async def test_what_idle_processes_hold_is_free_for_the_task_that_gets_one_of_them() -> None:
+    async with staged(on=Machine(machine(memory=200 * MIB, used=150 * MIB))) as stage:
+        stage.puppet.idles, stage.puppet.each_idle = 1, 40 * MIB
+        await stage.begin("a", size_bytes=MIB)  # 48 and 8 MiB; 18 are left without what is idle
+        assert (stage.puppet.begun, stage.puppet.idles) == (["a"], 1)
+
+
+async def test_idle_processes_beyond_those_that_begin_end_when_what_they_hold_is_reserved() -> None:
+    async with staged(on=Machine(machine(memory=300 * MIB, used=200 * MIB))) as stage:
+        stage.puppet.idles, stage.puppet.each_idle = 4, 40 * MIB
+        await stage.begin("a", size_bytes=64 * MIB)  # 96 and 8 MiB; 68 are left
+        assert (stage.puppet.begun, stage.puppet.idles) == (["a"], 4)  # one of them is its own
+        stage.puppet.idles, stage.puppet.used["a"] = 3, 40 * MIB
+        stage.machine.now = machine(memory=300 * MIB, used=260 * MIB)
         stage.scheduler.poke()  # as the monitor does
         await wait_all_tasks_blocked()
-        assert stage.puppet.trims == 1
+        assert stage.puppet.idles == 1
+
+
+async def test_idle_processes_end_when_the_limit_falls_and_nothing_is_left_without_what_they_hold() -> None:
+    async with staged(on=Machine(machine(memory=300 * MIB, used=200 * MIB))) as stage:
+        stage.puppet.idles, stage.puppet.each_idle = 2, 40 * MIB
+        stage.machine.now = machine(memory=200 * MIB, used=200 * MIB)
+        stage.scheduler.poke()
+        await wait_all_tasks_blocked()
+        assert stage.puppet.idles == 0
 
 
 # Ends before the end

@@ -15,6 +15,7 @@ from tests.agent.scheduler.machines import BY, MIB, needs, running, task
 GROUP = Fact(
     Resource.MEMORY, "cgroup-v2", "system.slice/carfs.service", "memory.max", "", 512 * MIB, 200 * MIB
 )
+HOST = Fact(Resource.MEMORY, "host", "host", "MemTotal", "/proc/meminfo", 1000 * MIB, 200 * MIB)
 SNAPSHOT = Snapshot(
     mode=Mode.V2,
     facts=(GROUP,),
@@ -36,7 +37,7 @@ def test_a_worker_has_what_its_limits_leave_less_the_reserve() -> None:
     assert seen(SNAPSHOT, running=[one], disk_left=7, reserve=12 * MIB, enabled=False) == WorkerView(
         id="w", name="host-w", kinds=frozenset({"index"}), enabled=False,
         memory=512 * MIB, memory_left=300 * MIB, memory_by=BY, swap=100 * MIB, swap_left=60 * MIB,
-        cpus=2, pids_left=90, disk_left=7, pressed="", running=(one,),
+        cpus=2, pids_left=90, disk_left=7, pressed="", running=(one,), kept_free=12 * MIB,
     )  # fmt: skip
 
 
@@ -91,7 +92,9 @@ def test_a_threshold_of_zero_is_none() -> None:
 def test_pressure_of_others_keeps_nobody_waiting_where_memory_is_not_short() -> None:
     """The machine's pressure is also that of a container which fights with its own limit."""
     one = running(task("t1", needs(10)))
-    roomy = replace(SNAPSHOT, pressure=Pressure(99.0, 99.0, "host", "/proc/pressure/memory"))
+    roomy = replace(
+        SNAPSHOT, facts=(HOST, GROUP), pressure=Pressure(99.0, 99.0, "host", "/proc/pressure/memory")
+    )
     assert not seen(roomy, running=[one]).pressed
 
 
@@ -103,3 +106,12 @@ def test_pressure_that_lasts_does_not_keep_all_from_beginning_for_ever() -> None
 def test_where_the_kernel_slows_all_down_a_worker_is_pressed(used: int, is_pressed: bool) -> None:
     soft = replace(GROUP, name="memory.high", limit=400, used=used, is_soft=True)
     assert bool(seen(replace(SNAPSHOT, facts=(GROUP, soft))).pressed) is is_pressed
+
+
+@pytest.mark.parametrize(("used", "is_pressed"), [(899, False), (901, True)])
+def test_the_machines_pressure_counts_where_the_machine_itself_is_short(used: int, is_pressed: bool) -> None:
+    """On cgroup v1 there is no other: a neighbour that fights with its own limit is in it."""
+    full = replace(short(99.0), facts=(replace(HOST, used=used * MIB), GROUP))
+    pressed = replace(full, pressure=Pressure(99.0, 50.0, "host", "/proc/pressure/memory"))
+    assert bool(seen(pressed, running=[running(task("t1", needs(10)))]).pressed) is is_pressed
+    assert not seen(pressed).pressed

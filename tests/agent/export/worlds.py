@@ -1,0 +1,72 @@
+"""Imports, shards and an exporter over both in a test's own trio loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.dagstore.dagstore import Dagstore
+from agent.dagstore.events import Hub
+from agent.export.exporting import Exporter
+from agent.export.holders import Holders
+from agent.export.orders import Order
+from agent.imports.imports import Imports
+from carlib.blockstore import ReadOnlyBlockstore
+from carlib.cid import Cid
+from carlib.options import WriteOptions
+from carlib.writer import creating
+from tests.agent.imports.worlds import Threads, imports_at
+from tests.agent.stores import dagstore_at
+
+
+class World:
+    """The parts."""
+
+    def __init__(self, dagstore: Dagstore, imports: Imports, workers: Threads) -> None:
+        self.dagstore = dagstore
+        self.imports = imports
+        self.workers = workers
+        self.holders = Holders(dagstore, imports, workers)
+        self.exporter = Exporter(self.holders, workers, imports.places, imports.reserve)
+
+    async def streamed(self, order: Order) -> bytes:
+        pieces: list[bytes] = []
+
+        async def send(data: bytes) -> None:
+            pieces.append(data)
+
+        await self.exporter.stream(order, send)
+        return b"".join(pieces)
+
+
+@asynccontextmanager
+async def world_at(path: Path) -> AsyncIterator[World]:
+    """A world with its state below `path`."""
+    workers, hub = Threads(), Hub(buffer=1000)
+    async with dagstore_at(path, hub=hub) as dagstore, imports_at(path, workers, hub=hub) as importing:
+        yield World(dagstore, importing.imports, workers)
+
+
+def write_blocks(path: Path, roots: Iterable[Cid], blocks: Iterable[tuple[Cid, bytes]]) -> Path:
+    """A CAR of just these blocks."""
+    with creating(path, WriteOptions(version=2, identity=True), roots=list(roots)) as car:
+        for cid, data in blocks:
+            car.put(cid, data)
+        car.finish()
+    return path
+
+
+def blocks_of(path: Path) -> dict[Cid, bytes]:
+    with ReadOnlyBlockstore.open(path) as store:
+        return {cid: store.stored(cid) for cid, _ in store.cids()}
+
+
+def roots_of(path: Path) -> list[Cid]:
+    with ReadOnlyBlockstore.open(path) as store:
+        return list(store.roots)
+
+
+def nothing_else(folder: Path, *names: str) -> bool:
+    """Whether these alone are in the folder."""
+    return {each.name for each in folder.iterdir()} == set(names)
