@@ -31,7 +31,7 @@ def carfs(agent: AgentProcess, tmp_path: Path) -> Iterator[Shell]:
     yield Shell(agent.path, tmp_path)
     for one in agent.client.call("Carfs.Imports"):
         agent.client.call("Carfs.RemoveImport", {"Import": one["ID"]})
-    assert left_of(agent) == set()
+    until(lambda: left_of(agent) == set())
 
 
 def left_of(agent: AgentProcess) -> set[str]:
@@ -125,7 +125,7 @@ def test_standard_input_is_imported_as_a_file_or_as_the_car_that_it_is(carfs: Sh
 def test_a_failed_upload_leaves_nothing(carfs: Shell, agent: AgentProcess) -> None:
     code, out, err = carfs("client", "import", "--car", "-", stdin="this is no CAR")
     assert (code, out) == (5, "") and err.startswith("carfs: ")
-    assert left_of(agent) == set()
+    until(lambda: left_of(agent) == set())
 
 
 def test_an_import_is_named_by_a_beginning_of_its_number_name_or_root(carfs: Shell, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_an_import_that_is_not_waited_for_is_listed_and_can_be_called_off(
     assert "\n\timporting: " in carfs("client", "local")[1]
     assert carfs("client", "cat", "huge")[0] == 4
     assert carfs("client", "drop", "huge")[0] == 0
-    assert left_of(agent) == set()
+    until(lambda: left_of(agent) == set())
 
 
 def test_progress_goes_to_a_terminal_with_rate_and_time_left(

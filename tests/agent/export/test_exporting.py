@@ -16,7 +16,15 @@ from carlib.cid import RAW, Cid
 from carlib.pack import pack
 from carlib.references import ReferenceBlockstore
 from carlib.verify import Depth, verify
-from tests.agent.export.worlds import World, blocks_of, nothing_else, roots_of, world_at, write_blocks
+from tests.agent.export.worlds import (
+    World,
+    blocks_of,
+    nothing_else,
+    roots_of,
+    wait_stale,
+    world_at,
+    write_blocks,
+)
 from tests.agent.imports.worlds import add, edit, raising, tree_at
 from tests.agent.stores import register
 from tests.conftest import ExpectWarning
@@ -231,6 +239,7 @@ async def test_c6_of_a_source_that_has_changed_nothing_wrong_comes_out(
         (tmp_path / "out").mkdir()
         message = await refused(world, Order(root), tmp_path / "out" / "x", ErrorClass.CORRUPT)
         assert "carfs client verify" in message
+        await wait_stale(world.imports)
         assert nothing_else(tmp_path / "out")
         assert await world.streamed(Order(root, ((b"sub", b"file1"),))) == bytes([2]) * 5000
 

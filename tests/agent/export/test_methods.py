@@ -17,7 +17,7 @@ from agent.rpc.peers import Caller, Permission
 from agent.rpc.registry import Stream
 from carlib.cid import Cid
 from carlib.verify import Depth, verify
-from tests.agent.export.worlds import roots_of
+from tests.agent.export.worlds import roots_of, wait_stale
 from tests.agent.imports.worlds import edit, tree_at
 from tests.agent.serving import ADMIN, Served, ask, served_at, services_at
 from tests.conftest import ExpectWarning
@@ -157,6 +157,8 @@ async def test_a_download_that_fails_on_its_way_does_not_end_as_if_it_were_whole
         root = await imported(served.services, tmp_path / "x")
         edit(tmp_path / "x", b"other", at=3_500_000)
         head, body = await get(served, {"export": json.dumps({"Root": root})})
+        assert served.services.importing is not None
+        await wait_stale(served.services.importing.imports)
         data, has_end = unchunked(body)
         assert head.startswith(b"HTTP/1.1 200") and not has_end
         assert len(data) < 4_000_000

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
+
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
 from agent.export.exporting import Exporter
@@ -70,3 +72,11 @@ def roots_of(path: Path) -> list[Cid]:
 def nothing_else(folder: Path, *names: str) -> bool:
     """Whether these alone are in the folder."""
     return {each.name for each in folder.iterdir()} == set(names)
+
+
+async def wait_stale(imports: Imports) -> None:
+    """Waits until the one import is known to be stale: whoever acquires it has it looked at."""
+    (number,) = imports.numbers()
+    with trio.fail_after(30):
+        while imports.record(number).state != "ImportStateStale":
+            await trio.sleep(0.01)
