@@ -63,7 +63,7 @@ def export(params: Params, progress: Progress, fetch: Fetch) -> Params:
         except ExportChanged as error:
             raise ShardError(ErrorClass.BUSY, error.message) from error
         except BrokenReference as error:
-            error.source = f"/{error.path}"  # references are relative to the root, `imports.imports.FOLDER`
+            error.source = f"/{error.path}"  # references are relative to the root, `imports.making.FOLDER`
             hint = "the source of an import has changed: carfs client verify says what, repair and relink may help"
             raise ShardError(ErrorClass.CORRUPT, f"{error}; {hint}") from error
 
