@@ -33,9 +33,11 @@ def _lines(found: Json, *, color: bool) -> list[str]:
     workers = found["Workers"]
     memory, uptime = size_text(found["MemoryBytes"]), duration_text(found["UptimeSeconds"])
     shards = [f"{count} {state.removeprefix('ShardState')}" for state, count in found["Shards"].items()]
+    imports = [f"{count} {state.removeprefix('ImportState')}" for state, count in found["Imports"].items()]
     lines = [
         f"agent     {found['Version']}, process {found['Pid']}, up {uptime}, {memory}, state in {found['Path']}",
         f"shards    {', '.join(shards) or 'none'}",
+        *([f"imports   {', '.join(imports)}"] if imports else []),
         *_limits(found["Limits"], found["Tasks"], color=color),
         f"workers   {workers['Busy']} of {workers['Limit']} busy, {counted(workers['Waiting'], 'task')} waiting",
         *_tasks(found["Tasks"], color=color),

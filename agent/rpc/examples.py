@@ -328,7 +328,7 @@ EXAMPLES: dict[str, Example] = {
             "Version": "0.1", "Pid": 4711, "Path": "/srv/carfs", "Addresses": ["127.0.0.1:3453"], "Errors": {"gone": 1},
             "UptimeSeconds": 3600.5, "MemoryBytes": 60000000,
             "Shards": {"ShardStateNew": 1, "ShardStateAvailable": 1, "ShardStateErrored": 1}, "Indexing": [],
-            "Fetching": [],
+            "Imports": {}, "Fetching": [],
             "Transients": {
                 "Transients": 0, "Open": 0, "UsedBytes": 0, "ReservedBytes": 0, "LimitBytes": 0, "Fetching": 0,
                 "FetchedBytes": 0, "EvictedBytes": 0,

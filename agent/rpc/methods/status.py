@@ -75,6 +75,7 @@ class Status(msgspec.Struct, frozen=True, rename="pascal"):
     addresses: tuple[str, ...]  # of TCP
     shards: dict[str, int]
     errors: dict[str, int]  # shards whose data or index is not well, by class
+    imports: dict[str, int]  # by state
     indexing: list[Progress]
     fetching: list[Progress]  # remote shards whose data is wanted here as a whole
     inverted_index: Statistics
@@ -108,6 +109,7 @@ async def status(services: Services, params: NoParams) -> Status:
         addresses=tuple(services.addresses),
         shards=states,
         errors=counts.error_classes,
+        imports={} if services.importing is None else services.importing.imports.counts(),
         indexing=services.dagstore.indexing(),
         fetching=services.dagstore.fetching(),
         inverted_index=services.dagstore.inverted.statistics(),
