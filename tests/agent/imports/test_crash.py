@@ -64,9 +64,10 @@ def test_an_import_is_there_completely_or_not_at_all_however_often_the_agent_is_
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(small)], check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(small)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip("no tmpfs can be mounted here")
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
     try:
         (tmp_path / "x").write_bytes(os.urandom(20 << 20))
         source = tree_at(tmp_path / "set")

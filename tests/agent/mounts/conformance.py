@@ -32,6 +32,7 @@ from agent.dagstore.mounts.mount import MAX_CHUNK_BYTES
 from agent.dagstore.mounts.probing import read
 from carlib.piece import sector, sizes
 from carlib.source import FileSource
+from tests.agent.waiting import until
 
 DATA: Final = Random(4).randbytes(5 * MAX_CHUNK_BYTES // 2)
 
@@ -228,10 +229,3 @@ class MountConformance:
                     assert view.pread(0, view.size) == subject.data
             case _:
                 pytest.fail(f"a mount does not give {access}")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another thread or process does: not long, and fails if it never comes."""
-    with trio.fail_after(30):
-        while not condition():
-            await trio.sleep(0.01)

@@ -26,8 +26,9 @@ from agent.dagstore.mounts.fetcher import PooledFetcher
 from agent.dagstore.mounts.probing import read
 from agent.dagstore.mounts.remote import Web as Remote
 from agent.dagstore.origins import is_of_origin
-from tests.agent.mounts.conformance import DATA, MountConformance, Subject, until
+from tests.agent.mounts.conformance import DATA, MountConformance, Subject
 from tests.agent.mounts.servers import Web, web_server
+from tests.agent.waiting import until
 
 NUMBERS = count()
 LOCAL = MountsConfig(allow_private=True)

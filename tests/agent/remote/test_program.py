@@ -16,6 +16,7 @@ from agent.workers.failures import WorkerFailed
 from agent.workers.messages import Params
 from carlib import indexing
 from tests.agent.cars import write_broken_car, write_car
+from tests.agent.groups.parents import why_no_v1
 from tests.agent.remote.joining import eventually
 from tests.agent.remote.programs import Agent, Program, agent_at, program
 from tests.agent.test_workers import is_running
@@ -280,13 +281,10 @@ async def test_a_worker_that_does_not_see_the_state_is_given_nothing(
 
 @pytest.mark.privileged
 async def test_a_worker_in_another_cgroup_is_seen_with_the_limit_of_that(tmp_path: Path) -> None:
-    if not (V1 / "memory.limit_in_bytes").exists():
-        pytest.skip("no cgroup v1 with a memory controller is mounted")
+    if why_not := why_no_v1():
+        pytest.skip(why_not)
     group = V1 / f"carfs-test-remote-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no cgroup can be made below {V1}: {error}")
+    group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text(str(256 * MIB))
         enter = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]

@@ -16,6 +16,7 @@ import pytest
 from agent.resources import reading
 from agent.resources.files import MachineFiles
 from agent.resources.settings import ResourcesConfig
+from tests.agent.groups.parents import why_no_v1
 from tests.agent.resources.captured import MIB
 from tests.fixtures import REPOSITORY
 
@@ -34,16 +35,7 @@ for line in sys.stdin:
 """
 
 
-def why_not() -> str:
-    """Why no groups can be made here; "" if they can."""
-    if os.geteuid() != 0:
-        return "needs root"
-    if not (ROOT / "memory.limit_in_bytes").exists() or not os.access(ROOT, os.W_OK):
-        return "the memory controller is not on cgroup v1 here, or may not be written"
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = pytest.mark.skipif(bool(why_no_v1()), reason=why_no_v1())
 
 
 class Groups:

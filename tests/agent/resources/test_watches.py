@@ -20,7 +20,9 @@ from agent.resources.monitor import GAP_S, Monitor, open_monitor
 from agent.resources.watches import SOURCES, notices, stalls, writes
 from agent.resources.watches.source import CannotWatch, Watch
 from agent.resources.watches.watched import HOST_PRESSURE, V1Group, Watched, watched
+from tests.agent.groups.parents import why_no_v1
 from tests.agent.resources.snapshots import MIB, limited_to, memory_fact, snapshot_of
+from tests.agent.waiting import until
 
 DEADLINE_S = 20.0
 LIMIT = "memory.limit_in_bytes"
@@ -45,8 +47,8 @@ def _made(parent: Path) -> Iterator[Path]:
 @pytest.fixture
 def v1_group() -> Iterator[Path]:
     """A memory group of 64 MiB."""
-    if not (V1 / LIMIT).exists() and not (V1 / "memory.stat").exists():
-        pytest.skip("no cgroup v1 with a memory controller is mounted")
+    if why_not := why_no_v1():
+        pytest.skip(why_not)
     for group in _made(V1):
         (group / LIMIT).write_text(str(64 * MIB))
         yield group
@@ -109,12 +111,6 @@ async def is_quiet(watch: Watch) -> bool:
         await wait_all_tasks_blocked(0.02)
         nursery.cancel_scope.cancel()
     return not returned
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(DEADLINE_S):
-        while not holds():
-            await trio.sleep(0.005)
 
 
 def is_active(monitor: Monitor, source: str) -> bool:
@@ -248,7 +244,7 @@ def test_where_a_group_takes_no_trigger_the_one_of_the_machine_is_used() -> None
 async def test_w9_a_limit_of_v1_that_is_set_is_noticed_without_the_timer(v1_group: Path) -> None:
     before = descriptors()
     async with open_monitor(v1_reader(v1_group), interval_s=3600) as monitor:
-        await eventually(lambda: is_active(monitor, "writes") and is_active(monitor, "notices"))
+        await until(lambda: is_active(monitor, "writes") and is_active(monitor, "notices"))
         changes = monitor.changes()
         (v1_group / LIMIT).write_text(str(32 * MIB))
         with trio.fail_after(DEADLINE_S):
@@ -260,9 +256,9 @@ async def test_w9_a_limit_of_v1_that_is_set_is_noticed_without_the_timer(v1_grou
 @pytest.mark.privileged
 async def test_a_monitor_of_a_group_that_goes_neither_spins_nor_ends(v1_group: Path) -> None:
     async with open_monitor(v1_reader(v1_group), interval_s=3600) as monitor:
-        await eventually(lambda: is_active(monitor, "notices"))
+        await until(lambda: is_active(monitor, "notices"))
         v1_group.rmdir()
-        await eventually(lambda: not is_active(monitor, "notices") and not is_active(monitor, "writes"))
+        await until(lambda: not is_active(monitor, "notices") and not is_active(monitor, "writes"))
         with trio.fail_after(DEADLINE_S):
             await wait_all_tasks_blocked(2 * GAP_S)  # whoever spins does so once in a gap, or oftener
         assert monitor.snapshot() == snapshot_of()
@@ -272,8 +268,8 @@ async def test_a_monitor_of_a_group_that_goes_neither_spins_nor_ends(v1_group: P
 async def test_a_trigger_on_a_group_that_goes_does_not_make_the_monitor_spin(v2_group: Path) -> None:
     pressure = Pressure(0, 0, "/", str(v2_group / "memory.pressure"))
     async with open_monitor(lambda: replace(limited_to(1), pressure=pressure), interval_s=3600) as monitor:
-        await eventually(lambda: is_active(monitor, "stalls"))
+        await until(lambda: is_active(monitor, "stalls"))
         v2_group.rmdir()
-        await eventually(lambda: not is_active(monitor, "stalls"))
+        await until(lambda: not is_active(monitor, "stalls"))
         with trio.fail_after(DEADLINE_S):
             await wait_all_tasks_blocked(2 * GAP_S)
