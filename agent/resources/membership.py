@@ -56,10 +56,6 @@ class Membership:
     v1_controllers: frozenset[str]  # those that /proc/PID/cgroup has on v1, mounted or not
     has_v2: bool = False  # whether /proc/PID/cgroup has a group on v2, mounted or not
 
-    def v1_folders(self, controller: str) -> tuple[Level, ...]:
-        place = self.v1.get(controller)
-        return place.levels if place is not None else ()
-
 
 @functools.lru_cache(maxsize=16)
 def membership(cgroup: str, mountinfo: str) -> Membership:

@@ -7,7 +7,6 @@ at the first bytes). Whoever hangs up before the end leaves nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -33,7 +32,6 @@ _STATUS = {
     ErrorClass.CORRUPT: 422,
     ErrorClass.NO_SPACE: 507,
 }
-_V1_HEADER = re.compile(rb"[\x80-\xff]{0,2}[\0-\x7f]\xa2eroots[\x80-\x9f]")
 _KINDS = ("dense", "car", "auto")
 
 

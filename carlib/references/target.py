@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -190,7 +190,3 @@ class Targets:
 
     def _broken(self, status: Status, target: Target, message: str) -> BrokenReference:
         return BrokenReference(status, os.fsdecode(os.path.join(self._folder, target.path)), message)  # noqa: PTH118
-
-
-Finder = Callable[[bytes], Reference | None]
-"""From a binary multihash to where its bytes are."""
