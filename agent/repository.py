@@ -91,6 +91,16 @@ class Repository:
         return self.path / "imports"
 
     @property
+    def retrievals(self) -> Path:
+        """A CARv2 for each retrieval."""
+        return self.path / "retrievals"
+
+    @property
+    def sectors(self) -> Path:
+        """Unsealed sectors of deals' pieces, as Lotus lays them out."""
+        return self.path / "sectors"
+
+    @property
     def staging(self) -> Path:
         """What is on its way; whatever is put here to be imported is taken over."""
         return self.path / "staging"
@@ -113,6 +123,8 @@ class Repository:
                 self.transients,
                 self.repairs,
                 self.imports,
+                self.retrievals,
+                self.sectors,
                 self.staging,
             ):
                 directory.mkdir(parents=True, exist_ok=True)

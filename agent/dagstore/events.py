@@ -1,6 +1,7 @@
-"""News about shards and imports, fanned out: publishing never waits, and a subscriber that does not keep up is cut.
+"""News about shards, imports, retrievals and deals, fanned out: publishing never waits, and a subscriber that does not
+keep up is cut.
 
-What travels is the key of a shard, or the number and the name of an import, alone. A subscriber looks it up when it
+What travels is the key of a shard, or what names one of the others, alone. A subscriber looks it up when it
 gets round to it, so that any number of changes to one cost one place in the buffer, and what it reports is never older
 than the moment it reports it.
 """
@@ -22,8 +23,22 @@ class ImportKey:
     name: str
 
 
-Key = str | ImportKey
-"""What has changed: a shard, by its key, or an import."""
+@dataclass(frozen=True, slots=True)
+class RetrievalKey:
+    """One retrieval."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class DealKey:
+    """One deal, as client or as provider."""
+
+    proposal: str  # its CID
+
+
+Key = str | ImportKey | RetrievalKey | DealKey
+"""What has changed: a shard, by its key, or something else."""
 _K = TypeVar("_K")
 
 
@@ -86,7 +101,7 @@ class Hub:
         return subscription
 
     def subscribe_all(self, on_cut: Callable[[], None]) -> Subscription[Key]:
-        """Likewise, and it sees changes of imports, too."""
+        """Likewise, and it sees changes of all else, too."""
         subscription = Subscription[Key](self._buffer, on_cut)
         if self._closed:
             subscription._close()
@@ -103,8 +118,8 @@ class Hub:
         self._of_shards -= {one for one in self._of_shards.copy() if not one._add(key)}
         self._tell_all(key)
 
-    def publish_import(self, key: ImportKey) -> None:
-        """Likewise of an import."""
+    def publish_other(self, key: ImportKey | RetrievalKey | DealKey) -> None:
+        """Likewise of what is no shard."""
         self._tell_all(key)
 
     def close(self) -> None:

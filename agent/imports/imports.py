@@ -137,8 +137,8 @@ class Imports:
             return
         self._lives.check_free(name)
         self.store.put(msgspec.structs.replace(row, name=name))
-        self._hub.publish_import(ImportKey(number, row.name))
-        self._hub.publish_import(ImportKey(number, name))
+        self._hub.publish_other(ImportKey(number, row.name))
+        self._hub.publish_other(ImportKey(number, name))
 
     def acquire(self, number: int) -> ImportRecord:
         """Takes a reference; the caller owes one `release`. Raises ShardError: busy while it is made, what broke it."""

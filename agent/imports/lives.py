@@ -115,7 +115,7 @@ class Lives:
             name = (row or self.row(number)).name
         except ShardError:
             return
-        self._hub.publish_import(ImportKey(number, name))
+        self._hub.publish_other(ImportKey(number, name))
 
     def update(self, number: int, **changes: Any) -> None:  # Any: as the field of ImportRow is
         """Changes of the row that are no matter of its life."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 from starlette.types import Receive, Scope, Send
 
-from agent.dagstore.events import Hub, ImportKey, Key
+from agent.dagstore.events import DealKey, Hub, ImportKey, Key, RetrievalKey
 from agent.dagstore.failures import ShardError
 from agent.rpc.http import Connection
 from agent.rpc.lines import begin, cancel_on_disconnect, joined, line, send_lines
@@ -70,7 +70,13 @@ def _snapshot(services: Services) -> Iterator[bytes]:
 
 
 def _line(services: Services, key: Key) -> bytes:
-    return _import_line(services, key) if isinstance(key, ImportKey) else _shard_line(services, key)
+    match key:
+        case ImportKey():
+            return _import_line(services, key)
+        case RetrievalKey() | DealKey():  # which have streams of their own
+            return line({"event": "ping"})
+        case _:
+            return _shard_line(services, key)
 
 
 def _import_line(services: Services, key: ImportKey) -> bytes:

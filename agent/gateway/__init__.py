@@ -1,0 +1,1 @@
+"""Data on its way out: the trustless gateway and pieces over HTTP."""

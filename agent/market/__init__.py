@@ -1,0 +1,1 @@
+"""Storage deals, the pieces that they are about, and the sectors that hold these."""
