@@ -27,6 +27,8 @@ from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
+from agent.export.holders import Holders
+from agent.gateway.application import open_serving
 from agent.imports.opening import open_imports
 from agent.repository import Repository
 from agent.resources import reading
@@ -96,6 +98,10 @@ async def open_parts(
             _scrubber(repository, config, store, workers, environment, hub, dagstore)
         )
         dagstore.annotate = partial(annotated, scrubber=scrubber)
+        holders = Holders(dagstore, importing.imports, workers)
+        serving = await stack.enter_async_context(
+            open_serving(config.gateway, repository.path, dagstore, holders)
+        )
         services = Services(
             dagstore,
             Leases(dagstore, importing.imports),
@@ -107,6 +113,7 @@ async def open_parts(
             Tokens(repository.token_secret),
             verifier=scrubber,
             importing=importing,
+            serving=serving,
             metrics=workers.metrics,
             workers=workers,
             doctor=partial(

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,11 +21,12 @@ from agent import config as configuration
 from agent import logs, systemd
 from agent.config import Config, ConfigError
 from agent.dagstore.failures import ShardError
+from agent.gateway.tls import server_tls
 from agent.parts import Parts, open_parts
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.access import Rules
 from agent.rpc.application import application
-from agent.rpc.binds import Bind, BindError, TcpBind, UnixBind
+from agent.rpc.binds import BindError, TcpBind, UnixBind
 from agent.rpc.http import serve
 from agent.scheduler.overrides import NONE, Overrides
 
@@ -108,13 +109,32 @@ async def _serving(repository: Repository, config: Config, parts: Parts) -> Asyn
         _, *addresses = await nursery.start(
             partial(serve, grace_s=config.rpc.stop_grace_s),
             application(parts.services, parts.hub, rules),
-            [_bind(repository, config), *_tcp_binds(config)],
+            [_bind(repository, config), *_token_binds(config)],
             stop_serving,
         )
         parts.services.addresses.extend(map(str, addresses))
         for address in addresses:
             logger.info("listening on %s for clients with a token", address)
+        await _serve_gateway(nursery, config, parts, stop_serving)
         yield stop_serving
+
+
+async def _serve_gateway(
+    nursery: trio.Nursery, config: Config, parts: Parts, stop_serving: trio.Event
+) -> None:
+    """Data for whoever asks, where that is configured."""
+    serving = parts.services.serving
+    binds = _tcp_binds("gateway.listen", config.gateway.listen)
+    if serving is None or not binds:
+        return
+    tls = await trio.to_thread.run_sync(server_tls, config.gateway, parts.services.directory)
+    addresses = await nursery.start(
+        partial(serve, grace_s=config.rpc.stop_grace_s, tls=tls), serving.application(), binds, stop_serving
+    )
+    scheme = "http" if tls is None else "https"
+    for address in addresses:
+        serving.addresses.append(f"{scheme}://{address}")
+        logger.info("data are served at %s://%s, to anybody", scheme, address)
 
 
 def _bind(repository: Repository, config: Config) -> UnixBind:
@@ -130,18 +150,23 @@ def _bind(repository: Repository, config: Config) -> UnixBind:
     return UnixBind(path, mode=int(config.rpc.socket_mode, 8))
 
 
-def _tcp_binds(config: Config) -> list[Bind]:
+def _tcp_binds(key: str, texts: Sequence[str]) -> list[TcpBind]:
     """The addresses to listen on; raises ConfigError."""
     try:
-        binds = [TcpBind.parse(text) for text in config.rpc.listen]
+        return [TcpBind.parse(text) for text in texts]
     except ValueError as error:
-        raise ConfigError(f"rpc.listen: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _token_binds(config: Config) -> list[TcpBind]:
+    """Those for calls."""
+    binds = _tcp_binds("rpc.listen", config.rpc.listen)
     for bind in binds:
         if not bind.is_loopback:
             logger.warning(
                 "tokens go to %s in clear: put a proxy with TLS in front, or listen on loopback", bind
             )
-    return list(binds)
+    return binds
 
 
 def _open_standard_descriptors() -> None:

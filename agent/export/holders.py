@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
+import trio
 
-from agent.dagstore.access import RepairedAccess, TransientAccess
+from agent.dagstore.access import Fetch, RepairedAccess, TransientAccess
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.indexer import Workers
+from agent.export.stores import NOBODY
 from agent.imports.imports import Imports
 from agent.imports.records import ImportRow
 from agent.imports.transitions import ImportState
@@ -22,6 +26,8 @@ from carlib.cid import Cid
 
 logger = logging.getLogger(__name__)
 
+_IMPORT = "import "
+_SHARD = "shard "
 MOST_SHARDS = 16  # of those that hold one block, that are opened
 
 
@@ -109,7 +115,7 @@ class Holders:
         opened.size = max(opened.size, 0 if row.facts is None else row.facts.size)
 
     async def _open_shard(self, key: str, opened: Opened, stack: AsyncExitStack) -> None:
-        name = f"shard {key}"
+        name = f"{_SHARD}{key}"
         if name in opened.names:
             return
         try:
@@ -129,6 +135,36 @@ class Holders:
         opened.stores.append({**store, "access": msgspec.to_builtins(access)})
         opened.size = max(opened.size, record.size or 0)
 
+    # One at a time, for readers in this process
+
+    async def quickly(self, cid: Cid) -> list[str]:
+        """Names of what holds the block, as far as indices over all say so; the best first."""
+        if cid.is_identity:
+            return []
+        best = self._imports.find_root(cid)
+        found = [] if best is None else [f"{_IMPORT}{best}"]
+        try:
+            found += [f"{_SHARD}{key}" for key in await self.shards(cid)]
+        except ShardError as error:
+            logger.debug("who has %s is not known: %s", cid, error)
+        return found
+
+    def unindexed(self) -> list[str]:
+        """Names of what no common index covers, newest first."""
+        return [_key_of(row) for row in reversed(self._made())]
+
+    async def open_one(self, name: str, stack: AsyncExitStack) -> tuple[Params, Fetch]:
+        """What a name stands for, leased for the time of the stack, and who gets what is not here of it; ShardError."""
+        opened = Opened()
+        if name.startswith(_IMPORT):
+            self._open_import(int(name.removeprefix(_IMPORT)), opened, stack)
+        else:
+            await self._open_shard(name.removeprefix(_SHARD), opened, stack)
+        if opened.error is not None:
+            raise opened.error
+        fetch: Fetch = _Ranges(self._dagstore, name.removeprefix(_SHARD)) if opened.needs else NOBODY
+        return opened.stores[0], fetch
+
     def _made(self) -> list[ImportRow]:
         rows = []
         for number in self._imports.numbers():
@@ -145,8 +181,26 @@ class Holders:
         return {**self._imports.tasks.described(row), "key": _key_of(row)}
 
 
+class _Ranges:
+    """Gets what a transient lacks, for threads of trio's."""
+
+    def __init__(self, dagstore: Dagstore, key: str) -> None:
+        self._dagstore = dagstore
+        self._key = key
+
+    def ensure(self, offset: int, length: int) -> None:
+        trio.from_thread.run(self._dagstore.fetch_range, self._key, offset, length)
+
+    def renew(self, offset: int, length: int) -> None:
+        again = partial(self._dagstore.fetch_range, again=True)
+        trio.from_thread.run(again, self._key, offset, length)
+
+    def hint(self, ranges: Sequence[tuple[int, int]]) -> None:
+        trio.from_thread.run(self._dagstore.want_ranges, self._key, ranges)
+
+
 def _key_of(row: ImportRow) -> str:
-    return f"import {row.id}"
+    return f"{_IMPORT}{row.id}"
 
 
 def _is_enough(opened: Opened, before: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from agent.dagstore.events import Hub
@@ -23,12 +23,14 @@ def application(services: Services, hub: Hub, rules: Rules | None = None) -> ASG
     """The application for `rpc.http.serve`."""
     rules = rules or Rules()
     post, socket = PostRpc(services), WebSocketRpc(services)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/events", Events(services, hub), methods=["GET"]),
         Route(uploads.PATH, uploads.Uploads(services), methods=["PUT"]),
         Route(downloads.PATH, downloads.Downloads(services), methods=["GET"]),
         Route("/metrics", MetricsPage(services), methods=["GET"]),
     ]
+    if services.serving is not None:
+        routes += services.serving.routes
     calls = [Route(path, post, methods=["POST"]) for path in RPC_PATHS]
     sockets = [WebSocketRoute(path, socket) for path in RPC_PATHS]
     app: ASGIApp = Access(Starlette(routes=[*routes, *calls, *sockets]), rules, services.tokens)

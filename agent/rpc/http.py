@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from functools import partial
 from typing import Any
 
 import anycorn
+import anyio
 import trio
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ASGIFramework, ConnectionState
 from anycorn.utils import wrap_app
 from anycorn.worker_context import WorkerContext
 from anyio.abc import SocketStream
+from anyio.streams.tls import TLSStream
 
 from agent.rpc.binds import Bind, TcpBind, address_of, listen
 from agent.rpc.jsonrpc import MAX_BODY_BYTES
@@ -31,6 +34,7 @@ from agent.rpc.peers import Peer, peer_of
 
 logger = logging.getLogger(__name__)
 
+HANDSHAKE_S = 10.0  # for TLS
 ABORT_S = 0.5  # for a request to end after its connection was aborted
 PING_INTERVAL_S = 10.0  # of WebSockets; go-jsonrpc's clients give up after 30 s of silence
 STALL_S = 60.0  # a client that takes not one piece in this time is cut
@@ -68,26 +72,29 @@ async def serve(
     stop: trio.Event,
     *,
     grace_s: float = 1.0,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[tuple[Bind, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until `stop` is set, then lets requests that are being answered end for up to `grace_s`.
 
+    With `tls` it is HTTPS over TCP, and HTTP/2 with whom that is agreed upon.
     It is started with the addresses that it got, in the order of `binds`. Raises BindError. The sockets' files are
     gone when this returns.
     """
     with ExitStack() as stack:
         listeners = [listen(bind, stack) for bind in binds]
-        await _serve(app, listeners, stop, grace_s, task_status)
+        await _serve(app, listeners, tls, stop, grace_s, task_status)
 
 
 async def _serve(
     app: ASGIFramework,
     listeners: list[trio.SocketListener],
+    tls: ssl.SSLContext | None,
     stop: trio.Event,
     grace_s: float,
     task_status: trio.TaskStatus[tuple[Bind, ...]],
 ) -> None:
-    server = _Server(app)
+    server = _Server(app, tls)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.cut_stalled)
@@ -107,7 +114,8 @@ async def _serve(
 class _Server:
     """The connections of one `serve`."""
 
-    def __init__(self, app: ASGIFramework) -> None:
+    def __init__(self, app: ASGIFramework, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
         self.context = WorkerContext(None)
         self._config = anycorn.Config()
         self._config.accesslog = None
@@ -137,7 +145,11 @@ class _Server:
                     await SocketStream.from_socket(raw), connection
                 )  # a stream by behaviour
                 state: Any = {"connection": connection}  # anycorn's type of it is a closed alias
+                if self._tls is not None and raw.family != socket.AF_UNIX:
+                    stream = await _encrypted(stream, self._tls)
                 await TCPServer(self._app, self._config, self.context, ConnectionState(state), stream).run()
+        except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError) as error:
+            logger.info("%s: no TLS: %s", connection.name, error)
         except Exception:
             logger.exception("a connection from %s failed", connection.name)
         finally:
@@ -188,6 +200,11 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:  # the rest is the stream's own
         return getattr(self._stream, name)
+
+
+async def _encrypted(stream: Any, context: ssl.SSLContext) -> Any:  # Any: streams by behaviour
+    with anyio.fail_after(HANDSHAKE_S):
+        return await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)
 
 
 def _connection(raw: socket.socket) -> Connection:

@@ -11,6 +11,7 @@ from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.indexer import Workers
 from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
+from agent.gateway.application import Serving
 from agent.imports.opening import Importing
 from agent.metrics import Metrics
 from agent.rpc.backend import Doctor, Verifier
@@ -39,6 +40,7 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers | None = None  # for what is heavy and is not about a shard
     importing: Importing | None = None
+    serving: Serving | None = None  # data over HTTP
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

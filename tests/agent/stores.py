@@ -163,6 +163,7 @@ async def dagstore_at(
     hub: Hub | None = None,
     store: Store | None = None,
     settings: DagstoreConfig = BY_HAND,
+    environment: Environment | None = None,
 ) -> AsyncIterator[Dagstore]:
     """A dagstore with its state below `path`; open it again there for what a restart would find. Retries come after
     three quarters of their longest delay."""
@@ -175,7 +176,7 @@ async def dagstore_at(
             hub=hub or Hub(buffer=100),
             index_directory=indices,
             settings=settings,
-            environment=Environment(AtOnce()),
+            environment=environment or Environment(AtOnce()),
             chance=lambda: 0.5,
             inverting=LocalWorkers(),
         ) as dagstore:

@@ -10,6 +10,8 @@ import trio
 
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.events import Hub
+from agent.dagstore.mounts.environment import Environment
+from agent.dagstore.mounts.pieces import PieceDirectory
 from agent.export.exporting import Exporter
 from agent.export.holders import Holders
 from agent.export.orders import Order
@@ -43,10 +45,14 @@ class World:
 
 
 @asynccontextmanager
-async def world_at(path: Path) -> AsyncIterator[World]:
-    """A world with its state below `path`."""
+async def world_at(path: Path, *, pieces: Path | None = None) -> AsyncIterator[World]:
+    """A world with its state below `path`; `pieces` is the folder that `lotus:` finds pieces in."""
     workers, hub = Threads(), Hub(buffer=1000)
-    async with dagstore_at(path, hub=hub) as dagstore, imports_at(path, workers, hub=hub) as importing:
+    environment = None if pieces is None else Environment(pieces=PieceDirectory(pieces))
+    async with (
+        dagstore_at(path, hub=hub, environment=environment) as dagstore,
+        imports_at(path, workers, hub=hub) as importing,
+    ):
         yield World(dagstore, importing.imports, workers)
 
 
