@@ -19,6 +19,9 @@ class Link(Protocol):
     async def wait_up(self, host: str = "") -> None:
         """Returns as soon as it is up."""
 
+    async def wait_down(self, host: str = "") -> None:
+        """Returns as soon as it is not."""
+
 
 class AlwaysUp:
     """A `Link` where nobody looks."""
@@ -28,3 +31,6 @@ class AlwaysUp:
 
     async def wait_up(self, host: str = "") -> None:
         await trio.lowlevel.checkpoint()
+
+    async def wait_down(self, host: str = "") -> None:
+        await trio.sleep_forever()

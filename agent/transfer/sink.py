@@ -16,7 +16,11 @@ class Sink(Protocol):
     def get(self, cid: Cid) -> bytes:
         """A block that is there, verified; raises CarError, OSError."""
 
-    def has(self, cid: Cid) -> bool: ...
+    def has(self, cid: Cid) -> bool:
+        """Never blocks."""
+
+    def size(self, cid: Cid) -> int:
+        """Bytes of a block that is there."""
 
     def sync(self) -> None:
         """Makes what was put survive a power cut."""

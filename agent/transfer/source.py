@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from carlib.cid import Cid
-from carlib.traversal import ByteRange, Scope
+from carlib.traversal import Request
 
 
 class BlockSource(Protocol):
@@ -26,12 +26,10 @@ class BlockSource(Protocol):
         """What `Link` is asked about."""
 
     @property
-    def gives_cars(self) -> bool:
-        """Whether it can be asked for many blocks at once; else by `raw` alone."""
+    def gives_parts(self) -> bool:
+        """Whether it can be asked for paths, scopes and ranges; else for single blocks and all below one."""
 
-    def car(
-        self, cid: Cid, *, scope: Scope = Scope.ALL, entity_bytes: ByteRange | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def car(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """A CARv1, depth first and without duplicates if it can, in pieces as they come.
 
         An end that was not clean is raised (busy). Leaving the block ends the transfer.
