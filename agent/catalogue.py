@@ -26,6 +26,7 @@ from agent.imports import table as imports_table
 from agent.imports.table import ImportTable
 from agent.market import deal_table, piece_table
 from agent.retrievals import table as retrievals_table
+from agent.retrievals.table import RetrievalTable
 from agent.scheduler.jobs import Estimate
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ class Catalogue:
         self._name = name  # for messages
         self._history_kept = history_kept
         self.imports = ImportTable(self)
+        self.retrievals = RetrievalTable(self)
 
     @classmethod
     def open(cls, path: Path, *, history_kept: int = HISTORY_KEPT) -> Catalogue:

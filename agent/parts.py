@@ -30,16 +30,19 @@ from agent.doctor.consultation import consult, live_of
 from agent.export.holders import Holders
 from agent.gateway.application import open_serving
 from agent.imports.opening import open_imports
+from agent.network.link import AlwaysUp
 from agent.repository import Repository
 from agent.resources import reading
 from agent.resources.files import MachineFiles
 from agent.resources.monitor import open_monitor
+from agent.retrievals.opening import open_retrievals
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
 from agent.scheduler.order import Assigner, Policy
 from agent.scheduler.overrides import NONE, Overrides
 from agent.scheduler.scheduler import Scheduler, Settings, open_scheduler
 from agent.scheduler.table import KINDS
+from agent.transfer.sources.means import open_means
 from agent.workers.groups import open_groups
 from agent.workers.local import open_local
 from agent.workers.remote import sights
@@ -58,6 +61,8 @@ class Parts:
         self.services.dagstore.stop()
         if self.services.importing is not None:
             self.services.importing.imports.stop()
+        if self.services.retrievals is not None:
+            self.services.retrievals.stop()
         self.hub.close()
 
 
@@ -102,9 +107,21 @@ async def open_parts(
         serving = await stack.enter_async_context(
             open_serving(config.gateway, repository.path, dagstore, holders)
         )
+        means = await stack.enter_async_context(open_means(config.retrieval, environment.tls))
+        retrievals = holders.retrievals = await stack.enter_async_context(
+            open_retrievals(
+                store=store.retrievals,
+                hub=hub,
+                directory=repository.retrievals,
+                means=means,
+                link=AlwaysUp(),
+                local=serving.local,
+                config=config.retrieval,
+            )
+        )
         services = Services(
             dagstore,
-            Leases(dagstore, importing.imports),
+            Leases(dagstore, importing.imports, retrievals),
             workers,
             repository.path,
             _version(),
@@ -114,6 +131,7 @@ async def open_parts(
             verifier=scrubber,
             importing=importing,
             serving=serving,
+            retrievals=retrievals,
             metrics=workers.metrics,
             workers=workers,
             doctor=partial(

@@ -1,4 +1,4 @@
-"""Who holds which shards and imports: sessions, and the leases that end with them.
+"""Who holds which shards, imports and retrievals: sessions, and the leases that end with them.
 
 A session is an open event stream. It holds a shard (or an import) or does not: acquiring twice is one lease, releasing
 twice is one release, and the death of the client gives back all that it held, at once.
@@ -20,6 +20,8 @@ from agent.dagstore.records import ShardRecord
 if TYPE_CHECKING:  # which is built on what is here
     from agent.imports.imports import Imports
     from agent.imports.records import ImportRecord
+    from agent.retrievals.records import RetrievalRecord
+    from agent.retrievals.retrievals import Retrievals
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +29,7 @@ class _Session:
     client: str
     held: set[str] = field(default_factory=set)
     imports: set[int] = field(default_factory=set)
+    retrievals: set[int] = field(default_factory=set)
     waiting: set[trio.CancelScope] = field(default_factory=set)
     closed: bool = False
 
@@ -34,9 +37,12 @@ class _Session:
 class Leases:
     """The sessions of all clients."""
 
-    def __init__(self, dagstore: Dagstore, imports: Imports | None = None) -> None:
+    def __init__(
+        self, dagstore: Dagstore, imports: Imports | None = None, retrievals: Retrievals | None = None
+    ) -> None:
         self._dagstore = dagstore
         self._imports = imports
+        self._retrievals = retrievals
         self._sessions: dict[str, _Session] = {}
 
     def open(self, client: str) -> str:
@@ -58,6 +64,9 @@ class Leases:
         if self._imports is not None:
             for number in session.imports:
                 self._imports.release(number)
+        if self._retrievals is not None:
+            for number in session.retrievals:
+                self._retrievals.release(number)
 
     async def acquire(self, name: str, key: str) -> ShardRecord:
         """Takes the lease, waiting for the index if need be; a cancelled or failed call holds nothing."""
@@ -105,6 +114,26 @@ class Leases:
         self._imports.release(number)
         return True
 
+    def acquire_retrieval(self, name: str, number: int) -> RetrievalRecord:
+        """Takes a lease on a retrieval, whatever its state."""
+        session = self._session(name)
+        if self._retrievals is None:
+            raise ShardError(ErrorClass.INVALID, "this agent has no retrievals")
+        if number in session.retrievals:
+            return self._retrievals.record(number)
+        record = self._retrievals.acquire(number)
+        session.retrievals.add(number)
+        return record
+
+    def release_retrieval(self, name: str, number: int) -> bool:
+        """Gives it back; False if there was none (any more)."""
+        session = self._session(name)
+        if self._retrievals is None or number not in session.retrievals:
+            return False
+        session.retrievals.discard(number)
+        self._retrievals.release(number)
+        return True
+
     async def fetch_range(self, name: str, key: str, offset: int, length: int, *, again: bool) -> None:
         """Has bytes of a remote shard fetched for a session that holds it; see `Dagstore.fetch_range`."""
         self._refuse_unless_held(name, key)
@@ -122,7 +151,8 @@ class Leases:
     def held(self) -> list[tuple[str, int]]:
         """Each session's client and how many leases it holds, for status displays; the ids stay secret."""
         return [
-            (session.client, len(session.held) + len(session.imports)) for session in self._sessions.values()
+            (session.client, len(session.held) + len(session.imports) + len(session.retrievals))
+            for session in self._sessions.values()
         ]
 
     def _session(self, name: str) -> _Session:

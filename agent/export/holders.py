@@ -1,4 +1,4 @@
-"""Who holds a block: imports and shards, and how a worker reads from them for as long as it takes."""
+"""Who holds a block: imports, shards and retrievals, and how a worker reads from them for as long as it takes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from agent.export.stores import NOBODY
 from agent.imports.imports import Imports
 from agent.imports.records import ImportRow
 from agent.imports.transitions import ImportState
+from agent.retrievals.retrievals import Retrievals
 from agent.scheduler.tasks import DEAL_PRIORITY
 from agent.workers import Needs, WorkerFailed
 from agent.workers.messages import Params
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _IMPORT = "import "
 _SHARD = "shard "
+_RETRIEVAL = "retrieval "
 MOST_SHARDS = 16  # of those that hold one block, that are opened
 
 
@@ -49,8 +51,11 @@ class Opened:
 class Holders:
     """Looks for blocks. Everything raises ShardError."""
 
-    def __init__(self, dagstore: Dagstore, imports: Imports, workers: Workers) -> None:
+    def __init__(
+        self, dagstore: Dagstore, imports: Imports, workers: Workers, retrievals: Retrievals | None = None
+    ) -> None:
         self._dagstore = dagstore
+        self.retrievals = retrievals
         self._imports = imports
         self._workers = workers
 
@@ -86,10 +91,23 @@ class Holders:
             self._open_import(number, opened, stack)
         if not _is_enough(opened, before):
             await self._open_shards(cid, opened, stack)
+        if len(opened.stores) == before and self.retrievals is not None:
+            retrieved = self.retrievals.find_root(cid, done=True)
+            for name in [] if retrieved is None else [f"{_RETRIEVAL}{retrieved}"]:
+                self._open_retrieval(name, opened, stack)
         if len(opened.stores) == before:
             for number in await self.imports(cid):
                 self._open_import(number, opened, stack)
         return len(opened.stores) > before
+
+    def _open_retrieval(self, name: str, opened: Opened, stack: AsyncExitStack) -> None:
+        if self.retrievals is None or name in opened.names:
+            return
+        number = int(name.removeprefix(_RETRIEVAL))
+        record = self.retrievals.acquire(number)
+        stack.callback(self.retrievals.release, number)
+        opened.stores.append({"key": name, "kind": "car", "car": record.car_path})
+        opened.size = max(opened.size, record.data_size)
 
     async def _open_shards(self, cid: Cid, opened: Opened, stack: AsyncExitStack) -> None:
         try:
@@ -143,6 +161,8 @@ class Holders:
             return []
         best = self._imports.find_root(cid)
         found = [] if best is None else [f"{_IMPORT}{best}"]
+        retrieved = None if self.retrievals is None else self.retrievals.find_root(cid, done=True)
+        found += [] if retrieved is None else [f"{_RETRIEVAL}{retrieved}"]
         try:
             found += [f"{_SHARD}{key}" for key in await self.shards(cid)]
         except ShardError as error:
@@ -151,13 +171,19 @@ class Holders:
 
     def unindexed(self) -> list[str]:
         """Names of what no common index covers, newest first."""
-        return [_key_of(row) for row in reversed(self._made())]
+        retrieved = [] if self.retrievals is None else self.retrievals.done()
+        return [
+            *(f"{_RETRIEVAL}{number}" for number in retrieved),
+            *(_key_of(row) for row in reversed(self._made())),
+        ]
 
     async def open_one(self, name: str, stack: AsyncExitStack) -> tuple[Params, Fetch]:
         """What a name stands for, leased for the time of the stack, and who gets what is not here of it; ShardError."""
         opened = Opened()
         if name.startswith(_IMPORT):
             self._open_import(int(name.removeprefix(_IMPORT)), opened, stack)
+        elif name.startswith(_RETRIEVAL):
+            self._open_retrieval(name, opened, stack)
         else:
             await self._open_shard(name.removeprefix(_SHARD), opened, stack)
         if opened.error is not None:

@@ -14,6 +14,7 @@ from agent.dagstore.records import ShardRecord, without_secrets
 from agent.gateway.application import Serving
 from agent.imports.opening import Importing
 from agent.metrics import Metrics
+from agent.retrievals.retrievals import Retrievals
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
 from agent.rpc.tokens import Tokens
@@ -41,6 +42,7 @@ class Services:
     workers: Workers | None = None  # for what is heavy and is not about a shard
     importing: Importing | None = None
     serving: Serving | None = None  # data over HTTP
+    retrievals: Retrievals | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -1,4 +1,4 @@
-"""`GET /events`: a session with all shards and imports and what changes about them; its leases end with it."""
+"""`GET /events`: a session with all that there is, and what changes about it; its leases end with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PING_INTERVAL_S = 10.0
 
 
 class Events:
-    """A session: a snapshot of all shards and imports, then what changes; its leases end with it."""
+    """A session: a snapshot of all that there is, then what changes; its leases end with it."""
 
     def __init__(self, services: Services, hub: Hub) -> None:
         self._services = services
@@ -58,7 +58,7 @@ class Events:
 
 
 def _snapshot(services: Services) -> Iterator[bytes]:
-    """A line for each shard, and each import."""
+    """A line for each shard, each import and each retrieval."""
     for key in services.dagstore.list_keys():
         with suppress(ShardError):  # destroyed since we began
             yield line({"event": "shard", "shard": services.record(key)})
@@ -67,13 +67,18 @@ def _snapshot(services: Services) -> Iterator[bytes]:
         for number in imports.numbers():
             with suppress(ShardError):
                 yield line({"event": "import", "record": imports.record(number)})
+    if services.retrievals is not None:
+        for number in services.retrievals.numbers():
+            yield line({"event": "retrieval", "record": services.retrievals.record(number)})
 
 
 def _line(services: Services, key: Key) -> bytes:
     match key:
         case ImportKey():
             return _import_line(services, key)
-        case RetrievalKey() | DealKey():  # which have streams of their own
+        case RetrievalKey():
+            return _retrieval_line(services, key)
+        case DealKey():
             return line({"event": "ping"})
         case _:
             return _shard_line(services, key)
@@ -87,6 +92,15 @@ def _import_line(services: Services, key: ImportKey) -> bytes:
     except ShardError:
         pass
     return line({"event": "import-removed", "id": key.number, "name": key.name})
+
+
+def _retrieval_line(services: Services, key: RetrievalKey) -> bytes:
+    try:
+        if services.retrievals is not None:
+            return line({"event": "retrieval", "record": services.retrievals.record(key.number)})
+    except ShardError:
+        pass
+    return line({"event": "retrieval-removed", "id": key.number})
 
 
 def _shard_line(services: Services, key: str) -> bytes:

@@ -8,7 +8,7 @@ address that is connected to: a name is resolved once, not once to be checked an
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         self,
         *,
         allow_private: bool,
-        trusted: frozenset[tuple[str, int]] = frozenset(),
+        trusted: Set[tuple[str, int]] = frozenset(),
         resolve: Resolve = resolve,
     ) -> None:
         """`trusted` are hosts and ports that may be private in any case."""

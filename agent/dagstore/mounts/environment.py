@@ -30,6 +30,7 @@ class Environment:
     remote: Web | None = None
     s3: Signer | None = None
     pieces: PieceStore | None = None
+    tls: ssl.SSLContext | None = None  # whom we trust, for others that ask servers
 
     def web(self) -> Web:
         """How to read from servers; raises ShardError(invalid) where there is no network."""
@@ -71,7 +72,10 @@ async def open_environment(
     tls = await trio.to_thread.run_sync(_tls, config.ca_file)  # reads a few hundred certificates
     async with aclosing(PooledFetcher(config, tls=tls, trusted=trusted)) as fetcher:
         yield Environment(
-            remote=Web(fetcher, config.max_redirects), s3=signer, pieces=_pieces(config.piece_directory, home)
+            remote=Web(fetcher, config.max_redirects),
+            s3=signer,
+            pieces=_pieces(config.piece_directory, home),
+            tls=tls,
         )
 
 

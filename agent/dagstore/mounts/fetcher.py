@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -82,10 +82,10 @@ class PooledFetcher:
         config: MountsConfig,
         *,
         tls: ssl.SSLContext | None = None,
-        trusted: frozenset[tuple[str, int]] = frozenset(),
+        trusted: Set[tuple[str, int]] = frozenset(),
         resolve: Resolve = resolve,
     ) -> None:
-        """`trusted` are hosts and ports that may be private, whatever the configuration says."""
+        """`trusted` are hosts and ports that may be private, whatever the configuration says; it may grow."""
         self._config = config
         self._slots = trio.CapacityLimiter(config.connections or float("inf"))
         self._pool = httpcore2.AsyncConnectionPool(

@@ -171,7 +171,7 @@ def exporter(services: Services) -> Exporter:
 def _holders(services: Services) -> Holders:
     if services.workers is None:
         raise not_set_up("workers")
-    return Holders(services.dagstore, importing(services).imports, services.workers)
+    return Holders(services.dagstore, importing(services).imports, services.workers, services.retrievals)
 
 
 def _foreign_car(services: Services, path: str) -> str:

@@ -1,0 +1,293 @@
+"""The retrievals: started, joined, waited for, called off, removed; each in a CARv2 of its own.
+
+Decisions are `transitions.py`'s; `running.py` fetches one. The catalogue is written before memory changes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from agent.dagstore.events import Hub, RetrievalKey
+from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
+from agent.dagstore.records import now_text
+from agent.imports.names import next_id
+from agent.retrievals.progress import Progress
+from agent.retrievals.records import RetrievalRecord, RetrievalRow, Wanted, car_path
+from agent.retrievals.table import RetrievalStore
+from agent.retrievals.transitions import ENDED, Event, State, step
+from agent.transfer.wants import Wants
+from carlib.cid import Cid
+from carlib.header import V2_PREFIX_BYTES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Retrieval:
+    """One of them, in memory."""
+
+    row: RetrievalRow
+    progress: Progress = field(default_factory=Progress)
+    wants: Wants = field(default_factory=Wants)
+    scope: trio.CancelScope | None = None  # of the run that is under way
+    ended: trio.Event = field(default_factory=trio.Event)  # replaced when it is begun again
+    idle: trio.Event = field(default_factory=trio.Event)  # nobody writes to its file
+    refs: int = 0
+
+
+Run = Callable[["Retrieval"], None]
+
+
+class Retrievals:
+    """Get them from `open_retrievals`. Everything raises ShardError."""
+
+    def __init__(self, store: RetrievalStore, hub: Hub, directory: Path, clock_ns: Callable[[], int]) -> None:
+        self._store = store
+        self._hub = hub
+        self.directory = directory
+        self._clock_ns = clock_ns
+        self._all: dict[int, Retrieval] = {}
+        self._last = 0
+        self._stopping = False
+        self.run: Run = lambda _one: None
+        """Begins one, in the background; set by `open_retrievals`."""
+
+    # What callers ask for
+
+    def start(self, wanted: Wanted, sources: Sequence[str] = ()) -> int:
+        """Begins to fetch it, or more of a DAG that is fetched already; gives its number.
+
+        Whatever was fetched stays. Asking for what is here, or on its way, begins nothing.
+        """
+        self._refuse_if_stopping()
+        wanted = wanted.checked()
+        cid = Cid.parse(wanted.root)
+        for number in self._store.find_root(cid):
+            if number in self._all:
+                self._more(self._all[number], wanted, sources)
+                return number
+        number = self._last = next_id(self._clock_ns(), self._last)
+        row = RetrievalRow(number, wanted.root, (wanted,), tuple(sources), State.QUEUED, now_text())
+        self._store.put(row)
+        one = self._all[number] = Retrieval(row)
+        one.idle.set()
+        self.publish(number)
+        self.run(one)
+        return number
+
+    def _more(self, one: Retrieval, wanted: Wanted, sources: Sequence[str]) -> None:
+        row = one.row
+        more = tuple(source for source in sources if source not in row.sources)
+        is_new = wanted not in row.wanted
+        asked = (*row.wanted, wanted) if is_new else row.wanted
+        if wanted.lazy and not is_new and row.state not in (State.FAILED, State.CANCELLED):
+            return
+        if row.state is State.DONE and not is_new:
+            return
+        self._change(one, wanted=asked, sources=(*row.sources, *more))
+        if row.state in ENDED:
+            self.apply(one, Event.AGAIN, error="", error_class=None, ended="")
+            self.run(one)
+        elif is_new and one.scope is not None:
+            one.scope.cancel()  # `running` begins again with all that is wanted now
+
+    async def wait(self, number: int) -> RetrievalRecord:
+        """Returns when it is done; raises why it is not, if so."""
+        one = self._one(number)
+        while one.row.state not in ENDED:
+            await one.ended.wait()
+            if self._stopping:
+                raise ShardError(STOPPING.error_class, STOPPING.message)
+        row = one.row
+        if row.state is State.CANCELLED:
+            raise ShardError(ErrorClass.CANCELLED, f"Retrieval was cancelled externally: {row.name}")
+        if row.state is State.FAILED:
+            raise ShardError(row.error_class or ErrorClass.BUG, f"Retrieval Error: {row.error}")
+        return self.record(number)
+
+    async def want(self, number: int, cids: Sequence[Cid]) -> None:
+        """Returns when these blocks are in the file; they come before all else."""
+        one = self._one(number)
+        if one.row.state in ENDED:
+            if one.row.state is State.DONE and not one.row.is_lazy:
+                raise ShardError(
+                    ErrorClass.NOT_FOUND, f"{cids[0]} is not in what was retrieved of {one.row.name}"
+                )
+            failure = one.row.error or "it was cancelled"
+            raise ShardError(one.row.error_class or ErrorClass.CANCELLED, f"{one.row.name}: {failure}")
+        async with trio.open_nursery() as nursery:
+            for cid in cids:
+                nursery.start_soon(one.wants.wait, cid)
+
+    async def cancel(self, number: int) -> None:
+        """Calls it off; what has come stays, and another `start` goes on from there."""
+        one = self._one(number)
+        if one.row.state in ENDED:
+            raise ShardError(ErrorClass.BUSY, f"retrieval {one.row.name} has ended already")
+        self.apply(one, Event.CANCEL, ended=now_text())
+        await self._quiet(one)
+
+    async def remove(self, number: int) -> None:
+        """Forgets it, with its file; calls it off first. Refused while somebody reads from it."""
+        one = self._one(number)
+        if one.refs:
+            message = f"retrieval {one.row.name} is in use: {one.refs} leases"
+            raise ShardError(ErrorClass.BUSY, message)
+        if one.row.state not in ENDED:
+            self.apply(one, Event.CANCEL, ended=now_text())
+        with trio.CancelScope(shield=True):
+            await self._quiet(one)
+            self._store.delete(number)
+            self._all.pop(number, None)
+            path = self.path(number)
+            await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+        self.publish(number)
+
+    async def _quiet(self, one: Retrieval) -> None:
+        if one.scope is not None:
+            one.scope.cancel()
+        await one.idle.wait()
+
+    def acquire(self, number: int) -> RetrievalRecord:
+        """Takes a reference, whatever its state; the caller owes one `release`."""
+        self._one(number).refs += 1
+        return self.record(number)
+
+    def release(self, number: int) -> None:
+        one = self._all.get(number)
+        if one is not None:
+            one.refs -= 1
+
+    # What there is
+
+    def numbers(self) -> list[int]:
+        return sorted(self._all)
+
+    def find(self, text: str | int) -> int:
+        """By number, or root in any base and version."""
+        if isinstance(text, int) or text.isdecimal():
+            number = int(text)
+            if number in self._all:
+                return number
+        else:
+            found = self.find_root(Wanted(text).order().root)
+            if found is not None:
+                return found
+        raise ShardError(ErrorClass.NOT_FOUND, f"there is no retrieval {text}", key=str(text))
+
+    def find_root(self, cid: Cid, *, done: bool = False) -> int | None:
+        """The one of that root; only one that is done, if so wanted."""
+        for number in self._store.find_root(cid):
+            one = self._all.get(number)
+            if one is not None and (one.row.state is State.DONE or not done):
+                return number
+        return None
+
+    def done(self) -> list[int]:
+        """Those whose files are complete, newest first."""
+        return [
+            number for number in sorted(self._all, reverse=True) if self._all[number].row.state is State.DONE
+        ]
+
+    def row(self, number: int) -> RetrievalRow:
+        return self._one(number).row
+
+    def record(self, number: int) -> RetrievalRecord:
+        one = self._one(number)
+        row, progress, first = one.row, one.progress, one.row.wanted[0]
+        now_s = trio.current_time()
+        is_running = row.state is State.FETCHING
+        return RetrievalRecord(
+            id=row.id,
+            name=row.name,
+            root=str(row.root),
+            state=row.state.value,
+            path=first.path,
+            range=first.range,
+            selector=first.selector,
+            lazy=row.is_lazy,
+            sources=row.sources,
+            car_path=str(self.path(number)),
+            bytes=row.bytes + progress.bytes,
+            blocks=row.blocks + progress.blocks,
+            wasted=row.wasted + progress.wasted,
+            rate=round(progress.rate(now_s), 1) if is_running else 0.0,
+            eta_seconds=progress.eta_s(now_s) if is_running else None,
+            source=progress.source,
+            error=row.error,
+            error_class=row.error_class.value if row.error_class else "",
+            created=row.created,
+            ended=row.ended or None,
+            roots=(str(row.root),),
+            version=2,
+            data_offset=V2_PREFIX_BYTES,
+            data_size=row.data_size,
+            fingerprint=row.fingerprint,
+            generation=row.generation,
+            refs=one.refs,
+        )
+
+    def counts(self) -> dict[str, int]:
+        counts = Counter(one.row.state.value for one in self._all.values())
+        return dict(sorted(counts.items()))
+
+    def path(self, number: int) -> Path:
+        return car_path(self.directory, number)
+
+    # For the parts beside this one
+
+    def apply(self, one: Retrieval, event: Event, **changes: Any) -> bool:  # Any: as the field of the row is
+        """Moves it on, if that is anything new to it; whether it was."""
+        state = step(one.row.state, event)
+        if state is None:
+            return False
+        self._change(one, state=state, **changes)
+        if state in ENDED:
+            one.ended.set()
+            if state is not State.DONE:
+                failure = None if one.row.error_class is None else Failure(one.row.error_class, one.row.error)
+                one.wants.end(failure)
+        elif one.ended.is_set():
+            one.ended = trio.Event()
+        self.publish(one.row.id)
+        return True
+
+    def _change(self, one: Retrieval, **changes: Any) -> None:
+        row = msgspec.structs.replace(one.row, **changes)
+        self._store.put(row)
+        one.row = row
+
+    def take_over(self, row: RetrievalRow) -> Retrieval:
+        """One that was there at the start."""
+        one = self._all[row.id] = Retrieval(row)
+        one.idle.set()
+        self._last = max(self._last, row.id)
+        return one
+
+    def publish(self, number: int) -> None:
+        self._hub.publish_other(RetrievalKey(number))
+
+    def stop(self) -> None:
+        """Refuses new ones and answers all that wait."""
+        self._stopping = True
+        for one in self._all.values():
+            one.ended.set()
+            one.wants.end(STOPPING)
+
+    def _refuse_if_stopping(self) -> None:
+        if self._stopping:
+            raise ShardError(STOPPING.error_class, STOPPING.message)
+
+    def _one(self, number: int) -> Retrieval:
+        one = self._all.get(number)
+        if one is None:
+            raise ShardError(ErrorClass.NOT_FOUND, f"there is no retrieval {number}", key=str(number))
+        return one

@@ -1,0 +1,43 @@
+"""Which source a text stands for: one line a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts.urls import HttpUrl
+from agent.transfer.source import BlockSource
+from agent.transfer.sources.gateway import GatewaySource
+from agent.transfer.sources.means import Means
+from agent.transfer.sources.piece import PieceSource
+
+Kind = Callable[[str, Means, Path], BlockSource | None]
+"""From a text, the means, and where a copy may be kept; None if it is none of this kind. Raises ShardError(invalid)."""
+
+
+def _web(text: str, means: Means, part: Path) -> BlockSource | None:
+    if not text.startswith(("http://", "https://")):
+        return None
+    url = HttpUrl.parse(text)
+    path = url.target.partition("?")[0]
+    if "/piece/" in path or path.endswith(".car"):
+        return PieceSource(url, means, part)
+    return GatewaySource(url, means)
+
+
+KINDS: list[Kind] = [_web]
+
+
+def source_of(text: str, means: Means, part: Path) -> BlockSource:
+    """The source that a text names, which may be at a private address, since somebody of ours has named it."""
+    for kind in KINDS:
+        source = kind(text, means, part)
+        if source is not None:
+            if isinstance(source, GatewaySource):
+                means.trust(source.base)
+            elif isinstance(source, PieceSource):
+                means.trust(source.url)
+            return source
+    hint = "http(s)://HOST for a gateway or an agent, http(s)://HOST/piece/CID for a CAR"
+    raise ShardError(ErrorClass.INVALID, f"{text[:200]!r} is no source; {hint}")
