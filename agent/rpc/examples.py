@@ -158,6 +158,23 @@ _STATUS = {
 }  # fmt: skip
 _FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
 
+_EMPTY = "bafkqaaa"
+_INLINE = "bafkqabtimvwgy3yk"
+_SESSION = "kX0Yh6cV0GvJm1xW5kqC3g"
+_RETRIEVAL = {
+    "ID": 1, "Name": _EMPTY, "Root": _EMPTY, "State": "RetrievalStateDone", "Path": "", "Range": "", "Selector": "",
+    "Lazy": False, "Sources": [], "CARPath": "/srv/carfs/retrievals/1.car", "Bytes": 0, "Blocks": 0, "Wasted": 0,
+    "Rate": 0.0, "ETASeconds": None, "Source": "", "Error": "", "ErrorClass": "", "Created": _AT, "Ended": _AT,
+    "Roots": [_EMPTY], "Version": 2, "DataOffset": 51, "DataSize": 25,
+    "Fingerprint": {"size": 100, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
+    "Generation": 1, "Refs": 0,
+}  # fmt: skip
+_LOTUS_RETRIEVAL = {
+    "PayloadCID": {"/": _EMPTY}, "ID": 1, "PieceCID": None, "PricePerByte": "0", "UnsealPrice": "0", "Status": 15,
+    "Message": "", "Provider": "", "BytesReceived": 0, "BytesPaidFor": 0, "TotalPaid": "0", "TransferChannelID": None,
+    "DataTransfer": None, "Event": None,
+}  # fmt: skip
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -413,5 +430,19 @@ EXAMPLES: dict[str, Example] = {
         },
         None,
     ),
+    "Filecoin.ClientRetrieve": Example({"Order": {"Root": _EMPTY}}, {"DealID": 1}),
+    "Filecoin.ClientRetrieveWait": Example({"DealID": 1}, None),
+    "Filecoin.ClientListRetrievals": Example({}, [_LOTUS_RETRIEVAL]),
+    "Filecoin.ClientGetRetrievalUpdates": Example({}, _LOTUS_RETRIEVAL),
+    "Filecoin.ClientCancelRetrievalDeal": Example({"DealID": 2}, None),
+    "Carfs.StartRetrieval": Example({"Root": _EMPTY, "From": ["https://gateway.example"], "Wait": True}, _RETRIEVAL),
+    "Carfs.ListRetrievals": Example({}, [_RETRIEVAL]),
+    "Carfs.GetRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),
+    "Carfs.WaitRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),
+    "Carfs.CancelRetrieval": Example({"Retrieval": _INLINE}, None),
+    "Carfs.RemoveRetrieval": Example({"Retrieval": _EMPTY}, None),
+    "Carfs.WantBlocks": Example({"Retrieval": _INLINE, "CIDs": []}, None),
+    "Carfs.AcquireRetrieval": Example({"Session": _SESSION, "Retrieval": 1}, _RETRIEVAL),
+    "Carfs.ReleaseRetrieval": Example({"Session": _SESSION, "Retrieval": 1}, False),
     "Carfs.Shutdown": Example({}, None),
 }  # fmt: skip

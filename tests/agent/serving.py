@@ -29,6 +29,7 @@ from agent.rpc.tokens import Tokens
 from agent.scheduler.jobs import Scheduling
 from tests.agent.imports.worlds import imports_at
 from tests.agent.machines import working
+from tests.agent.retrievals.worlds import retrievals_at
 from tests.agent.stores import LocalWorkers, dagstore_at
 
 ADMIN = Caller(Permission.ADMIN, "a test")
@@ -44,11 +45,12 @@ async def services_at(
         working(limit=1) as machine,
         dagstore_at(path, workers=workers, hub=hub) as dagstore,
         imports_at(path, machine.scheduler, hub=hub) as importing,
+        retrievals_at(path, hub=hub) as retrievals,
     ):
         tokens = Tokens(path / "token-secret")
         yield Services(
-            dagstore, Leases(dagstore, importing.imports), machine.scheduler, path, "1.2", trio.Event(),
-            time.monotonic(), tokens, workers=machine.scheduler, importing=importing,
+            dagstore, Leases(dagstore, importing.imports, retrievals), machine.scheduler, path, "1.2", trio.Event(),
+            time.monotonic(), tokens, workers=machine.scheduler, importing=importing, retrievals=retrievals,
         )  # fmt: skip
 
 

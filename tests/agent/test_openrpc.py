@@ -16,6 +16,7 @@ import trio
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.imports.requests import Request
+from agent.retrievals.records import Wanted
 from agent.rpc.examples import EXAMPLES
 from agent.rpc.jsonrpc import Call
 from agent.rpc.methods import METHODS, Services, answer
@@ -35,7 +36,12 @@ Json = Any  # any value that JSON can carry
 DOCUMENT = json.loads(msgspec.json.encode(document(METHODS, "1.2")))
 SHOWN = {one["name"]: one for one in DOCUMENT["methods"]}
 WITHOUT_EXAMPLE = {"rpc.discover", "Filecoin.Discover"}  # this document is theirs
-OPEN_ENDED = {"Carfs.WorkerJoin", "Carfs.WatchShards", "Carfs.WatchTasks"}
+OPEN_ENDED = {
+    "Carfs.WorkerJoin",
+    "Carfs.WatchShards",
+    "Carfs.WatchTasks",
+    "Filecoin.ClientGetRetrievalUpdates",
+}
 
 
 def references(value: Json) -> Iterator[str]:
@@ -99,6 +105,11 @@ async def test_an_example_does_what_it_shows(
         await _prepare(services, tmp_path)
         if any(word in name for word in ("mport", ".Client", ".Export", "Data")):
             await _prepare_imports(services, tmp_path)
+        if "etriev" in name or name == "Carfs.WantBlocks":
+            assert services.retrievals is not None
+            await services.retrievals.wait(services.retrievals.start(Wanted("bafkqaaa")))
+            if "Cancel" in name:
+                services.retrievals.start(Wanted("bafkqabtimvwgy3yk", lazy=True))
         full = replace(
             services,
             verifier=Doctor(),
@@ -150,7 +161,11 @@ async def _adapted(params: Json, services: Services, path: Path) -> Json:
             assert services.importing is not None
             (number,) = services.importing.imports.numbers()
             values[name]["Root"] = {"/": _root(services, number)}
-    if "ImportID" in values or "Root" in values:
+    if "DealID" in values or isinstance(values.get("Retrieval"), int):
+        assert services.retrievals is not None
+        key = "DealID" if "DealID" in values else "Retrieval"
+        values[key] = services.retrievals.numbers()[values[key] - 1]
+    if ("ImportID" in values or "Root" in values) and "From" not in values:
         assert services.importing is not None
         (number,) = services.importing.imports.numbers()
         values = {"ImportID": number} if "ImportID" in values else {"Root": {"/": _root(services, number)}}
