@@ -85,6 +85,7 @@ class Retrievals:
 
     def _more(self, one: Retrieval, wanted: Wanted, sources: Sequence[str]) -> None:
         row = one.row
+        wanted = msgspec.structs.replace(wanted, root=row.wanted[0].root)  # in whatever spelling it came
         more = tuple(source for source in sources if source not in row.sources)
         is_new = wanted not in row.wanted
         asked = (*row.wanted, wanted) if is_new else row.wanted
