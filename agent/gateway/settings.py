@@ -25,4 +25,3 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny_list: str = ""  # file with what is not served, from $CARFS_PATH; "": all is
     tls_certificate: str = ""  # file (PEM) with the certificate chain; with it, HTTPS and HTTP/2 alone
     tls_key: str = ""  # file (PEM) with its key; "": in the same file
-    api: bool = False  # whether the reading part of Kubo's RPC, /api/v0, is there over TCP too
