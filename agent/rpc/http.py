@@ -190,7 +190,7 @@ class _Watched:
         finally:
             self._connection.waits_since = math.inf
 
-    async def receive(self, max_bytes: int) -> bytes:
+    async def receive(self, max_bytes: int = 65536) -> bytes:
         data = await self._stream.receive(max_bytes)
         if self._connection.unread is not None:
             self._connection.unread += len(data)

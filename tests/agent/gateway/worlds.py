@@ -13,6 +13,7 @@ import trio
 
 from agent.gateway.application import Serving, open_serving
 from agent.gateway.settings import GatewayConfig
+from agent.gateway.tls import server_tls
 from agent.rpc.binds import TcpBind, UnixBind
 from agent.rpc.http import serve
 from carlib.cid import Cid
@@ -93,7 +94,9 @@ async def gateway_at(path: Path, *, pieces: Path | None = None, **settings: obje
         trio.open_nursery() as nursery,
     ):
         binds = [TcpBind("127.0.0.1", 0), UnixBind(path / "gateway.sock")]
-        tcp, _ = await nursery.start(partial(serve, grace_s=0.1), serving.application(), binds, stop)
+        tcp, _ = await nursery.start(
+            partial(serve, grace_s=0.1, tls=server_tls(config, path)), serving.application(), binds, stop
+        )
         assert isinstance(tcp, TcpBind)
         yield Served(world, serving, tcp.port, path / "gateway.sock")
         stop.set()
