@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import trio
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +25,7 @@ from agent.rpc.lines import cancel_on_disconnect
 logger = logging.getLogger(__name__)
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 SENT_AT_ONCE = 8 << 20  # of a file, between two looks at whether its client still takes it
 _STATUS = {
     ErrorClass.NOT_FOUND: 404,
@@ -66,6 +68,8 @@ class Answering:
         except TooMany as error:
             await self._say(watched, 429, str(error), [("retry-after", str(error.after_s))])
         except BaseExceptionGroup as group:
+            if group.split(_GONE)[1] is None:
+                return  # nobody takes the answer any more
             matched, rest = group.split((Refused, ShardError))
             if rest is not None or matched is None:
                 if not isinstance(group, ExceptionGroup):
