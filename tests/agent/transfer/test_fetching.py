@@ -123,7 +123,8 @@ async def test_a_source_that_lies_is_named_and_left_for_good(expect_warning: Exp
     liar.script = script
     liar.raw_script = lambda _number, data: data[:-1] + bytes([data[-1] ^ 1])
     events: list[Event] = []
-    sink, fetched = await run(root, liar, Scripted(store, name="honest"), events=events)
+    inner = Store({raw: data for raw, data in store.blocks.items() if Cid(raw).codec != 0x55})
+    sink, fetched = await run(root, liar, Scripted(store, name="honest"), sink=inner, events=events)
     assert sink.blocks == store.blocks
     (left,) = (event for event in events if isinstance(event, SourceLeft))
     assert (left.source, left.lied) == ("liar", True)
