@@ -15,7 +15,6 @@ from agent.dagstore.access import Fetch, RepairedAccess, TransientAccess
 from agent.dagstore.dagstore import Dagstore
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.indexer import Workers
-from agent.export.stores import NOBODY
 from agent.imports.imports import Imports
 from agent.imports.records import ImportRow
 from agent.imports.transitions import ImportState
@@ -179,6 +178,8 @@ class Holders:
 
     async def open_one(self, name: str, stack: AsyncExitStack) -> tuple[Params, Fetch]:
         """What a name stands for, leased for the time of the stack, and who gets what is not here of it; ShardError."""
+        from agent.export.stores import NOBODY  # numpy, for who reads
+
         opened = Opened()
         if name.startswith(_IMPORT):
             self._open_import(int(name.removeprefix(_IMPORT)), opened, stack)

@@ -11,7 +11,6 @@ from typing import TypeVar
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.export import stores
 from agent.export.holders import Holders
 from agent.local.shelf import Shelf, open_shelf
 from carlib.blockstore import Blocks
@@ -159,6 +158,8 @@ async def open_local_blocks(holders: Holders, *, readers: int) -> AsyncIterator[
             opened.close()
 
         def open_store() -> Blocks:
+            from agent.export import stores  # numpy, for who reads
+
             return stores.opened(params, fetch, opened)
 
         try:

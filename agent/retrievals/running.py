@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -31,8 +32,10 @@ from agent.transfer.sources.piece import PieceSource
 from carlib.cid import Cid
 from carlib.container import read_container
 from carlib.errors import CarError
-from carlib.readwrite import ReadWriteBlockstore
 from carlib.source import FileSource
+
+if TYPE_CHECKING:
+    from carlib.readwrite import ReadWriteBlockstore
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +214,8 @@ class _Telling:
 
 def _open(path: Path, root: Cid) -> ReadWriteBlockstore:
     """The file, resumed where it was; one that is damaged before its end is kept as far as it is whole."""
+    from carlib.readwrite import ReadWriteBlockstore  # numpy, for who fetches
+
     try:
         return ReadWriteBlockstore.open(path, [root])
     except CarError as error:
