@@ -24,7 +24,6 @@ from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, Shar
 from agent.dagstore.scrub.records import ScrubState
 from agent.imports import table as imports_table
 from agent.imports.table import ImportTable
-from agent.market import deal_table, piece_table
 from agent.retrievals import table as retrievals_table
 from agent.retrievals.table import RetrievalTable
 from agent.scheduler.jobs import Estimate
@@ -121,8 +120,6 @@ _MIGRATIONS = (
     """,
     imports_table.SCHEMA,
     retrievals_table.SCHEMA,
-    piece_table.SCHEMA,
-    deal_table.SCHEMA,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode

@@ -19,9 +19,6 @@ from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
 from agent.gateway.settings import GatewayConfig
 from agent.imports.settings import ImportsConfig
-from agent.ipfs.settings import IpfsConfig
-from agent.market.settings import MarketConfig
-from agent.network.settings import NetworkConfig
 from agent.resources.settings import ResourcesConfig
 from agent.retrievals.settings import RetrievalConfig
 from agent.scheduler import overrides
@@ -102,9 +99,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     imports: ImportsConfig = ImportsConfig()
     gateway: GatewayConfig = GatewayConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
-    market: MarketConfig = MarketConfig()
-    ipfs: IpfsConfig = IpfsConfig()
-    network: NetworkConfig = NetworkConfig()
 
     def admin_gid(self) -> int | None:
         """The group whose members are admins; None if there is no such group on this machine."""

@@ -96,11 +96,6 @@ class Repository:
         return self.path / "retrievals"
 
     @property
-    def sectors(self) -> Path:
-        """Unsealed sectors of deals' pieces, as Lotus lays them out."""
-        return self.path / "sectors"
-
-    @property
     def staging(self) -> Path:
         """What is on its way; whatever is put here to be imported is taken over."""
         return self.path / "staging"
@@ -124,7 +119,6 @@ class Repository:
                 self.repairs,
                 self.imports,
                 self.retrievals,
-                self.sectors,
                 self.staging,
             ):
                 directory.mkdir(parents=True, exist_ok=True)

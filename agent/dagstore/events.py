@@ -1,5 +1,5 @@
-"""News about shards, imports, retrievals and deals, fanned out: publishing never waits, and a subscriber that does not
-keep up is cut.
+"""News about shards, imports and retrievals, fanned out: publishing never waits, and a subscriber that does not keep
+up is cut.
 
 What travels is the key of a shard, or what names one of the others, alone. A subscriber looks it up when it
 gets round to it, so that any number of changes to one cost one place in the buffer, and what it reports is never older
@@ -30,14 +30,7 @@ class RetrievalKey:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class DealKey:
-    """One deal, as client or as provider."""
-
-    proposal: str  # its CID
-
-
-Key = str | ImportKey | RetrievalKey | DealKey
+Key = str | ImportKey | RetrievalKey
 """What has changed: a shard, by its key, or something else."""
 _K = TypeVar("_K")
 
@@ -118,7 +111,7 @@ class Hub:
         self._of_shards -= {one for one in self._of_shards.copy() if not one._add(key)}
         self._tell_all(key)
 
-    def publish_other(self, key: ImportKey | RetrievalKey | DealKey) -> None:
+    def publish_other(self, key: ImportKey | RetrievalKey) -> None:
         """Likewise of what is no shard."""
         self._tell_all(key)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 from starlette.types import Receive, Scope, Send
 
-from agent.dagstore.events import DealKey, Hub, ImportKey, Key, RetrievalKey
+from agent.dagstore.events import Hub, ImportKey, Key, RetrievalKey
 from agent.dagstore.failures import ShardError
 from agent.rpc.http import Connection
 from agent.rpc.lines import begin, cancel_on_disconnect, joined, line, send_lines
@@ -78,8 +78,6 @@ def _line(services: Services, key: Key) -> bytes:
             return _import_line(services, key)
         case RetrievalKey():
             return _retrieval_line(services, key)
-        case DealKey():
-            return line({"event": "ping"})
         case _:
             return _shard_line(services, key)
 

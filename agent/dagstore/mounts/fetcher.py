@@ -40,11 +40,7 @@ class Answer:
     body: AsyncIterator[bytes]
 
 
-Content = bytes | AsyncIterator[bytes] | None
-"""The body of a request."""
-
-
-class Getter(Protocol):
+class Fetcher(Protocol):
     """Gets what is at a URL."""
 
     def get(self, url: HttpUrl, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Answer]:
@@ -52,25 +48,6 @@ class Getter(Protocol):
 
         Raises ShardError, from the body too: busy (no answer, cut, stalled), gone (no such host), denied (an address
         that is not allowed, a certificate that cannot be verified).
-        """
-
-
-class Fetcher(Getter, Protocol):
-    """Asks servers for more than that."""
-
-    def request(
-        self,
-        method: str,
-        url: HttpUrl,
-        headers: Mapping[str, str],
-        content: Content = None,
-        *,
-        patience_s: float | None = None,
-    ) -> AbstractAsyncContextManager[Answer]:
-        """As `get`, with any method and with a body.
-
-        `content` that is a stream goes out in chunks unless `headers` have its length. `patience_s`, if not as
-        configured, is for all until the last header of the answer, the sending of the content included.
         """
 
 
@@ -105,23 +82,10 @@ class PooledFetcher:
         """Requests that hold a connection, or wait for its answer."""
         return int(self._slots.borrowed_tokens)
 
-    def get(self, url: HttpUrl, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Answer]:
-        return self.request("GET", url, headers)
-
     @asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        url: HttpUrl,
-        headers: Mapping[str, str],
-        content: Content = None,
-        *,
-        patience_s: float | None = None,
-    ) -> AsyncIterator[Answer]:
-        if patience_s is None:
-            patience_s = self._config.connect_timeout_s + self._config.response_timeout_s
+    async def get(self, url: HttpUrl, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
         async with self._slot(url):
-            response = await self._response(method, url, headers, content, patience_s)
+            response = await self._response(url, headers)
             try:
                 async with aclosing(self._body(response, url)) as body:
                     yield Answer(response.status, _joined(response.headers), body)
@@ -145,45 +109,35 @@ class PooledFetcher:
         finally:
             self._slots.release_on_behalf_of(owner)
 
-    async def _response(
-        self, method: str, url: HttpUrl, headers: Mapping[str, str], content: Content, patience_s: float
-    ) -> httpcore2.Response:
+    async def _response(self, url: HttpUrl, headers: Mapping[str, str]) -> httpcore2.Response:
         # As a whole, since a server may send its headers byte by byte.
+        patience_s = self._config.connect_timeout_s + self._config.response_timeout_s
         with _errors_named(url), trio.move_on_after(patience_s) as scope:
             while True:
                 connected: list[str] = []
                 try:
-                    request = self._request(method, url, headers, content, connected)
-                    return await self._pool.handle_async_request(request)
+                    return await self._pool.handle_async_request(self._request(url, headers, connected))
                 except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
-                    # A server may close an idle connection in the moment in which it is used again. What is not a GET
-                    # may have been done, and a stream is used up.
-                    if (
-                        connected
-                        or method not in ("GET", "HEAD")
-                        or not (content is None or isinstance(content, bytes))
-                    ):
+                    # A server may close an idle connection in the moment in which it is used again.
+                    if connected:
                         raise
         assert scope.cancelled_caught
         raise TryLater(f"{url.shown} did not answer in {patience_s:g} s")
 
-    def _request(
-        self, method: str, url: HttpUrl, headers: Mapping[str, str], content: Content, connected: list[str]
-    ) -> httpcore2.Request:
+    def _request(self, url: HttpUrl, headers: Mapping[str, str], connected: list[str]) -> httpcore2.Request:
         """`connected` gets an item if a connection is opened for the request."""
 
         async def trace(event: str, _: object) -> None:
             if event == "connection.connect_tcp.started":
                 connected.append(event)
 
-        fields = {"host": url.authority, **_HEADERS, **_framing(content, headers), **headers}
+        fields = {"host": url.authority, **_HEADERS, **headers}
         return httpcore2.Request(
-            method,
+            "GET",
             httpcore2.URL(
                 scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
             ),
             headers=[(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
-            content=content,
             extensions={"timeout": {"connect": self._config.connect_timeout_s}, "trace": trace},
         )
 
@@ -234,17 +188,6 @@ def _errors_named(url: HttpUrl) -> Iterator[None]:
         raise TryLater(f"{url.shown} cannot be reached, or broke off: {_reason(error)}") from error
     except httpcore2.ProtocolError as error:
         raise TryLater(f"{url.shown} broke off, or does not speak HTTP: {error}") from error
-
-
-def _framing(content: Content, given: Mapping[str, str]) -> dict[str, str]:
-    """How the end of a body is told."""
-    if content is None or "content-length" in given:
-        return {}
-    return (
-        {"content-length": str(len(content))}
-        if isinstance(content, bytes)
-        else {"transfer-encoding": "chunked"}
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

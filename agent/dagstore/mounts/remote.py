@@ -17,7 +17,7 @@ from agent.dagstore.mounts.mount import MAX_CHUNK_BYTES, Fingerprint, TryLater
 from agent.dagstore.mounts.urls import HttpUrl, shown
 
 if TYPE_CHECKING:
-    from agent.dagstore.mounts.fetcher import Answer, Getter
+    from agent.dagstore.mounts.fetcher import Answer, Fetcher
 
 SMALL_BODY_BYTES: Final = 64 << 10  # read to its end, which keeps the connection
 
@@ -31,7 +31,7 @@ Condition = Literal["If-Range", "If-Match"]
 class Web:
     """Reads objects through a fetcher. `name` is what errors call the object."""
 
-    fetcher: Getter
+    fetcher: Fetcher
     max_redirects: int
     wall_clock: Callable[[], float] = time.time
 

@@ -1,1 +1,0 @@
-"""IPFS nodes (Kubo) as a source and as a sink, over their RPC."""

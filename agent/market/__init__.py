@@ -1,1 +1,0 @@
-"""Storage deals, the pieces that they are about, and the sectors that hold these."""
