@@ -1,1 +1,1 @@
-"""What the machine's network is now, and what follows from it for transfers and for addresses that others are told."""
+"""Whether there are ways to other hosts, as the kernel sees them."""

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH_BYTES = 512 * 1024  # that are verified at once, in a thread
+IDLE_ROUNDS = 2  # after which sources that answer, and give nothing that is wanted, are not asked again
 SYNC_BYTES = 256 << 20  # after which what has come is made to survive a power cut
 
 
@@ -158,14 +159,26 @@ class _Fetch:
                 break
             before = self.fetched.blocks
             this = Round(planned, self._rules.hedge_s)
-            async with trio.open_nursery() as nursery:
-                for source in self._live:
-                    for _ in range(self._rules.per_source):
-                        nursery.start_soon(self._work, source, this)
+            await self._do_round(this)
             idle_rounds = 0 if self.fetched.blocks > before else idle_rounds + 1
-            if not self._live or (this.dead and idle_rounds):
+            if not self._live or (this.dead and idle_rounds) or idle_rounds > IDLE_ROUNDS:
                 raise self._reason(this)
         await self._threaded(self._sink.sync)
+
+    async def _do_round(self, this: Round) -> None:
+        """Until all of it is done, or nobody has the rest; who waits for a way to a source does not hold it up."""
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                await this.over()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end)
+            async with trio.open_nursery() as workers:
+                for source in self._live:
+                    for _ in range(self._rules.per_source):
+                        workers.start_soon(self._work, source, this)
+            nursery.cancel_scope.cancel()
 
     async def _planned(self, order: Order) -> list[Unit]:
         plan = partial(units.plan, self._sink, order, shared=len(self._live) > 1)
@@ -185,7 +198,8 @@ class _Fetch:
         """Why it cannot go on."""
         errors = list(this.dead.values()) or [source.error for source in self._sources if source.error]
         if not errors:
-            return ShardError(ErrorClass.NOT_FOUND, f"there is no source to ask for {self._order.root}")
+            lacks = "no source gives" if self._sources else "there is no source to ask for"
+            return ShardError(ErrorClass.NOT_FOUND, f"{lacks} all that is wanted of {self._order.root}")
         first = errors[0]
         lied = next((source for source in self._sources if source.lied), None)
         if lied is not None and lied.error is not None:
@@ -196,13 +210,10 @@ class _Fetch:
     # One source
 
     async def _work(self, source: Source, this: Round) -> None:
-        while not source.left:
+        while await self._turn(source):
             unit = await this.take(source)
             if unit is None:
                 return
-            if not await self._turn(source):
-                this.give_back(unit, source)
-                continue
             with trio.CancelScope() as scope:
                 this.begin(unit, source, scope)
                 try:
@@ -352,13 +363,10 @@ class _Fetch:
 
         def keep() -> Tally:
             check(cid, data, source.name)
-            is_new = self._put(cid, data)
+            is_new = self._sink.put(cid, data, verified=True)
             return Tally(1, len(data)) if is_new else Tally(repeated_bytes=len(data))
 
         await self._account(source, await self._threaded(keep))
-
-    def _put(self, cid: Cid, data: bytes) -> bool:
-        return self._sink.put(cid, data, verified=True)
 
     async def _car(self, source: Source, request: Request) -> None:
         arriving = Arriving(self._sink, {request.root.raw}, self._rules.max_block_bytes, source.name)

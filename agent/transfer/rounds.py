@@ -74,6 +74,11 @@ class Round:
         self._changed = trio.Event()
         self.dead: dict[Unit, ShardError] = {}
 
+    async def over(self) -> None:
+        """Returns when nothing waits, and nothing is on its way."""
+        while self._queue or self._flights:
+            await self._changed.wait()
+
     async def take(self, source: Source) -> Unit | None:
         """The next unit for a source; None when there is nothing to do for it any more."""
         while True:
@@ -119,12 +124,6 @@ class Round:
             for scope in flight.by.values():
                 if scope is not None:
                     scope.cancel()
-        self._tell()
-
-    def give_back(self, unit: Unit, source: Source) -> None:
-        """It was not begun."""
-        if self._land(unit, source):
-            self._queue.appendleft(unit)
         self._tell()
 
     def put_back(self, rest: Sequence[Unit], unit: Unit, source: Source) -> None:

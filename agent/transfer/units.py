@@ -111,10 +111,6 @@ def in_slice(blocks: Blocks, unit: Slice) -> list[Cid]:
     return found
 
 
-def is_complete(blocks: Blocks, order: Order) -> bool:
-    return not plan(blocks, order, most=1)
-
-
 def _below(blocks: Blocks, root: Cid, shared: bool) -> Iterator[Unit]:
     """What is missing, a unit for each missing child, depth first."""
     if not _is_here(blocks, root):

@@ -20,6 +20,7 @@ from agent.transfer.wants import Wants
 from carlib import unixfs
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
+from carlib.header import V1Header
 from carlib.pack import pack
 from carlib.traversal import ByteRange, Request, Scope
 from tests.agent.transfer.worlds import Scripted, Step, Store, car_of, cut_after, dag
@@ -165,7 +166,7 @@ async def test_what_nobody_has_is_said() -> None:
     with pytest.raises(ShardError) as caught:
         await run(root, Scripted(store, name="a"), Scripted(store, name="b"))
     assert caught.value.error_class is ErrorClass.NOT_FOUND
-    with pytest.raises(ShardError, match="no source to ask"):
+    with pytest.raises(ShardError, match="there is no source to ask for"):
         await run(root)
 
 
@@ -221,6 +222,39 @@ async def test_a_link_that_is_down_uses_up_no_attempt() -> None:
     assert fetched.wasted_bytes == 0
     kinds = [type(event) for event in events]
     assert kinds.count(Paused) == kinds.count(Resumed) > 0
+
+
+async def test_a_source_without_a_way_to_it_does_not_hold_up_the_others() -> None:
+    store = Store()
+    root = dag(store, 2, 5, leaf=leaf)
+
+    class OneWay(Link):
+        def is_up(self, host: str = "") -> bool:
+            return host != "far"
+
+        async def wait_up(self, host: str = "") -> None:
+            if host == "far":
+                await trio.sleep_forever()
+
+    sources = [Scripted(store, name="far", host="far"), Scripted(store, name="near", host="near")]
+    sink = Store()
+    with trio.fail_after(60):
+        fetched = await fetch(
+            Order(root), sources, sink, link=OneWay(), told=lambda _event: None, rules=QUICK
+        )
+    assert sink.blocks == store.blocks
+    assert set(fetched.by_source) == {"near"}
+
+
+async def test_a_source_that_answers_and_gives_nothing_is_not_asked_for_ever() -> None:
+    store = Store()
+    root = dag(store, 1, 2, leaf=leaf)
+    empty = Scripted(store)
+    empty.script = lambda _number, data: [data[: len(V1Header((root,)).encode())]]
+    with pytest.raises(ShardError) as caught:
+        await run(root, empty, order=Order(root, scope=Scope.BLOCK))
+    assert caught.value.error_class is ErrorClass.NOT_FOUND
+    assert len(empty.asked) < 10
 
 
 async def test_a_slow_one_is_helped_out() -> None:
