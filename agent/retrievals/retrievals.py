@@ -6,7 +6,6 @@ Decisions are `transitions.py`'s; `running.py` fetches one. The catalogue is wri
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,9 +103,15 @@ class Retrievals:
         """Returns when it is done; raises why it is not, if so."""
         one = self._one(number)
         while one.row.state not in ENDED:
-            await one.ended.wait()
+            ended = one.ended
+            await ended.wait()
             if self._stopping:
                 raise ShardError(STOPPING.error_class, STOPPING.message)
+            if one.row.state not in ENDED and one.ended is ended:
+                hint = "make room, and start the agent anew"
+                raise ShardError(
+                    ErrorClass.NO_SPACE, f"how {one.row.name} ended cannot be written down; {hint}"
+                )
         row = one.row
         if row.state is State.CANCELLED:
             raise ShardError(ErrorClass.CANCELLED, f"Retrieval was cancelled externally: {row.name}")
@@ -118,15 +123,18 @@ class Retrievals:
         """Returns when these blocks are in the file; they come before all else."""
         one = self._one(number)
         if one.row.state in ENDED:
-            if one.row.state is State.DONE and not one.row.is_lazy:
-                raise ShardError(
-                    ErrorClass.NOT_FOUND, f"{cids[0]} is not in what was retrieved of {one.row.name}"
-                )
-            failure = one.row.error or "it was cancelled"
-            raise ShardError(one.row.error_class or ErrorClass.CANCELLED, f"{one.row.name}: {failure}")
-        async with trio.open_nursery() as nursery:
-            for cid in cids:
-                nursery.start_soon(one.wants.wait, cid)
+            failure = self._unmet(one.row)
+            raise ShardError(failure.error_class, failure.message)
+        await one.wants.wait_all(cids)
+
+    def _unmet(self, row: RetrievalRow) -> Failure:
+        """What becomes of wants that are left when it has ended."""
+        if row.state is State.DONE:
+            message = f"that block is not in what was retrieved of {row.name}; ask for more of it"
+            return Failure(ErrorClass.NOT_FOUND, message)
+        return Failure(
+            row.error_class or ErrorClass.CANCELLED, f"{row.name}: {row.error or 'it was cancelled'}"
+        )
 
     async def cancel(self, number: int) -> None:
         """Calls it off; what has come stays, and another `start` goes on from there."""
@@ -148,9 +156,13 @@ class Retrievals:
             await self._quiet(one)
             self._store.delete(number)
             self._all.pop(number, None)
-            path = self.path(number)
-            await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+            await trio.to_thread.run_sync(self._discard, number)
         self.publish(number)
+
+    def _discard(self, number: int) -> None:
+        """Its CAR, and what was brought of others to make it."""
+        for path in self.directory.glob(f"{number}.*"):
+            path.unlink(missing_ok=True)
 
     async def _quiet(self, one: Retrieval) -> None:
         if one.scope is not None:
@@ -198,9 +210,6 @@ class Retrievals:
             number for number in sorted(self._all, reverse=True) if self._all[number].row.state is State.DONE
         ]
 
-    def row(self, number: int) -> RetrievalRow:
-        return self._one(number).row
-
     def record(self, number: int) -> RetrievalRecord:
         one = self._one(number)
         row, progress, first = one.row, one.progress, one.row.wanted[0]
@@ -236,10 +245,6 @@ class Retrievals:
             refs=one.refs,
         )
 
-    def counts(self) -> dict[str, int]:
-        counts = Counter(one.row.state.value for one in self._all.values())
-        return dict(sorted(counts.items()))
-
     def path(self, number: int) -> Path:
         return car_path(self.directory, number)
 
@@ -253,11 +258,10 @@ class Retrievals:
         self._change(one, state=state, **changes)
         if state in ENDED:
             one.ended.set()
-            if state is not State.DONE:
-                failure = None if one.row.error_class is None else Failure(one.row.error_class, one.row.error)
-                one.wants.end(failure)
+            one.wants.end(self._unmet(one.row))
         elif one.ended.is_set():
             one.ended = trio.Event()
+            one.wants.begin()
         self.publish(one.row.id)
         return True
 

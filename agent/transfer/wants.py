@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -20,19 +20,24 @@ class Wants:
         self._arrived = trio.Event()
         self._ended: Failure | None = None
 
-    async def wait(self, cid: Cid) -> None:
-        """Returns when it is here; raises ShardError if it cannot be had."""
+    async def wait_all(self, cids: Sequence[Cid]) -> None:
+        """Returns when they are here; raises ShardError if one cannot be had. All are asked for at once."""
+        for event, cid in [(self._asked(cid), cid) for cid in cids]:
+            await event.wait()
+            failure = self._failures.get(cid.raw)
+            if failure is not None:
+                raise ShardError(failure.error_class, failure.message)
+
+    def _asked(self, cid: Cid) -> trio.Event:
         event = self._waiting.get(cid.raw)
         if event is None:
             if self._ended is not None:
                 raise ShardError(self._ended.error_class, self._ended.message)
+            self._failures.pop(cid.raw, None)
             event = self._waiting[cid.raw] = trio.Event()
             self._queue.append(cid)
             self._arrived.set()
-        await event.wait()
-        failure = self._failures.get(cid.raw)
-        if failure is not None:
-            raise ShardError(failure.error_class, failure.message)
+        return event
 
     async def next(self) -> Cid:
         """The next one to fetch."""
@@ -67,6 +72,6 @@ class Wants:
         self._queue.clear()
 
     def begin(self) -> None:
-        """Somebody fetches again."""
+        """Somebody fetches again, and begins with what is waited for still."""
         self._ended = None
-        self._failures.clear()
+        self._queue = [Cid(raw) for raw in self._waiting]

@@ -75,6 +75,22 @@ async def test_what_was_under_way_goes_on_after_a_restart(tmp_path: Path) -> Non
             assert retrievals.record(number).wasted == 0
 
 
+async def test_whoever_waits_for_what_is_not_in_it_is_told_at_its_end(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path / "far") as served, retrievals_at(tmp_path) as retrievals:
+        _car, root = await serve_tree(served, tmp_path / "far")
+        other = Cid.of(b"nobody has this")
+        number = retrievals.start(Wanted(str(root), lazy=True), [served.url])
+        with trio.fail_after(60):
+            await retrievals.want(number, [root])
+            with pytest.raises(ShardError, match="is not here"):
+                await retrievals.want(number, [root, other])
+            assert retrievals.start(Wanted(str(root), path="hello.txt")) == number
+            await retrievals.want(number, [root])  # it was begun anew, and goes on serving
+            await retrievals.cancel(number)
+            with pytest.raises(ShardError, match="it was cancelled"):
+                await retrievals.want(number, [other])
+
+
 async def test_nobody_has_it_is_an_error_and_asking_again_tries_again(
     tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
