@@ -108,6 +108,7 @@ async def open_parts(
             open_serving(config.gateway, repository.path, dagstore, holders)
         )
         means = await stack.enter_async_context(open_means(config.retrieval, environment.tls))
+        # Retrievals take what is here from the others, and are themselves a place to take from when they are done.
         retrievals = holders.retrievals = await stack.enter_async_context(
             open_retrievals(
                 store=store.retrievals,

@@ -92,8 +92,8 @@ class Holders:
             await self._open_shards(cid, opened, stack)
         if len(opened.stores) == before and self.retrievals is not None:
             retrieved = self.retrievals.find_root(cid, done=True)
-            for name in [] if retrieved is None else [f"{_RETRIEVAL}{retrieved}"]:
-                self._open_retrieval(name, opened, stack)
+            if retrieved is not None:
+                self._open_retrieval(f"{_RETRIEVAL}{retrieved}", opened, stack)
         if len(opened.stores) == before:
             for number in await self.imports(cid):
                 self._open_import(number, opened, stack)

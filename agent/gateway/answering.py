@@ -45,7 +45,6 @@ class Answering:
         self.in_flight = in_flight
         self.deny_list = deny_list
         self.sent_bytes = 0
-        self.statuses: dict[int, int] = {}
 
     async def run(self, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs one endpoint for one request, within the limits and as long as its client is there."""
@@ -55,8 +54,6 @@ class Answering:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                status = message["status"]
-                self.statuses[status] = self.statuses.get(status, 0) + 1
             await send(message)
 
         try:

@@ -51,7 +51,6 @@ class CarAsked:
     text: str
     filename: str
     duplicates: bool
-    order: str  # "dfs" or "unk", as it was asked for: ours is always depth first
 
     @property
     def content_type(self) -> str:
@@ -75,9 +74,11 @@ def parse(raw_path: bytes, query: Mapping[str, str], accept: str) -> Asked:
     scope, wanted = _scope(query)
     request = Request(cid, path, Scope.ENTITY if wanted is not None else scope, wanted)
     duplicates = _choice(query, parameters, "dups", {"y": True, "n": False}, default=False)
-    order = _choice(query, parameters, "order", {"dfs": "dfs", "unk": "unk"}, default="dfs")
+    _choice(
+        query, parameters, "order", {"dfs": 1, "unk": 1}, default=1
+    )  # ours is depth first, which is either
     _choice(query, parameters, "version", {"1": 1}, default=1)
-    return CarAsked(request, text, filename or f"{text}.car", duplicates, order)
+    return CarAsked(request, text, filename or f"{text}.car", duplicates)
 
 
 def _place(raw_path: bytes) -> tuple[Cid, str, tuple[bytes, ...]]:

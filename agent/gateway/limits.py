@@ -24,17 +24,14 @@ class InFlight:
     most_of_one: int
     after_s: int
     count: int = 0
-    refused: int = 0
     of: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def one(self, client: str) -> Iterator[None]:
         """One more, for the time of the block; raises TooMany."""
         if self.most and self.count >= self.most:
-            self.refused += 1
             raise TooMany(f"{self.count} requests are being answered; come again", self.after_s)
         if self.most_of_one and self.of[client] >= self.most_of_one:
-            self.refused += 1
             raise TooMany(f"{self.of[client]} of your requests are being answered", self.after_s)
         self.count += 1
         self.of[client] += 1

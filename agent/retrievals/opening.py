@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,7 +37,6 @@ async def open_retrievals(
     link: Link,
     local: LocalBlocks | None = None,
     config: RetrievalConfig | None = None,
-    more_sources: Callable[[], Sequence[str]] = tuple,
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Retrievals]:
     """The retrievals that `store` holds, for the time of the block; what was under way goes on by itself."""
@@ -45,7 +44,7 @@ async def open_retrievals(
     directory.mkdir(parents=True, exist_ok=True)
     retrievals = Retrievals(store, hub, directory, clock_ns)
     limiter = trio.CapacityLimiter(config.max_concurrent)
-    running = Running(retrievals, config, means, link, local, limiter, more_sources)
+    running = Running(retrievals, config, means, link, local, limiter)
     async with trio.open_nursery() as nursery:
 
         def run(one: Retrieval) -> None:

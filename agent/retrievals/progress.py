@@ -37,9 +37,9 @@ class Progress:
         began_s, before = self._marks[0]
         return (self.bytes - before) / max(now_s - began_s, 0.5)
 
-    def eta_s(self, now_s: float) -> float | None:
-        """Seconds until all is here, as it goes now; None if nobody knows."""
+    def eta_s(self, now_s: float, before: int = 0) -> float | None:
+        """Seconds until all is here, as it goes now, with the bytes of runs `before`; None if nobody knows."""
         rate = self.rate(now_s)
         if self.total is None or rate <= 0:
             return None
-        return max(0.0, (self.total - self.bytes) / rate)
+        return max(0.0, (self.total - before - self.bytes) / rate)

@@ -230,7 +230,7 @@ class Retrievals:
             blocks=row.blocks + progress.blocks,
             wasted=row.wasted + progress.wasted,
             rate=round(progress.rate(now_s), 1) if is_running else 0.0,
-            eta_seconds=progress.eta_s(now_s) if is_running else None,
+            eta_seconds=progress.eta_s(now_s, row.bytes) if is_running else None,
             source=progress.source,
             error=row.error,
             error_class=row.error_class.value if row.error_class else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from agent.network.link import Link
 from agent.retrievals.retrievals import Retrieval, Retrievals
 from agent.retrievals.settings import RetrievalConfig
 from agent.retrievals.transitions import Event, State
-from agent.transfer import fetching
+from agent.transfer import fetching, units
 from agent.transfer.fetching import Arrived, Paused, Resumed, Rules, SourceLeft
 from agent.transfer.source import BlockSource
 from agent.transfer.sources import routing
@@ -52,7 +52,6 @@ class Running:
     link: Link
     local: LocalBlocks | None
     limiter: trio.CapacityLimiter
-    more_sources: Callable[[], Sequence[str]] = tuple  # of other parts, such as an IPFS node
 
     async def run(self, one: Retrieval) -> None:
         """From Queued to an end; never raises."""
@@ -105,7 +104,7 @@ class Running:
             rules = Rules(
                 self.config.per_source, self.config.attempts, self.config.max_block_bytes, self.config.hedge_s
             )
-            telling = _Telling(self.retrievals, one)
+            telling = _Telling(self.retrievals, one, store)
             lazily = [wanted for wanted in row.wanted if wanted.lazy]
             fetch = partial(
                 fetching.fetch,
@@ -159,7 +158,7 @@ class Running:
             async with self.local.session() as session:
                 if await trio.to_thread.run_sync(session.has, row.root, limiter=self.local.limiter):
                     found.append(source)
-        names = list(dict.fromkeys([*row.sources, *self.config.sources, *self.more_sources()]))
+        names = list(dict.fromkeys([*row.sources, *self.config.sources]))
         for number, name in enumerate(names):
             part = self.retrievals.path(row.id).with_suffix(f".{number}.part")
             found.append(source_of(name, self.means, part))
@@ -179,9 +178,11 @@ class Running:
 class _Telling:
     """Counts what comes, and tells of it now and then."""
 
-    def __init__(self, retrievals: Retrievals, one: Retrieval) -> None:
+    def __init__(self, retrievals: Retrievals, one: Retrieval, store: ReadWriteBlockstore) -> None:
         self._retrievals = retrievals
         self._one = one
+        self._store = store
+        self._is_whole = any(wanted.order().is_whole and not wanted.lazy for wanted in one.row.wanted)
         self._told_s = 0.0
         self._paused: set[str] = set()
 
@@ -189,7 +190,10 @@ class _Telling:
         now_s = trio.current_time()
         match event:
             case Arrived(source, blocks, size, wasted):
-                self._one.progress.add(now_s, source, blocks, size, wasted)
+                progress = self._one.progress
+                progress.add(now_s, source, blocks, size, wasted)
+                if self._is_whole and progress.total is None:
+                    progress.total = units.size_below(self._store, self._one.row.root)
                 if self._paused and source not in self._paused:
                     self._resume()
                 if now_s - self._told_s >= TOLD_S:

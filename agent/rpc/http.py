@@ -35,6 +35,7 @@ from agent.rpc.peers import Peer, peer_of
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0  # for TLS
+_NO_TLS = (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError)
 ABORT_S = 0.5  # for a request to end after its connection was aborted
 PING_INTERVAL_S = 10.0  # of WebSockets; go-jsonrpc's clients give up after 30 s of silence
 STALL_S = 60.0  # a client that takes not one piece in this time is cut
@@ -146,10 +147,12 @@ class _Server:
                 )  # a stream by behaviour
                 state: Any = {"connection": connection}  # anycorn's type of it is a closed alias
                 if self._tls is not None and raw.family != socket.AF_UNIX:
-                    stream = await _encrypted(stream, self._tls)
+                    try:
+                        stream = await _encrypted(stream, self._tls)
+                    except _NO_TLS as error:
+                        logger.info("%s: no TLS: %s", connection.name, error)
+                        return
                 await TCPServer(self._app, self._config, self.context, ConnectionState(state), stream).run()
-        except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError) as error:
-            logger.info("%s: no TLS: %s", connection.name, error)
         except Exception:
             logger.exception("a connection from %s failed", connection.name)
         finally:

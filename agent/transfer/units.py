@@ -93,6 +93,14 @@ def plan(blocks: Blocks, order: Order, *, shared: bool = False, most: int = MOST
     return _partial(blocks, order)
 
 
+def size_below(blocks: Blocks, root: Cid) -> int | None:
+    """Bytes of all that is below a root that is here, as it says itself; None where it says nothing, or is not here."""
+    if root.codec != DAG_PB or not _is_here(blocks, root):
+        return None
+    data = blocks.get(root)
+    return len(data) + sum(size or 0 for size in dagpb.columns(data, strict=False).tsizes)
+
+
 def is_leaf(cid: Cid) -> bool:
     """Whether nothing is below it."""
     return links.scanner_of(cid.codec) is None

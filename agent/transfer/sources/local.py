@@ -32,7 +32,7 @@ class LocalSource:
         async with self.local.session() as session:
             if not await trio.to_thread.run_sync(session.has, request.root, limiter=self.local.limiter):
                 raise ShardError(ErrorClass.NOT_FOUND, f"{request.root} is not here")
-            asked = CarAsked(request, "", "", duplicates=False, order="dfs")
+            asked = CarAsked(request, "", "", duplicates=False)
             async with aclosing(cars.in_threads(cars.pieces(session, asked), self.local.limiter)) as pieces:
                 yield pieces
 

@@ -52,7 +52,7 @@ class PieceSource:
         store = await self._opened()
         if not await trio.to_thread.run_sync(store.has, request.root, limiter=self._threads):
             raise ShardError(ErrorClass.NOT_FOUND, f"{self.name} has not {request.root}")
-        asked = CarAsked(request, "", "", duplicates=False, order="dfs")
+        asked = CarAsked(request, "", "", duplicates=False)
         async with aclosing(cars.in_threads(cars.pieces(store, asked), self._threads)) as pieces:
             yield pieces
 
