@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
@@ -26,6 +25,7 @@ from agent.dagstore.mounts.fetcher import PooledFetcher
 from agent.dagstore.mounts.probing import read
 from agent.dagstore.mounts.remote import Web as Remote
 from agent.dagstore.origins import is_of_origin
+from tests.agent.certificates import make_certificate
 from tests.agent.mounts.conformance import DATA, MountConformance, Subject
 from tests.agent.mounts.servers import Web, web_server
 from tests.agent.waiting import until
@@ -92,21 +92,6 @@ class TestHttps(MountConformance):
         config = msgspec.structs.replace(LOCAL, ca_file=str(certificate))
         subject = subject_at(secure, f"{next(NUMBERS)}.car")
         return Subject(subject.mount, DATA, lambda: open_environment(config), subject.change, subject.remove)
-
-
-def make_certificate(folder: Path, name: str) -> Path:
-    """A certificate for a name that is its own authority, with its key, in one file."""
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-subj", "/CN=test", "-addext", f"subjectAltName={name}", "-keyout", "key", "-out", "cert"],
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("no openssl to make a certificate with")
-    both = folder / "both.pem"
-    both.write_bytes((folder / "key").read_bytes() + (folder / "cert").read_bytes())
-    return both
 
 
 async def at(web: Web, faults: str, *, name: str = "x.car", config: MountsConfig = LOCAL) -> bytes:
