@@ -28,14 +28,15 @@ from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
 from agent.export.holders import Holders
-from agent.gateway.application import open_serving
-from agent.imports.opening import open_imports
+from agent.gateway.application import Serving, open_serving
+from agent.imports.opening import Importing, open_imports
 from agent.network.link import AlwaysUp
 from agent.repository import Repository
 from agent.resources import reading
 from agent.resources.files import MachineFiles
 from agent.resources.monitor import open_monitor
 from agent.retrievals.opening import open_retrievals
+from agent.retrievals.retrievals import Retrievals
 from agent.rpc.methods import Services
 from agent.rpc.tokens import Tokens
 from agent.scheduler.order import Assigner, Policy
@@ -103,22 +104,8 @@ async def open_parts(
             _scrubber(repository, config, store, workers, environment, hub, dagstore)
         )
         dagstore.annotate = partial(annotated, scrubber=scrubber)
-        holders = Holders(dagstore, importing.imports, workers)
-        serving = await stack.enter_async_context(
-            open_serving(config.gateway, repository.path, dagstore, holders)
-        )
-        means = await stack.enter_async_context(open_means(config.retrieval, environment.tls))
-        # Retrievals take what is here from the others, and are themselves a place to take from when they are done.
-        retrievals = holders.retrievals = await stack.enter_async_context(
-            open_retrievals(
-                store=store.retrievals,
-                hub=hub,
-                directory=repository.retrievals,
-                means=means,
-                link=AlwaysUp(),
-                local=serving.local,
-                config=config.retrieval,
-            )
+        serving, retrievals = await stack.enter_async_context(
+            _transferring(repository, config, store, hub, environment, dagstore, importing, workers)
         )
         services = Services(
             dagstore,
@@ -145,6 +132,37 @@ async def open_parts(
             remote=_remote(repository, config, workers),
         )
         yield Parts(services, hub)
+
+
+@asynccontextmanager
+async def _transferring(
+    repository: Repository,
+    config: Config,
+    store: Catalogue,
+    hub: Hub,
+    environment: Environment,
+    dagstore: Dagstore,
+    importing: Importing,
+    workers: Scheduler,
+) -> AsyncIterator[tuple[Serving, Retrievals]]:
+    """Data on their way out and in. Retrievals take what is here from the others, and are themselves a place to take
+    from when they are done."""
+    holders = Holders(dagstore, importing.imports, workers)
+    async with (
+        open_serving(config.gateway, repository.path, dagstore, holders) as serving,
+        open_means(config.retrieval, environment.tls) as means,
+        open_retrievals(
+            store=store.retrievals,
+            hub=hub,
+            directory=repository.retrievals,
+            means=means,
+            link=AlwaysUp(),
+            local=serving.local,
+            config=config.retrieval,
+        ) as retrievals,
+    ):
+        holders.retrievals = retrievals
+        yield serving, retrievals
 
 
 def open_catalogue(repository: Repository, config: Config) -> closing[Catalogue]:

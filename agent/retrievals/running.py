@@ -22,7 +22,9 @@ from agent.retrievals.retrievals import Retrieval, Retrievals
 from agent.retrievals.settings import RetrievalConfig
 from agent.retrievals.transitions import Event, State
 from agent.transfer import fetching, units
-from agent.transfer.fetching import Arrived, Paused, Resumed, Rules, SourceLeft
+from agent.transfer.events import Arrived, Paused, Resumed, SourceLeft
+from agent.transfer.events import Event as TransferEvent
+from agent.transfer.fetching import Rules
 from agent.transfer.source import BlockSource
 from agent.transfer.sources import routing
 from agent.transfer.sources.local import LocalSource
@@ -186,7 +188,7 @@ class _Telling:
         self._told_s = 0.0
         self._paused: set[str] = set()
 
-    def told(self, event: fetching.Event) -> None:
+    def told(self, event: TransferEvent) -> None:
         now_s = trio.current_time()
         match event:
             case Arrived(source, blocks, size, wasted):

@@ -24,6 +24,7 @@ from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.network.link import Link
 from agent.transfer import units
 from agent.transfer.arriving import Arriving, Hopeless, Lied, Tally, check
+from agent.transfer.events import Arrived, Event, Paused, Resumed, SourceLeft
 from agent.transfer.rounds import Round, Source
 from agent.transfer.sink import Sink
 from agent.transfer.source import BlockSource
@@ -40,42 +41,6 @@ T = TypeVar("T")
 BATCH_BYTES = 512 * 1024  # that are verified at once, in a thread
 IDLE_ROUNDS = 2  # after which sources that answer, and give nothing that is wanted, are not asked again
 SYNC_BYTES = 256 << 20  # after which what has come is made to survive a power cut
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Blocks that are kept now, and bytes that came for nothing."""
-
-    source: str
-    blocks: int
-    bytes: int
-    wasted_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLeft:
-    """A source is not asked any more."""
-
-    source: str
-    reason: str
-    lied: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """There is no way to a source; it is waited for."""
-
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """There is one again."""
-
-    source: str
-
-
-Event = Arrived | SourceLeft | Paused | Resumed
 
 
 @dataclass(frozen=True, slots=True)

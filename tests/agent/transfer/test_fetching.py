@@ -14,7 +14,8 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.mount import TryLater
 from agent.network.link import AlwaysUp
 from agent.transfer.arriving import Arriving, Lied
-from agent.transfer.fetching import Arrived, Event, Fetched, Paused, Resumed, Rules, SourceLeft, fetch
+from agent.transfer.events import Arrived, Event, Paused, Resumed, SourceLeft
+from agent.transfer.fetching import Fetched, Rules, fetch
 from agent.transfer.units import Block, Order, Slice, Subtree, plan
 from agent.transfer.wants import Wants
 from carlib import unixfs
