@@ -199,8 +199,8 @@ async def _listed(
     give, take = trio.open_memory_channel[bytes](1)
 
     async def run() -> None:
-        async with give:
-            await exporter.listing(order, depth=depth, ipld=ipld, send=give.send)
+        await exporter.listing(order, depth=depth, ipld=ipld, send=give.send)
+        give.close()  # only of a whole listing: else its reader might take the end for the whole before the error comes
 
     async def lines() -> AsyncGenerator[Line, None]:
         rest = b""
