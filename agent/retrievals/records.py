@@ -90,6 +90,7 @@ class RetrievalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"
     bytes: int
     blocks: int
     wasted: int
+    total: int | None  # bytes that there will be
     rate: float  # bytes a second, lately
     eta_seconds: float | None = msgspec.field(name="ETASeconds")
     source: str  # that gave the last blocks

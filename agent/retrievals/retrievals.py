@@ -229,6 +229,7 @@ class Retrievals:
             bytes=row.bytes + progress.bytes,
             blocks=row.blocks + progress.blocks,
             wasted=row.wasted + progress.wasted,
+            total=progress.total,
             rate=round(progress.rate(now_s), 1) if is_running else 0.0,
             eta_seconds=progress.eta_s(now_s, row.bytes) if is_running else None,
             source=progress.source,

@@ -164,7 +164,8 @@ _SESSION = "kX0Yh6cV0GvJm1xW5kqC3g"
 _RETRIEVAL = {
     "ID": 1, "Name": _EMPTY, "Root": _EMPTY, "State": "RetrievalStateDone", "Path": "", "Range": "", "Selector": "",
     "Lazy": False, "Sources": [], "CARPath": "/srv/carfs/retrievals/1.car", "Bytes": 0, "Blocks": 0, "Wasted": 0,
-    "Rate": 0.0, "ETASeconds": None, "Source": "", "Error": "", "ErrorClass": "", "Created": _AT, "Ended": _AT,
+    "Total": None, "Rate": 0.0, "ETASeconds": None, "Source": "", "Error": "", "ErrorClass": "", "Created": _AT,
+    "Ended": _AT,
     "Roots": [_EMPTY], "Version": 2, "DataOffset": 51, "DataSize": 25,
     "Fingerprint": {"size": 100, "mtime_ns": 1, "inode": 2, "device": 3, "etag": "", "modified": ""},
     "Generation": 1, "Refs": 0,

@@ -18,6 +18,19 @@ COMMANDS: CommandTable = {
     "ls": ("agent.cli.client.reading:ls", "List what is in a directory of an import or a shard."),
     "cat": ("agent.cli.client.reading:cat", "Print a file of an import or a shard."),
     "export": ("agent.cli.client.exporting:export", "Write data of imports and shards to files and CARs."),
+    "retrieve": ("agent.cli.client.retrieving:retrieve", "Fetch a DAG, or a part of one, from elsewhere."),
+    "list-retrievals": (
+        "agent.cli.client.retrieving:list_retrievals",
+        "List what was fetched, or is on its way.",
+    ),
+    "cancel-retrieval": (
+        "agent.cli.client.retrieving:cancel_retrieval",
+        "Call retrievals off; what has come stays.",
+    ),
+    "drop-retrieval": (
+        "agent.cli.client.retrieving:drop_retrieval",
+        "Forget retrievals, and delete their CARs.",
+    ),
     "find": ("agent.cli.client.reading:find", "Say which imports and shards hold a block."),
     "commP": ("agent.cli.client.commp:commp", "Compute the piece CID of a file, in a worker of the agent."),
     "generate-car": (
