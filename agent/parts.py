@@ -30,7 +30,8 @@ from agent.doctor.consultation import consult, live_of
 from agent.export.holders import Holders
 from agent.gateway.application import Serving, open_serving
 from agent.imports.opening import Importing, open_imports
-from agent.network.link import AlwaysUp
+from agent.network.kernel import Announcing, open_link
+from agent.network.link import Link
 from agent.repository import Repository
 from agent.resources import reading
 from agent.resources.files import MachineFiles
@@ -104,8 +105,9 @@ async def open_parts(
             _scrubber(repository, config, store, workers, environment, hub, dagstore)
         )
         dagstore.annotate = partial(annotated, scrubber=scrubber)
+        link = await stack.enter_async_context(open_link())
         serving, retrievals = await stack.enter_async_context(
-            _transferring(repository, config, store, hub, environment, dagstore, importing, workers)
+            _transferring(repository, config, store, hub, environment, dagstore, importing, workers, link)
         )
         services = Services(
             dagstore,
@@ -120,6 +122,9 @@ async def open_parts(
             importing=importing,
             serving=serving,
             retrievals=retrievals,
+            announcing=Announcing(
+                link, config.gateway.listen, "https" if config.gateway.tls_certificate else "http"
+            ),
             metrics=workers.metrics,
             workers=workers,
             doctor=partial(
@@ -144,6 +149,7 @@ async def _transferring(
     dagstore: Dagstore,
     importing: Importing,
     workers: Scheduler,
+    link: Link,
 ) -> AsyncIterator[tuple[Serving, Retrievals]]:
     """Data on their way out and in. Retrievals take what is here from the others, and are themselves a place to take
     from when they are done."""
@@ -156,7 +162,7 @@ async def _transferring(
             hub=hub,
             directory=repository.retrievals,
             means=means,
-            link=AlwaysUp(),
+            link=link,
             local=serving.local,
             config=config.retrieval,
         ) as retrievals,

@@ -437,6 +437,14 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.ClientGetRetrievalUpdates": Example({}, _LOTUS_RETRIEVAL),
     "Filecoin.ClientCancelRetrievalDeal": Example({"DealID": 2}, None),
     "Carfs.StartRetrieval": Example({"Root": _EMPTY, "From": ["https://gateway.example"], "Wait": True}, _RETRIEVAL),
+    "Carfs.Network": Example(
+        {},
+        {
+            "Known": True, "Up": True,
+            "Interfaces": [{"Name": "eth0", "Up": True, "Addresses": ["192.0.2.7"]}],
+            "Announced": ["http://192.0.2.7:8480"],
+        },
+    ),
     "Carfs.ListRetrievals": Example({}, [_RETRIEVAL]),
     "Carfs.GetRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),
     "Carfs.WaitRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),

@@ -14,6 +14,7 @@ from agent.dagstore.records import ShardRecord, without_secrets
 from agent.gateway.application import Serving
 from agent.imports.opening import Importing
 from agent.metrics import Metrics
+from agent.network.kernel import Announcing
 from agent.retrievals.retrievals import Retrievals
 from agent.rpc.backend import Doctor, Verifier
 from agent.rpc.peers import Caller, Permission
@@ -43,6 +44,7 @@ class Services:
     importing: Importing | None = None
     serving: Serving | None = None  # data over HTTP
     retrievals: Retrievals | None = None
+    announcing: Announcing | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent.client import Client, Json
@@ -19,9 +19,16 @@ POLL_S = 0.005
 
 
 class AgentProcess:
-    """`carfs agent` with its state at `path`; a context manager that waits until it is ready and ends it."""
+    """`carfs agent` with its state at `path`, run by the command `prefix` if there is one; a context manager that waits
+    until it is ready and ends it."""
 
-    def __init__(self, path: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.path = path
         self.client = Client(path / "agent.sock", timeout_s=DEADLINE_S)
         self._log_path = path.with_name(path.name + ".log")
@@ -33,7 +40,7 @@ class AgentProcess:
         own = {"CARFS_PATH": str(path), "NOTIFY_SOCKET": str(notify_path), "PYTHONPATH": str(REPOSITORY)}
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent.cli.main", "agent", *arguments],
+                [*prefix, sys.executable, "-m", "agent.cli.main", "agent", *arguments],
                 env={**os.environ, **own, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

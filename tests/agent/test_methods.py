@@ -50,6 +50,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Filecoin.ClientDealSize": "read",
         "Filecoin.ClientDealPieceCID": "read",
         "Carfs.StartRetrieval": "write",
+        "Carfs.Network": "read",
         "Carfs.ListRetrievals": "read",
         "Carfs.GetRetrieval": "read",
         "Carfs.WaitRetrieval": "read",

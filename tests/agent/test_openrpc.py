@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import trio
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.imports.requests import Request
+from agent.network.kernel import Announcing, KernelLink
+from agent.network.state import Address, Change, Interface
 from agent.retrievals.records import Wanted
 from agent.rpc.examples import EXAMPLES
 from agent.rpc.jsonrpc import Call
@@ -116,6 +119,7 @@ async def test_an_example_does_what_it_shows(
             doctor=findings,
             scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
+            announcing=Announcing(_link(), ("0.0.0.0:8480",), "http"),
             remote=RemoteWorkers(Board(), tmp_path, tmp_path, "proof", version="1.2", heartbeat_s=5.0),
         )
         services.dagstore.collector = Copies({"remote": 1})
@@ -125,6 +129,12 @@ async def test_an_example_does_what_it_shows(
             found = await _ask(full, name, params)
     expected = EXAMPLES[name].result
     assert like(expected, found), found
+
+
+def _link() -> KernelLink:
+    link = KernelLink()
+    link.network.apply(Change((Interface(2, "eth0", True, False), Address(2, ip_address("192.0.2.7")))))
+    return link
 
 
 async def _prepare(services: Services, path: Path) -> None:

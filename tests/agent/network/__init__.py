@@ -1,0 +1,1 @@
+"""Tests of what the agent knows of the network."""
