@@ -1,5 +1,5 @@
-"""The shards and imports of an agent: its event stream keeps the lists, its leases keep what is open from being
-destroyed.
+"""The shards, imports and retrievals of an agent: its event stream keeps the lists, its leases keep what is open from
+being destroyed.
 
                  ┌─ snapshot, `ready` ─► changes … ─► stream ends ─┐
     connect ─────┤                                                 ├─► back off 0.1 s … 5 s, connect anew
@@ -22,7 +22,7 @@ import trio
 from agent.client import AgentError, AgentUnreachable, Client
 from agent.dagstore.access import Fetch
 from fusefs.agent_documents import AgentDocuments, rendered
-from fusefs.agent_records import IMPORTS, SHARDS, AgentRecords, Changed, Json
+from fusefs.agent_records import IMPORTS, RETRIEVALS, SHARDS, AgentRecords, Changed, Json
 from fusefs.catalogue import ShardRecord
 from fusefs.errors import AgentAway, Overdue
 
@@ -33,12 +33,14 @@ _LONGEST_WAIT_S = 5.0
 
 
 class AgentCatalogue:
-    """A `Catalogue` over one agent; `imports` are beside its shards."""
+    """A `Catalogue` over one agent; `imports` and `retrievals` are beside its shards."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.shards = AgentRecords(client, SHARDS)
         self.imports = AgentRecords(client, IMPORTS)
+        self.retrievals = AgentRecords(client, RETRIEVALS)
+        self._kinds = (self.shards, self.imports, self.retrievals)
         self._session: str | None = None
         self._since = time.time()
         self._documents = AgentDocuments(client)
@@ -86,6 +88,8 @@ class AgentCatalogue:
             "Leased": sorted(self.shards.leased),
             "ImportsByState": _states(self.imports),
             "LeasedImports": sorted(map(int, self.imports.leased)),
+            "RetrievalsByState": _states(self.retrievals),
+            "LeasedRetrievals": sorted(map(int, self.retrievals.leased)),
         }
         return rendered(document)
 
@@ -131,7 +135,7 @@ class AgentCatalogue:
         stream = await trio.to_thread.run_sync(self.client.events, abandon_on_cancel=True)
         try:
             events = iter(stream)
-            for records in (self.shards, self.imports):
+            for records in self._kinds:
                 records.begin_snapshot()
             is_ready = False
             while (
@@ -139,7 +143,7 @@ class AgentCatalogue:
             ) is not None:
                 if event.get("event") == "ready" and not is_ready:
                     is_ready = True
-                    for records in (self.shards, self.imports):
+                    for records in self._kinds:
                         records.end_snapshot(changed)
                     self._set_session(stream.session)
                     await trio.to_thread.run_sync(self._greet, stream.session, abandon_on_cancel=True)
@@ -159,17 +163,21 @@ class AgentCatalogue:
                 self.imports.take(event["record"], changed)
             case "import-removed":
                 self.imports.remove(str(event["id"]), changed)
+            case "retrieval":
+                self.retrievals.take(event["record"], changed)
+            case "retrieval-removed":
+                self.retrievals.remove(str(event["id"]), changed)
 
     def _greet(self, session: str) -> None:
-        self.shards.greet(session)
-        self.imports.greet(session)
+        for records in self._kinds:
+            records.greet(session)
 
     def _set_session(self, session: str | None) -> None:
         if (self._session is None) != (session is None):
             self._since = time.time()
         self._session = session
-        self.shards.set_session(session)
-        self.imports.set_session(session)
+        for records in self._kinds:
+            records.set_session(session)
 
 
 def _states(records: AgentRecords) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""What the mount has the agent do: import, register, rename, drop. Blocks, for threads; refusals come as MountErrors.
+"""What the mount has the agent do: import, register, retrieve, rename, drop. Blocks, for threads; refusals come as
+MountErrors.
 
 What was done is in `AgentRecords` before the call returns, so that whoever made a directory finds it there although the
 event of it is still on its way.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +94,25 @@ class AgentChanges:
     def destroy(self, key: str) -> None:
         self._ask("Carfs.DestroyShard", {"Key": key})
         self._soon(self._catalogue.shards, key)
+
+    def retrieve(self, cid: str) -> str:
+        """Begins a retrieval; gives the name that it has, under which the mount knows it then."""
+        record = self._ask("Carfs.StartRetrieval", {"Root": cid})
+        known = threading.Event()
+
+        def put() -> None:
+            self._put(self._catalogue.retrievals, record)
+            known.set()
+
+        self._token.run_sync_soon(put)
+        if not known.wait(ANSWER_S):
+            raise AgentAway("the mount is too busy")
+        return str(record["Name"])
+
+    def drop_retrieval(self, key: str) -> None:
+        """Forgets one with its CAR; calls it off while it is under way."""
+        self._ask("Carfs.RemoveRetrieval", {"Retrieval": int(key)})
+        self._soon(self._catalogue.retrievals, key)
 
     def _import(self, params: dict[str, Json], *, patient: bool = False) -> Json:
         done = self._ask("Carfs.Import", params, patient=patient)

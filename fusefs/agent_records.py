@@ -1,4 +1,5 @@
-"""What an agent has of one kind, shards or imports: the records as its events keep them, and leases on what is open.
+"""What an agent has of one kind, such as shards or imports: the records as its events keep them, and leases on what is
+open.
 
 The agent may be away: what it said last stands, and what was readable then is opened without a lease, which follows
 when the agent does (`greet`).
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from agent.client import AgentError, AgentUnreachable, Client
 from agent.dagstore.access import Fetch
-from fusefs import import_records
+from fusefs import import_records, retrieval_records
 from fusefs.catalogue import Change, ShardRecord
 from fusefs.errors import AgentAway, ShardBroken, StaleNode
 
@@ -27,7 +28,7 @@ _GONE: Final = frozenset({"not-found", "gone"})
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How the agent is asked about shards, or about imports."""
+    """How the agent is asked about one kind."""
 
     word: str
     acquire: str
@@ -41,6 +42,10 @@ SHARDS: Final = Kind(
 )
 IMPORTS: Final = Kind(
     "import", "Carfs.AcquireImport", "Carfs.ReleaseImport", lambda key: {"Import": int(key)}, import_records.parse
+)  # fmt: skip
+RETRIEVALS: Final = Kind(
+    "retrieval", "Carfs.AcquireRetrieval", "Carfs.ReleaseRetrieval", lambda key: {"Retrieval": int(key)},
+    retrieval_records.parse,
 )  # fmt: skip
 
 

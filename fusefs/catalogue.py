@@ -1,4 +1,4 @@
-"""Which shards and imports there are and where their bytes lie: the one thing that a mount asks others for.
+"""Which shards, imports and retrievals there are and where their bytes lie: the one thing that a mount asks others for.
 
 Two implementations: `agent_catalogue.py` (an agent's event stream and leases) and `local_catalogue.py` (CAR
 files named on the command line).  Either way the bytes are then read through `Access` and carlib; what is not on this
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,14 +27,23 @@ READABLE_STATES = frozenset(
         "ShardStateRecovering",
         "ImportStateReady",
         "ImportStateStale",
+        "RetrievalStateDone",
     }
 )
 
 
+class What(StrEnum):
+    """Of which kind it is, as messages call it."""
+
+    SHARD = "shard"
+    IMPORT = "import"
+    RETRIEVAL = "retrieval"
+
+
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """What the mount needs to know of a shard, or of an import, which is one in all but its life; `document` is all
-    that is known, as `shard.json` and `import.json` show it."""
+    """What the mount needs to know of a shard, or of an import or a retrieval, which are shards in all but their lives;
+    `document` is all that is known, as `shard.json`, `import.json` and `retrieval.json` show it."""
 
     key: str
     state: str
@@ -56,18 +66,18 @@ class ShardRecord:
     document: Mapping[str, Any]  # Any: JSON
     name: bytes
     """What its directory is called."""
-    is_import: bool = False
+    what: What = What.SHARD
     refers_below: Path | None = None
     """Where the files are that its leaves lie in; None where it has all its blocks itself."""
 
     @property
     def errored(self) -> bool:
-        return self.state in ("ShardStateErrored", "ImportStateBroken")
+        return self.state in ("ShardStateErrored", "ImportStateBroken", "RetrievalStateFailed")
 
     @property
     def shows_content(self) -> bool:
         """Whether its blocks can be asked for; a shard that was registered lazily is indexed then."""
-        return self.readable if self.is_import else not self.errored
+        return not self.errored if self.what is What.SHARD else self.readable
 
     @property
     def readable(self) -> bool:
@@ -94,7 +104,7 @@ class ShardRecord:
     @property
     def version_key(self) -> bytes:
         """Changes with the bytes: inodes of the old content and of the new must differ."""
-        if self.is_import:
+        if self.what is not What.SHARD:
             return f"{self.key}:{self.generation}".encode()
         registered = str(self.document.get("Registered", ""))
         return f"{self.generation}:{self.mtime_ns:x}:{self.size:x}:{registered}".encode()[-56:]
@@ -150,7 +160,7 @@ def _access(document: Mapping[str, Any]) -> Access | None:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One shard or import is new, different, or gone (then `after` is None)."""
+    """One of them is new, different, or gone (then `after` is None)."""
 
     key: str
     before: ShardRecord | None
@@ -165,7 +175,7 @@ class Change:
 
 
 class Leasing(Protocol):
-    """Shards, or imports, and what keeps them from being taken away; `records` never waits, whatever the agent does."""
+    """Those of one kind, and what keeps them from being taken away; `records` never waits, whatever the agent does."""
 
     def records(self) -> Mapping[str, ShardRecord]:
         """The last state that is known, by key."""

@@ -203,6 +203,6 @@ class FaultLog:
         self._said.move_to_end(what)
         while len(self._said) > self._most:
             self._said.popitem(last=False)
-        whose = shard if shard.startswith("import ") else f"shard {shard or '-'}"
+        whose = shard if shard.startswith(("import ", "retrieval ")) else f"shard {shard or '-'}"
         logger.warning("%s, file %s: %s", whose, path, str(error) or type(error).__name__)
         return True

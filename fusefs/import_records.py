@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agent.dagstore.access import FileAccess
 from agent.dagstore.mounts.file import FileMount
-from fusefs.catalogue import READABLE_STATES, ShardRecord
+from fusefs.catalogue import READABLE_STATES, ShardRecord, What
 
 _SECOND_NS: Final = 1_000_000_000
 
@@ -29,7 +29,7 @@ def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
         access=FileAccess(str(_path(car))) if readable else None,
         index_path=_path(str(index_path)) if index_path else None,
         size=int(fingerprint.get("size") or 0),
-        mtime_ns=_nanoseconds(str(document.get("Created") or "")),
+        mtime_ns=nanoseconds(str(document.get("Created") or "")),
         stamp=tuple(int(fingerprint[name]) for name in ("size", "mtime_ns", "inode", "device"))
         if fingerprint
         else (),
@@ -40,7 +40,7 @@ def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
         roots=tuple(str(root) for root in document.get("Roots") or ()),
         error=str(document.get("Error") or ""),
         document=document,
-        is_import=True,
+        what=What.IMPORT,
         refers_below=_path(str(folder)) if document.get("Kind") == "ref" and folder else None,
     )
 
@@ -54,7 +54,8 @@ def _url(path: str) -> str:
     return path if not path or path.startswith("file:") else FileMount.at(path.encode()).url
 
 
-def _nanoseconds(text: str) -> int:
+def nanoseconds(text: str) -> int:
+    """Of RFC 3339; 0 for what is none."""
     try:
         return int(datetime.fromisoformat(text).timestamp()) * _SECOND_NS
     except ValueError:

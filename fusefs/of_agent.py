@@ -1,4 +1,4 @@
-"""What a mount of an agent has beside its shards: imports, everything by CID, and what changes them."""
+"""What a mount of an agent has beside its shards: imports, retrievals, everything by CID, and what changes them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from fusefs import operations
 from fusefs.agent_catalogue import AgentCatalogue
 from fusefs.agent_changes import AgentChanges
 from fusefs.agent_records import Changed
-from fusefs.catalogue import Catalogue
+from fusefs.catalogue import Catalogue, Change, What
 from fusefs.everything import Everything
 from fusefs.imports import ImportsFolder
 from fusefs.registered import ShardsFolder
-from fusefs.shards import Shards
+from fusefs.retrievals import RetrievalsFolder
+from fusefs.shards import Gone, Shards
 from fusefs.staging import Staging
 from fusefs.stores import Stores
-from fusefs.tree import IMPORTS
+from fusefs.tree import IMPORTS, RETRIEVALS
 from fusefs.views import ipfs
 from fusefs.views.ipfs import IpfsFolder
 from fusefs.waits import Waits
@@ -40,6 +41,9 @@ class OfAgent:
     stores: Stores
     staging: Staging
     folder: ImportsFolder
+    retrievals: Shards
+    retrieved: Stores
+    retrievals_folder: RetrievalsFolder
 
     @classmethod
     def of(
@@ -57,6 +61,8 @@ class OfAgent:
         changes = AgentChanges(catalogue, changed, trio.lowlevel.current_trio_token())
         who, staging, of_imports = writers(catalogue.client), staging_folder(), Stores(catalogue.imports)
         imports = Shards(catalogue.imports, of_imports, waits)
+        retrieved = Stores(catalogue.retrievals)
+        retrievals = Shards(catalogue.retrievals, retrieved, waits)
         return cls(
             IpfsFolder(Everything(shards, catalogue, waits)),
             ShardsFolder(shards, stores, changes, place, writers=who),
@@ -66,6 +72,9 @@ class OfAgent:
             ImportsFolder(
                 imports, of_imports, staging, changes, waits, place, writers=who, settle_s=settle_s
             ),
+            retrievals,
+            retrieved,
+            RetrievalsFolder(retrievals, retrieved, changes, writers=who),
         )
 
     def begin(self, tree: operations.Tree) -> None:
@@ -75,10 +84,21 @@ class OfAgent:
         of_shards = tree.usage
 
         def usage() -> tuple[int, int]:
-            (size, blocks), (more, others) = of_shards(), self.imports.usage()
-            return size + more, blocks + others
+            all_of_them = (of_shards(), self.imports.usage(), self.retrievals.usage())
+            return sum(size for size, _ in all_of_them), sum(blocks for _, blocks in all_of_them)
 
         tree.usage, tree.room = usage, self.staging.free_bytes
+
+    def apply(self, change: Change, now_ns: int) -> tuple[bytes, Gone | None]:
+        """Follows a change of what is beside the shards; see `Shards.apply`. Gives the folder too that it is in."""
+        if change.record.what is What.IMPORT:
+            return IMPORTS, self.imports.apply(change, now_ns)
+        return RETRIEVALS, self.retrievals.apply(change, now_ns)
+
+    def sweep(self) -> None:
+        """Closes what nobody reads any more; blocks."""
+        self.stores.sweep()
+        self.retrieved.sweep()
 
     async def settle(self) -> None:
         """Gives the agent the directories that rest, until cancelled."""
@@ -91,4 +111,5 @@ class OfAgent:
         with trio.move_on_after(_STOP_GRACE_S, shield=True):
             await trio.to_thread.run_sync(partial(self.folder.settle, at_end=True), abandon_on_cancel=True)
         self.stores.close()
+        self.retrieved.close()
         self.staging.close()

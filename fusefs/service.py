@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from fusefs import memory, mounting, operations, top
-from fusefs.catalogue import Catalogue, Change
+from fusefs.catalogue import Catalogue, Change, What
 from fusefs.shards import Shards
 from fusefs.stores import Opener, OpenShard, Stores
-from fusefs.tree import IMPORTS, SHARDS
+from fusefs.tree import SHARDS
 from fusefs.waits import Waits
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class Mount:
                     self._changed,
                     self._settle_s,
                 )
-                root = top.of_agent(parts.shards, parts.folder, self._catalogue, parts.ipfs)
+                root = top.of_agent(
+                    parts.shards, parts.folder, parts.retrievals_folder, self._catalogue, parts.ipfs
+                )
             else:
                 root = await trio.to_thread.run_sync(top.of_files, shards)
             tree = self._tree = operations.Tree(root, self._waits)
@@ -135,18 +137,19 @@ class Mount:
             await trio.sleep(_SWEEP_S)
             await trio.to_thread.run_sync(self._stores.sweep)
             if self._of_agent is not None:
-                await trio.to_thread.run_sync(self._of_agent.stores.sweep)
+                await trio.to_thread.run_sync(self._of_agent.sweep)
 
     def _changed(self, change: Change) -> None:
         """Told by the catalogue, between two awaits: from here on everybody sees the change."""
         if self._shards is None or self._tree is None:
             return  # the snapshot that the tree is about to be made from has it already
         parts = self._of_agent
-        if change.record.is_import:
-            gone = None if parts is None else parts.imports.apply(change, time.time_ns())
-            where = IMPORTS
+        if change.record.what is not What.SHARD:
+            if parts is None:
+                return
+            where, gone = parts.apply(change, time.time_ns())
         else:
-            gone, where = self._shards.apply(change, time.time_ns()), SHARDS
+            where, gone = SHARDS, self._shards.apply(change, time.time_ns())
             if gone is not None and parts is not None:
                 parts.ipfs.forget_all()
         if gone is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from carlib.cid import Cid
-from fusefs.catalogue import ShardRecord
+from fusefs.catalogue import ShardRecord, What
 from fusefs.origin import Opened
 from fusefs.stores import OpenShard, Stores
 from fusefs.waits import Waits
@@ -46,7 +46,8 @@ class Shard:
     @property
     def label(self) -> str:
         """For messages."""
-        return f"import {os.fsdecode(self.record.name)}" if self.record.is_import else self.key
+        record = self.record
+        return self.key if record.what is What.SHARD else f"{record.what} {os.fsdecode(record.name)}"
 
     @property
     def mtime_ns(self) -> int:

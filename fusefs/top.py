@@ -11,7 +11,7 @@ from fusefs.catalogue import Catalogue
 from fusefs.control import ControlFolder
 from fusefs.dag import node_at
 from fusefs.shards import Shards
-from fusefs.tree import IMPORTS, SHARDS, Folder, HiddenBeside, Node, StaticFolder
+from fusefs.tree import IMPORTS, RETRIEVALS, SHARDS, Folder, HiddenBeside, Node, StaticFolder
 from fusefs.views.folder import ShardFolder
 from fusefs.views.ipfs import NAME as IPFS
 from fusefs.views.ipfs import IpfsFolder
@@ -19,18 +19,27 @@ from fusefs.views.ipfs import IpfsFolder
 if TYPE_CHECKING:  # which a mount of CAR files has no use for
     from fusefs.imports import ImportsFolder
     from fusefs.registered import ShardsFolder
+    from fusefs.retrievals import RetrievalsFolder
 
 CONTROL = b".carfs"
 
 
-def of_agent(shards: ShardsFolder, imports: ImportsFolder, catalogue: Catalogue, ipfs: IpfsFolder) -> Folder:
-    """`shards/`, `imports/`, `ipfs/` and `.carfs/`."""
+def of_agent(
+    shards: ShardsFolder,
+    imports: ImportsFolder,
+    retrievals: RetrievalsFolder,
+    catalogue: Catalogue,
+    ipfs: IpfsFolder,
+) -> Folder:
+    """`shards/`, `imports/`, `retrievals/`, `ipfs/` and `.carfs/`."""
 
     def mtime_ns() -> int:
-        return max(folder.attributes().mtime_ns for folder in (shards, imports))
+        return max(folder.attributes().mtime_ns for folder in (shards, imports, retrievals))
 
     control = ControlFolder(catalogue.document, mtime_ns)
-    top: dict[bytes, Node] = {SHARDS: shards, IMPORTS: imports, IPFS: ipfs, CONTROL: control}
+    top: dict[bytes, Node] = {
+        SHARDS: shards, IMPORTS: imports, RETRIEVALS: retrievals, IPFS: ipfs, CONTROL: control
+    }  # fmt: skip
     return StaticFolder(lambda: top, lasting=False, mtime_ns=mtime_ns)
 
 

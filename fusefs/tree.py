@@ -9,13 +9,14 @@
     │   ├── data.v2.car
     │   └── shard.json
     ├── imports/<name>/  likewise; import.json
+    ├── retrievals/<cid>/ likewise; retrieval.json
     ├── ipfs/<cid>       any block of any shard
     └── .carfs/          control.py: status.json, resources.json, tasks.json, metrics
 
 A node is immutable (`lasting`: what it is never changes under its name, the kernel may keep it for ever) or
-shows something that changes (`shards/`, `imports/`, `shard.json`, `.carfs/`).  `attributes()` never waits: all it
-says is known when the node is made. `child`, `children` and what `open()` gives may read from storage and are
-called in threads, unless `instant`.
+shows something that changes (`shards/`, `imports/`, `retrievals/`, `shard.json`, `.carfs/`).  `attributes()` never
+waits: all it says is known when the node is made. `child`, `children` and what `open()` gives may read from storage and
+are called in threads, unless `instant`.
 
 Nothing here does I/O or knows pyfuse3; `operations.py` walks these nodes, `views/` and `dag.py` implement them.
 """
@@ -31,6 +32,7 @@ from fusefs.waits import Lane
 
 SHARDS: Final = b"shards"
 IMPORTS: Final = b"imports"
+RETRIEVALS: Final = b"retrievals"
 
 Buffer = bytes | bytearray | memoryview
 Entry = tuple[bytes, "Node | None"]

@@ -1,5 +1,8 @@
-"""What the directory of a shard, or of an import, shows: one module for each entry, and one line here."""
+"""What the directory of a shard, an import or a retrieval shows: one module for each entry, and one line here."""
 
+from collections.abc import Mapping
+
+from fusefs.catalogue import What
 from fusefs.views import blocks, document, joined, payload, roots
 from fusefs.views.view import View
 
@@ -10,5 +13,6 @@ _CONTENT: tuple[View, ...] = (
     payload.Payload(),
     joined.Joined(),
 )
-VIEWS: tuple[View, ...] = (*_CONTENT, document.Document(b"shard.json"))
-IMPORT_VIEWS: tuple[View, ...] = (*_CONTENT, document.Document(b"import.json"))
+VIEWS: Mapping[What, tuple[View, ...]] = {
+    what: (*_CONTENT, document.Document(f"{what}.json".encode())) for what in What
+}

@@ -1,7 +1,7 @@
-"""The directory of a shard or an import, filled by its views.
+"""The directory of a shard, an import or a retrieval, filled by its views.
 
-`shards/<key>/`, `imports/<name>/`, a CAR's directory where several were given, and `.carfs/` where one was, are all
-this folder.
+`shards/<key>/`, `imports/<name>/`, `retrievals/<cid>/`, a CAR's directory where several were given, and `.carfs/` where
+one was, are all this folder.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fusefs.attributes import Attributes, of_folder
+from fusefs.catalogue import What
 from fusefs.errors import ReadOnlyTree
 from fusefs.resident import NotResident
 from fusefs.shard import Shard
 from fusefs.tree import Entry, Known, Node
-from fusefs.views import IMPORT_VIEWS, VIEWS
+from fusefs.views import VIEWS
 
 
 class ShardFolder:
@@ -25,7 +26,7 @@ class ShardFolder:
         self.shard = shard
         self.lane = shard.names_lane
         self.version = shard.record.version_key
-        self._views = IMPORT_VIEWS if shard.record.is_import else VIEWS
+        self._views = VIEWS[shard.record.what]
 
     @property
     def settled(self) -> bool:
@@ -40,7 +41,7 @@ class ShardFolder:
 
     def change(self, *, mode: int | None, mtime_ns: int | None, size: int | None) -> None:
         """`cp` and its like give what they have copied permissions and times; an import has those of its content."""
-        if not self.shard.record.is_import:
+        if self.shard.record.what is not What.IMPORT:
             raise ReadOnlyTree
 
     def child(self, name: bytes) -> Node | None:

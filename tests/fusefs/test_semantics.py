@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from carlib import names
 from fusefs.agent_changes import ANSWER_S
+from fusefs.catalogue import What
 from fusefs.copying import FINISHING
 from fusefs.errors import ERRNO_BY_CLASS
 from fusefs.rendering import MOST_LEAVES
 from fusefs.service import DEADLINE_S, SETTLE_S
-from fusefs.views import IMPORT_VIEWS, VIEWS
+from fusefs.views import VIEWS
 from fusefs.waits import Waits
 from tests.fixtures import REPOSITORY
 
@@ -54,7 +55,9 @@ def test_names_are_shown_as_the_page_says() -> None:
 
 def test_the_tree_shows_every_view() -> None:
     shown = re.findall(r"^│   [├└]── ([\w.]+)", PAGE, re.MULTILINE)
-    assert shown == [view.name.decode() for view in (*VIEWS, IMPORT_VIEWS[-1])]
+    assert shown == [
+        view.name.decode() for view in (*VIEWS[What.SHARD], VIEWS[What.IMPORT][-1], VIEWS[What.RETRIEVAL][-1])
+    ]
 
 
 def test_the_numbers_of_copies_are_those_of_the_code() -> None:

@@ -1,0 +1,41 @@
+"""A retrieval's RECORD, as the agent gives it, as what the mount needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.dagstore.access import FileAccess
+from fusefs.catalogue import READABLE_STATES, ShardRecord, What
+from fusefs.import_records import nanoseconds
+
+
+def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    state, car = str(document["State"]), str(document["CARPath"])
+    fingerprint = document.get("Fingerprint") or {}
+    sources = document.get("Sources") or ()
+    is_readable = state in READABLE_STATES and bool(fingerprint)
+    return ShardRecord(
+        key=str(int(document["ID"])),
+        name=str(document["Name"]).encode(),
+        state=state,
+        generation=int(document.get("Generation") or 0),
+        url=str(document.get("Source") or next(iter(sources), "")),
+        access=FileAccess(str(Path(car))) if is_readable else None,
+        index_path=None,
+        size=int(fingerprint.get("size") or 0),
+        mtime_ns=nanoseconds(str(document.get("Ended") or document.get("Created") or "")),
+        stamp=tuple(int(fingerprint[name]) for name in ("size", "mtime_ns", "inode", "device"))
+        if fingerprint
+        else (),
+        version=int(document.get("Version") or 0),
+        data_offset=int(document.get("DataOffset") or 0),
+        data_size=int(document.get("DataSize") or 0),
+        blocks=int(document.get("Blocks") or 0),
+        roots=tuple(str(root) for root in document.get("Roots") or ()),
+        error=str(document.get("Error") or ""),
+        document=document,
+        what=What.RETRIEVAL,
+    )

@@ -1,0 +1,163 @@
+"""`retrievals/` of a mount: DAGs fetched from another agent, begun by mkdir, dropped by rmdir."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.client import AgentError, Client
+from tests.agent.imports.worlds import tree_at
+from tests.agent.processes import AgentProcess
+from tests.fusefs.importing import World, sh, world
+from tests.fusefs.mounts import contents, names_in
+from tests.fusefs.test_mount_agent import eventually
+
+pytestmark = pytest.mark.fuse
+
+NOWHERE = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def configure(path: Path, text: str) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.toml").write_text(text)
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[AgentProcess]:
+    """Another agent, which ours asks."""
+    port = free_port()
+    configure(tmp_path / "far", f'[gateway]\nlisten = ["127.0.0.1:{port}"]\n')
+    configure(
+        Path(os.environ["CARFS_PATH"]), f'[retrieval]\nattempts = 2\nsources = ["http://127.0.0.1:{port}"]\n'
+    )
+    with AgentProcess(tmp_path / "far") as far:
+        yield far
+
+
+@pytest.fixture
+def root(provider: AgentProcess, tmp_path: Path) -> str:
+    """Of a tree that the other one has."""
+    tree_at(tmp_path / "set")
+    return str(provider.client.call("Filecoin.ClientImport", [{"Path": str(tmp_path / "set")}])["Root"]["/"])
+
+
+def document(here: World, name: str) -> Any:
+    return json.loads((here.mount.path / "retrievals" / name / "retrieval.json").read_text())
+
+
+def done(here: World, name: str) -> bool:
+    return bool(document(here, name)["State"] == "RetrievalStateDone")
+
+
+def test_mkdir_fetches_and_rmdir_drops(tmp_path: Path, root: str) -> None:
+    with world(tmp_path) as here:
+        shown = here.mount.path / "retrievals" / root
+        sh(f"mkdir retrievals/{root} && test -e retrievals/{root}/retrieval.json", here.mount.path)
+        eventually(lambda: done(here, root))
+        assert sorted(names_in(shown)) == [
+            "blocks", "data.car", "data.v2.car", "retrieval.json", "root", "roots"
+        ]  # fmt: skip
+        assert contents(shown / "root") == contents(tmp_path / "set")
+        assert document(here, root)["Blocks"] == len(names_in(shown / "blocks"))
+        assert os.getxattr(shown, "user.carfs.state") == b"RetrievalStateDone"
+        assert os.getxattr(shown / "root" / "file0", "user.carfs.verified") == b"on-read"
+        assert sh(f"carfs car verify {shown}/data.v2.car", tmp_path).returncode == 0
+        assert json.loads((here.mount.path / ".carfs/status.json").read_text())["RetrievalsByState"] == {
+            "RetrievalStateDone": 1
+        }
+        with (shown / "root" / "file0").open("rb") as file:
+            with pytest.raises(OSError) as caught:
+                shown.rmdir()
+            assert caught.value.errno == errno.EBUSY
+            with pytest.raises(AgentError):  # the lease of the mount keeps it from others, too
+                Client().call("Carfs.RemoveRetrieval", {"Retrieval": root})
+            assert file.read() == b"\1" * 5000
+        car = Path(document(here, root)["CARPath"])
+        sh(f"rmdir retrievals/{root}", here.mount.path)
+        assert names_in(here.mount.path / "retrievals") == [] and not car.exists()
+
+
+def test_what_others_begin_and_drop_comes_and_goes(tmp_path: Path, root: str) -> None:
+    with world(tmp_path) as here:
+        folder = here.mount.path / "retrievals"
+        assert names_in(folder) == []
+        Client().call("Carfs.StartRetrieval", {"Root": root, "Path": "sub/file1", "Wait": True})
+        eventually(lambda: names_in(folder) == [root])
+        assert (folder / root / "root" / "sub" / "file1").read_bytes() == b"\2" * 5000
+        with pytest.raises(OSError) as caught:  # the directory says it is there, and its block is not
+            (folder / root / "root" / "file0").read_bytes()
+        assert caught.value.errno == errno.EIO
+        Client().call("Carfs.StartRetrieval", {"Root": root, "Wait": True})
+        eventually(lambda: document(here, root)["Generation"] == 2)
+        assert contents(folder / root / "root") == contents(tmp_path / "set")
+        eventually(lambda: not _refused(root))
+        eventually(lambda: names_in(folder) == [])
+        assert not (folder / root).exists()
+
+
+def _refused(root: str) -> bool:
+    """Whether it cannot be dropped yet: the mount gives its lease back some seconds after the last read."""
+    try:
+        Client().call("Carfs.RemoveRetrieval", {"Retrieval": root})
+    except AgentError as error:
+        assert error.error_class == "busy"
+        return True
+    return False
+
+
+def test_what_cannot_be_had_says_why_and_is_dropped(tmp_path: Path, provider: AgentProcess) -> None:
+    with world(tmp_path) as here:
+        folder = here.mount.path / "retrievals"
+        (folder / NOWHERE).mkdir()
+        eventually(lambda: document(here, NOWHERE)["State"] == "RetrievalStateFailed")
+        assert NOWHERE in document(here, NOWHERE)["Error"]
+        assert names_in(folder / NOWHERE) == ["retrieval.json"]
+        with pytest.raises(FileExistsError):
+            (folder / NOWHERE).mkdir()
+        (folder / NOWHERE).rmdir()
+        assert names_in(folder) == []
+
+
+def test_names_that_are_none_and_other_ways_to_make_them_are_refused(tmp_path: Path, root: str) -> None:
+    with world(tmp_path) as here:
+        folder = here.mount.path / "retrievals"
+        for name in ("nonsense", "a b", "ü"):
+            with pytest.raises(OSError) as caught:
+                (folder / name).mkdir()
+            assert caught.value.errno == errno.EINVAL
+        for attempt in (
+            lambda: (folder / root).touch(),
+            lambda: (folder / root).symlink_to("/etc"),
+            lambda: (folder / "other").write_text("x"),
+        ):
+            with pytest.raises(OSError) as caught:
+                attempt()
+            assert caught.value.errno == errno.EROFS
+        with pytest.raises(FileNotFoundError):
+            (folder / root).rmdir()
+
+
+def test_an_open_file_reads_on_while_the_agent_restarts(tmp_path: Path, root: str) -> None:
+    with world(tmp_path) as here:
+        shown = here.mount.path / "retrievals" / root
+        shown.mkdir()
+        eventually(lambda: done(here, root))
+        with (shown / "root" / "file0").open("rb", buffering=0) as file:
+            assert file.read(10) == b"\1" * 10
+            here.agent.kill()
+            here.agent.wait()
+            assert file.read() == b"\1" * 4990
+        assert contents(shown / "root") == contents(tmp_path / "set")
