@@ -7,9 +7,12 @@ unless the output shown has a line that begins with the program's name and a col
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +71,30 @@ def _commands_of(body: str, first_line: int) -> Iterator[Shown]:
 def disagreements(shown: list[Shown], folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Runs the commands in one shell in `folder`; says of each that failed, or printed something else, what it did."""
     script = "\n".join(f"{one.command}\nprintf '{MARK}%s{MARK}' $?" for one in shown)
-    run = subprocess.run(
+    with subprocess.Popen(
         ["bash", "-c", f"exec 2>&1\n{script}"],
         cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-    )
-    printed = run.stdout.split(MARK)
+        process_group=0,
+    ) as run:
+        try:
+            printed = run.communicate(timeout=TIMEOUT_S)[0].split(MARK)
+        except BaseException:
+            _end(run.pid, folder)
+            raise
     for position, one in enumerate(shown):
         output, code = (*printed[2 * position : 2 * position + 2], "never ran", "1")[:2]
         if not one.explains(output) or (code != "0") != one.may_fail:
             yield f"line {one.line}: $ {one.command}\n--- exit code {code}, printed:\n{output}--- shown:\n{one.output}"
+
+
+def _end(group: int, folder: Path) -> None:
+    """What a page that came to no end has left: its processes, and what it has mounted."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if line.split()[1].startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
