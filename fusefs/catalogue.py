@@ -30,6 +30,7 @@ READABLE_STATES = frozenset(
         "RetrievalStateDone",
     }
 )
+_UNDER_WAY = frozenset({"RetrievalStateQueued", "RetrievalStateFetching", "RetrievalStatePaused"})
 
 
 class What(StrEnum):
@@ -71,6 +72,16 @@ class ShardRecord:
     """Where the files are that its leaves lie in; None where it has all its blocks itself."""
 
     @property
+    def growing(self) -> bool:
+        """Whether its CAR is not final: of what is in it already, blocks can be read."""
+        state = self.state
+        return (
+            self.what is What.RETRIEVAL
+            and state != "RetrievalStateDone"
+            and (state in _UNDER_WAY or bool(self.document.get("Bytes")))
+        )
+
+    @property
     def errored(self) -> bool:
         return self.state in ("ShardStateErrored", "ImportStateBroken", "RetrievalStateFailed")
 
@@ -81,13 +92,25 @@ class ShardRecord:
 
     @property
     def readable(self) -> bool:
-        """Whether there is data and an index that fits it."""
-        return self.access is not None and self.state in READABLE_STATES and self.data_size > 0
+        """Whether there is data and an index that fits it, or one can be had by looking."""
+        return self.access is not None and (
+            self.growing or (self.state in READABLE_STATES and self.data_size > 0)
+        )
 
     @property
     def path(self) -> Path | None:
         """The local file that is the data, if there is one."""
         return Path(self.access.path) if isinstance(self.access, FileAccess) else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it can be read, and will not grow."""
+        return self.readable and not self.growing
+
+    @property
+    def opened_as(self) -> tuple[object, ...]:
+        """Changes when open files are to be opened anew."""
+        return (self.repairs, self.growing, self.generation)
 
     @property
     def remote(self) -> bool:

@@ -13,6 +13,7 @@ from fusefs.agent_catalogue import AgentCatalogue
 from fusefs.agent_changes import AgentChanges
 from fusefs.agent_records import Changed
 from fusefs.catalogue import Catalogue, Change, What
+from fusefs.coming import opener
 from fusefs.everything import Everything
 from fusefs.imports import ImportsFolder
 from fusefs.registered import ShardsFolder
@@ -61,7 +62,7 @@ class OfAgent:
         changes = AgentChanges(catalogue, changed, trio.lowlevel.current_trio_token())
         who, staging, of_imports = writers(catalogue.client), staging_folder(), Stores(catalogue.imports)
         imports = Shards(catalogue.imports, of_imports, waits)
-        retrieved = Stores(catalogue.retrievals)
+        retrieved = Stores(catalogue.retrievals, opener=opener(catalogue.client, waits.deadline_s))
         retrievals = Shards(catalogue.retrievals, retrieved, waits)
         return cls(
             IpfsFolder(Everything(shards, catalogue, waits)),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from agent.dagstore.access import FileAccess
-from fusefs.catalogue import READABLE_STATES, ShardRecord, What
+from fusefs.catalogue import ShardRecord, What
 from fusefs.import_records import nanoseconds
 
 
@@ -16,14 +15,15 @@ def parse(document: Mapping[str, Any]) -> ShardRecord:  # Any: JSON
     state, car = str(document["State"]), str(document["CARPath"])
     fingerprint = document.get("Fingerprint") or {}
     sources = document.get("Sources") or ()
-    is_readable = state in READABLE_STATES and bool(fingerprint)
     return ShardRecord(
         key=str(int(document["ID"])),
         name=str(document["Name"]).encode(),
         state=state,
-        generation=int(document.get("Generation") or 0),
+        generation=max(
+            1, int(document.get("Generation") or 0)
+        ),  # of the CAR: it is the same while it grows at first
         url=str(document.get("Source") or next(iter(sources), "")),
-        access=FileAccess(str(Path(car))) if is_readable else None,
+        access=FileAccess(car),
         index_path=None,
         size=int(fingerprint.get("size") or 0),
         mtime_ns=nanoseconds(str(document.get("Ended") or document.get("Created") or "")),

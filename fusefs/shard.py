@@ -37,7 +37,7 @@ class Shard:
 
     def roots(self, opened: OpenShard) -> tuple[Cid, ...]:
         """The CAR's roots as its header has them, each once; may block."""
-        if self._roots is None:
+        if self._roots is None or self.record.growing:
             roots = tuple(dict.fromkeys(opened.blocks.roots))
             self.missing_roots = tuple(str(root) for root in roots if not opened.blocks.has(root))
             self._roots = roots

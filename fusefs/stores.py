@@ -51,7 +51,7 @@ class OpenShard:
         self._source: ByteSource | None = None  # else
         self.resident: ReadOnlyBlockstore | None = None
         """The same blocks as far as they are in memory (`resident.py`); None where that cannot be told."""
-        self.blocks = _opened_blocks(record, fetch)
+        self.blocks = self._blocks(record, fetch)
         try:
             self._index_fd = None if record.index_path is None else self._open(record.index_path)
             if record.path is not None:
@@ -78,6 +78,9 @@ class OpenShard:
         self._folders: OrderedDict[Cid, unixfs.Directory] = OrderedDict()
         self._folders_lock = threading.Lock()
         self._rendering: Rendering | None = None
+
+    def _blocks(self, record: ShardRecord, fetch: Fetch) -> ReadOnlyBlockstore:
+        return _opened_blocks(record, fetch)
 
     def _open(self, path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -252,7 +255,7 @@ class Stores:
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
         self._retired: list[
             tuple[Shard, OpenShard]
-        ] = []  # of shards that were repaired since, and are open anew
+        ] = []  # of shards that were repaired since, or have grown, and are open anew
 
     def __len__(self) -> int:
         return len(self._open)
@@ -270,7 +273,7 @@ class Stores:
         """The shard's open files if they are open, to be given back by `drop`."""
         with self._lock:
             opened = self._open.get(shard)
-            if opened is not None and opened.record.repairs != shard.record.repairs:
+            if opened is not None and opened.record.opened_as != shard.record.opened_as:
                 self._retired.append((shard, self._open.pop(shard)))  # who holds it reads on as before
                 return None
             if opened is not None:

@@ -35,11 +35,16 @@ class Blocks:
 class BlocksFolder:
     """All blocks of a shard."""
 
-    lasting = settled = True
+    lasting = True
     version = b""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
+
+    @property
+    def settled(self) -> bool:
+        """Whether names that are not here will not be."""
+        return not self._shard.record.growing
 
     @property
     def lane(self) -> Lane:

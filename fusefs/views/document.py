@@ -24,7 +24,7 @@ def render(shard: Shard) -> bytes:
     document = dict(record.document)
     if shard.missing_roots is not None:
         document["MissingRoots"] = list(shard.missing_roots)
-    if record.readable and record.refers_below is not None:
+    if record.whole and record.refers_below is not None:
         document["Absent"] = {"data.v2.car": "there is no index of a CAR that is only rendered"}
         if shard.obstacle:
             document["Absent"]["data.car"] = shard.obstacle

@@ -30,7 +30,7 @@ class ShardFolder:
 
     @property
     def settled(self) -> bool:
-        return self.shard.record.readable
+        return self.shard.record.whole
 
     def attributes(self) -> Attributes:
         return of_folder(self.shard.mtime_ns, 2)

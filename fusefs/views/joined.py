@@ -26,7 +26,7 @@ class Joined:
     name = b"data.v2.car"
 
     def node(self, shard: Shard) -> Node | None:
-        if not shard.record.readable or shard.record.refers_below is not None:
+        if not shard.record.whole or shard.record.refers_below is not None:
             return None
         with shard.use() as opened:
             return JoinedFile(shard, opened.index_size)

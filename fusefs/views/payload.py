@@ -23,7 +23,7 @@ class Payload:
 
     def node(self, shard: Shard) -> Node | None:
         record = shard.record
-        if not record.readable:
+        if not record.whole:
             return None
         if record.refers_below is None:
             return PayloadFile(shard)

@@ -64,11 +64,16 @@ class RootSymlink:
 class RootsFolder:
     """The roots that are in the CAR."""
 
-    lasting = settled = True
+    lasting = True
     version = b""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
+
+    @property
+    def settled(self) -> bool:
+        """Whether names that are not here will not be."""
+        return not self._shard.record.growing
 
     @property
     def lane(self) -> Lane:
@@ -85,7 +90,9 @@ class RootsFolder:
         if cid is None:
             return None
         with self._shard.use() as opened:
-            if cid not in self._shard.roots(opened) or not opened.blocks.has(cid):
+            if cid not in self._shard.roots(opened):
+                return None
+            if not self._shard.record.growing and not opened.blocks.has(cid):
                 return None
             return node_at(self._shard, opened.blocks, cid, name, name)
 

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,63 @@ def provider(tmp_path: Path) -> Iterator[AgentProcess]:
     )
     with AgentProcess(tmp_path / "far") as far:
         yield far
+
+
+class Gate:
+    """Carries connections to a port, and of what comes back no more than was allowed so far."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._allowed = threading.Semaphore(0)
+        self._is_open = False
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def allow(self, pieces: int) -> None:
+        """More pieces, of 16 KiB or less."""
+        self._allowed.release(pieces)
+
+    def open(self) -> None:
+        self._is_open = True
+        self._allowed.release(1000)
+
+    def close(self) -> None:
+        self.open()
+        for one in (self._server, *self._sockets):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += [near, far]
+                for pair in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, is_back: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 14):
+                if is_back and not self._is_open:
+                    self._allowed.acquire()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def gate(provider: AgentProcess) -> Iterator[Gate]:
+    """Between our agent, which is not started yet, and the other one."""
+    config = Path(os.environ["CARFS_PATH"]) / "config.toml"
+    text = config.read_text()
+    port = int(text.rpartition(":")[2].partition('"')[0])
+    gate = Gate(port)
+    config.write_text(text.replace(str(port), str(gate.port)) + "per_source = 2\nhedge_s = 0\n")
+    yield gate
+    gate.close()
 
 
 @pytest.fixture
@@ -161,3 +220,69 @@ def test_an_open_file_reads_on_while_the_agent_restarts(tmp_path: Path, root: st
             here.agent.wait()
             assert file.read() == b"\1" * 4990
         assert contents(shown / "root") == contents(tmp_path / "set")
+
+
+def test_what_has_come_is_read_and_what_has_not_is_waited_for(
+    tmp_path: Path, provider: AgentProcess, gate: Gate
+) -> None:
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    big = b"".join(bytes([number]) * (1 << 20) for number in range(8))
+    (folder / "big").write_bytes(big)
+    (folder / "sub" / "last").write_bytes(b"last\n" * 10000)
+    root = str(provider.client.call("Filecoin.ClientImport", [{"Path": str(folder)}])["Root"]["/"])
+    with world(tmp_path) as here:
+        shown = here.mount.path / "retrievals" / root
+        gate.allow(120)  # some 2 MiB
+        shown.mkdir()
+        assert names_in(shown / "root") == ["big", "sub"]  # waits for the root alone
+        inside = os.open(shown / "root", os.O_RDONLY)
+        with (shown / "root" / "big").open("rb", buffering=0) as file:
+            assert file.read(4096) == big[:4096]
+        assert sorted(names_in(shown)) == ["blocks", "retrieval.json", "root", "roots"]
+        assert document(here, root)["State"] == "RetrievalStateFetching"
+        some = names_in(shown / "blocks")
+        assert 0 < len(some) < 12
+        assert all((shown / "blocks" / name).read_bytes() for name in some)
+        assert not (shown / "blocks" / NOWHERE).exists()
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda: read.append((shown / "root" / "sub" / "last").read_bytes()))
+        reader.start()
+        reader.join(1)
+        assert reader.is_alive() and not read
+        gate.open()
+        reader.join(30)
+        assert read == [b"last\n" * 10000]
+        assert (shown / "root" / "big").read_bytes() == big
+        eventually(lambda: done(here, root))
+        with os.scandir(inside) as entries:  # who is inside stays there
+            assert sorted(entry.name for entry in entries) == ["big", "sub"]
+        os.close(inside)
+        assert "data.car" in names_in(shown)
+        assert contents(shown / "root") == contents(folder)
+
+
+def test_one_that_is_called_off_shows_what_had_come_and_fails_for_the_rest(
+    tmp_path: Path, provider: AgentProcess, gate: Gate
+) -> None:
+    (tmp_path / "big").write_bytes(b"".join(bytes([number]) * (1 << 20) for number in range(8)))
+    root = str(provider.client.call("Filecoin.ClientImport", [{"Path": str(tmp_path / "big")}])["Root"]["/"])
+    with world(tmp_path) as here:
+        shown = here.mount.path / "retrievals" / root
+        gate.allow(120)
+        shown.mkdir()
+        with (shown / "root").open("rb", buffering=0) as file:
+            assert file.read(10) == bytes(10)
+            Client().call("Carfs.CancelRetrieval", {"Retrieval": root})
+            assert file.read(10) == bytes(10)
+            file.seek(7 << 20)
+            with pytest.raises(OSError) as caught:
+                file.read(10)
+            assert caught.value.errno == errno.EIO
+        eventually(lambda: document(here, root)["State"] == "RetrievalStateCancelled")
+        with (shown / "root").open("rb", buffering=0) as file:
+            assert file.read(10) == bytes(10)
+        gate.open()
+        Client().call("Carfs.StartRetrieval", {"Root": root, "Wait": True})
+        eventually(lambda: done(here, root))
+        assert (shown / "root").read_bytes() == (tmp_path / "big").read_bytes()
