@@ -95,9 +95,10 @@ class AgentChanges:
         self._ask("Carfs.DestroyShard", {"Key": key})
         self._soon(self._catalogue.shards, key)
 
-    def retrieve(self, cid: str) -> str:
-        """Begins a retrieval; gives the name that it has, under which the mount knows it then."""
-        record = self._ask("Carfs.StartRetrieval", {"Root": cid})
+    def retrieve(self, cid: str, *, on_demand: bool = False) -> str:
+        """Begins a retrieval; gives the name that it has, under which the mount knows it then. `on_demand`: of what is
+        read alone, if the agent does that; else NotAllowed."""
+        record = self._ask("Carfs.StartRetrieval", {"Root": cid, "OnDemand": on_demand})
         known = threading.Event()
 
         def put() -> None:

@@ -14,6 +14,7 @@ from fusefs.agent_changes import AgentChanges
 from fusefs.agent_records import Changed
 from fusefs.catalogue import Catalogue, Change, What
 from fusefs.coming import opener
+from fusefs.elsewhere import Elsewhere
 from fusefs.everything import Everything
 from fusefs.imports import ImportsFolder
 from fusefs.registered import ShardsFolder
@@ -65,7 +66,9 @@ class OfAgent:
         retrieved = Stores(catalogue.retrievals, opener=opener(catalogue.client, waits.deadline_s))
         retrievals = Shards(catalogue.retrievals, retrieved, waits)
         return cls(
-            IpfsFolder(Everything(shards, catalogue, waits)),
+            IpfsFolder(
+                Everything(shards, catalogue, waits), Elsewhere(imports, retrievals, retrieved, changes)
+            ),
             ShardsFolder(shards, stores, changes, place, writers=who),
             imports,
             of_imports,

@@ -150,7 +150,7 @@ class Mount:
             where, gone = parts.apply(change, time.time_ns())
         else:
             where, gone = SHARDS, self._shards.apply(change, time.time_ns())
-            if gone is not None and parts is not None:
-                parts.ipfs.forget_all()
+        if gone is not None and parts is not None:
+            parts.ipfs.forget_all()
         if gone is not None:
             self._tree.invalidate((where,), gone.name, gone.version, gone=gone.is_deleted)

@@ -25,7 +25,7 @@ class Gone(NamedTuple):
 
 
 class Shards:
-    """Shard directories by name; used from the event loop only, but for `get`."""
+    """Shard directories by name; used from the event loop only, but for `get`, `named` and `all`."""
 
     def __init__(self, catalogue: Leasing, stores: Stores, waits: Waits) -> None:
         self._stores = stores
@@ -51,7 +51,7 @@ class Shards:
         return None if folder is None else folder.shard
 
     def all(self) -> list[Shard]:
-        return [folder.shard for folder in self._folders.values()]
+        return [folder.shard for folder in list(self._folders.values())]
 
     def usage(self) -> tuple[int, int]:
         """Bytes and blocks in all shards."""

@@ -43,6 +43,7 @@ async def open_retrievals(
     config = config or RetrievalConfig()
     directory.mkdir(parents=True, exist_ok=True)
     retrievals = Retrievals(store, hub, directory, clock_ns)
+    retrievals.on_demand = config.on_demand
     limiter = trio.CapacityLimiter(config.max_concurrent)
     running = Running(retrievals, config, means, link, local, limiter)
     async with trio.open_nursery() as nursery:

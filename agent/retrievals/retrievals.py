@@ -56,6 +56,8 @@ class Retrievals:
         self._all: dict[int, Retrieval] = {}
         self._last = 0
         self._stopping = False
+        self.on_demand = False
+        """Whether who reads what is not here has it fetched; set by `open_retrievals`."""
         self.run: Run = lambda _one: None
         """Begins one, in the background; set by `open_retrievals`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,10 @@ class Running:
 
     async def _once(self, one: Retrieval) -> None:
         try:
-            async with self.limiter:
+            slot = (
+                nullcontext() if one.row.is_lazy else self.limiter
+            )  # which waits for readers, and may for ever
+            async with slot:
                 if self.retrievals.apply(one, Event.BEGIN):
                     await self._fetch(one)
         except ShardError as error:

@@ -19,6 +19,7 @@ class RetrievalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routers: tuple[str, ...] = ()  # delegated routing that says who else has it, as https://host
     allow_private: bool = False  # whether what routers name may be at private addresses
     allow_local: bool = True  # whether what shards and imports hold is taken from there
+    on_demand: bool = False  # whether reading ipfs/CID in a mount fetches what is not here
     max_concurrent: Count = 20  # retrievals at once; the others wait
     per_source: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4  # requests to one source at once
     attempts: Count = 8  # failures of a source on end, after which it is not asked any more

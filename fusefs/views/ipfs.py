@@ -1,4 +1,5 @@
-"""`ipfs/<cid>[/…]`: any block that any shard holds, shown as `roots/<cid>` shows a root; not listed.
+"""`ipfs/<cid>[/…]`: any block that any shard holds, roots of imports and retrievals, and what the agent fetches on
+demand, shown as `roots/<cid>` shows a root; not listed.
 
 A name that is not here may be tomorrow, so the kernel is never told to keep that. Names that are here it keeps, and is
 told to forget when a shard goes or becomes another one, since nobody knows then which of them still are.
@@ -13,6 +14,8 @@ from typing import Final
 
 from fusefs.attributes import Attributes, of_folder
 from fusefs.dag import node_at
+from fusefs.elsewhere import Elsewhere
+from fusefs.errors import AgentAway
 from fusefs.everything import Everything
 from fusefs.resident import NotResident
 from fusefs.tree import Entry, Known, Node
@@ -31,8 +34,9 @@ class IpfsFolder:
     settled = False
     version = b""
 
-    def __init__(self, everything: Everything) -> None:
+    def __init__(self, everything: Everything, elsewhere: Elsewhere) -> None:
         self._everything = everything
+        self._elsewhere = elsewhere
         self._lock = threading.Lock()
         self._given: OrderedDict[bytes, None] = OrderedDict()
         self.forget: Callable[[bytes], None] = lambda _name: None
@@ -52,11 +56,20 @@ class IpfsFolder:
         cid = cid_of(name)
         if cid is None:
             return None
-        with self._everything.use() as opened:
-            if opened.blocks.locate(cid) is None:
-                return None
-            node = node_at(self._everything, opened.blocks, cid, name, name)
-        self._give(name)
+        away: AgentAway | None = None
+        node: Node | None = None
+        try:
+            with self._everything.use() as opened:
+                if opened.blocks.locate(cid) is not None:
+                    node = node_at(self._everything, opened.blocks, cid, name, name)
+        except AgentAway as error:  # what is known without it is shown all the same
+            away = error
+        node = node or self._elsewhere.find(cid, name)
+        if node is None and away is not None:
+            raise away
+        node = node or self._elsewhere.fetch(cid, name)
+        if node is not None:
+            self._give(name)
         return node
 
     def child_nowait(self, name: bytes) -> Node | None:

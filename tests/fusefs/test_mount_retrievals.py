@@ -286,3 +286,45 @@ def test_one_that_is_called_off_shows_what_had_come_and_fails_for_the_rest(
         Client().call("Carfs.StartRetrieval", {"Root": root, "Wait": True})
         eventually(lambda: done(here, root))
         assert (shown / "root").read_bytes() == (tmp_path / "big").read_bytes()
+
+
+def test_ipfs_shows_roots_of_imports_and_retrievals(tmp_path: Path, root: str) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "file").write_text("own")
+    with world(tmp_path) as here:
+        ipfs = here.mount.path / "ipfs"
+        assert not (ipfs / root).exists()  # nothing is fetched that nobody has allowed
+        assert names_in(here.mount.path / "retrievals") == []
+        own = Client().call("Filecoin.ClientImport", [{"Path": str(tmp_path / "own")}])["Root"]["/"]
+        eventually((ipfs / own).exists)
+        assert (ipfs / own / "file").read_text() == "own"
+        Client().call("Carfs.StartRetrieval", {"Root": root, "Wait": True})
+        eventually((ipfs / root).exists)
+        assert contents(ipfs / root) == contents(tmp_path / "set")
+        eventually(lambda: not _refused(root))
+        eventually(lambda: not (ipfs / root).exists())
+        assert (ipfs / own / "file").read_text() == "own"
+
+
+def test_ipfs_fetches_on_demand_what_is_read_and_no_more(
+    tmp_path: Path, provider: AgentProcess, root: str
+) -> None:
+    config = Path(os.environ["CARFS_PATH"]) / "config.toml"
+    config.write_text(config.read_text() + "on_demand = true\nmax_concurrent = 1\n")
+    big = b"".join(bytes([number]) * (1 << 20) for number in range(40))
+    (tmp_path / "big").write_bytes(big)
+    other = provider.client.call("Filecoin.ClientImport", [{"Path": str(tmp_path / "big")}])["Root"]["/"]
+    with world(tmp_path) as here:
+        ipfs = here.mount.path / "ipfs"
+        assert (ipfs / root / "sub" / "file1").read_bytes() == b"\2" * 5000
+        assert contents(ipfs / root) == contents(tmp_path / "set")
+        with (ipfs / other).open("rb", buffering=0) as file:
+            file.seek(39 << 20)
+            assert file.read(10) == bytes([39]) * 10
+        assert document(here, other)["Bytes"] < 10 << 20
+        assert document(here, other)["Lazy"]
+        assert not (ipfs / NOWHERE).exists()
+        assert sorted(names_in(here.mount.path / "retrievals")) == sorted([root, other])
+        assert names_in(ipfs) == []
+        (here.mount.path / "retrievals" / NOWHERE).mkdir()  # those on demand take no turn from others
+        eventually(lambda: document(here, NOWHERE)["State"] == "RetrievalStateFailed")

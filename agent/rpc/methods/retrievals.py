@@ -20,7 +20,8 @@ Which = int | str
 
 class StartRetrievalParams(Params, frozen=True):
     """`Path` and `Range` ("first:last") or `Selector`: only that part. `From`: sources besides those configured, which
-    only admins may name. `Lazy`: only blocks that somebody wants. `Wait`: answer when it is done."""
+    only admins may name. `Lazy`: only blocks that somebody wants.
+    `OnDemand`: likewise, if the configuration lets mounts do that. `Wait`: answer when it is done."""
 
     root: str
     path: str = ""
@@ -28,6 +29,7 @@ class StartRetrievalParams(Params, frozen=True):
     selector: str = ""
     from_: tuple[str, ...] = msgspec.field(name="From", default=())
     lazy: bool = False
+    on_demand: bool = False
     wait: bool = False
 
     def needs(self) -> Permission:
@@ -55,7 +57,10 @@ class SessionParams(Params, frozen=True):
 async def start_retrieval(services: Services, params: StartRetrievalParams) -> RetrievalRecord:
     """Fetches a DAG, or a part of it, into a CAR of its own; goes on with what is there of it."""
     found = retrievals(services)
-    wanted = Wanted(params.root, params.path, params.range, params.selector, params.lazy)
+    if params.on_demand and not found.on_demand:
+        raise ShardError(ErrorClass.DENIED, "nothing is fetched on demand: retrieval.on_demand is false")
+    lazy = params.lazy or params.on_demand
+    wanted = Wanted(params.root, params.path, params.range, params.selector, lazy)
     number = found.start(wanted, params.from_)
     return await found.wait(number) if params.wait else found.record(number)
 
