@@ -24,6 +24,8 @@ from agent.dagstore.records import HISTORY_KEPT, HISTORY_SHOWN, IndexFacts, Shar
 from agent.dagstore.scrub.records import ScrubState
 from agent.imports import table as imports_table
 from agent.imports.table import ImportTable
+from agent.market import table as deals_table
+from agent.market.table import DealTable
 from agent.retrievals import table as retrievals_table
 from agent.retrievals.table import RetrievalTable
 from agent.scheduler.jobs import Estimate
@@ -120,6 +122,7 @@ _MIGRATIONS = (
     """,
     imports_table.SCHEMA,
     retrievals_table.SCHEMA,
+    deals_table.SCHEMA,
 )
 
 _facts_from_json = msgspec.json.Decoder(IndexFacts).decode
@@ -151,6 +154,7 @@ class Catalogue:
         self._history_kept = history_kept
         self.imports = ImportTable(self)
         self.retrievals = RetrievalTable(self)
+        self.deals = DealTable(self)
 
     @classmethod
     def open(cls, path: Path, *, history_kept: int = HISTORY_KEPT) -> Catalogue:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,9 +27,13 @@ from agent.dagstore.scrub.replicas import Replicas
 from agent.dagstore.scrub.scrubber import Scrubber
 from agent.dagstore.scrub.shards import DagstoreShards, annotated
 from agent.doctor.consultation import consult, live_of
+from agent.export.exporting import Exporter
 from agent.export.holders import Holders
 from agent.gateway.application import Serving, open_serving
 from agent.imports.opening import Importing, open_imports
+from agent.market.deals import Deals
+from agent.market.opening import open_deals
+from agent.market.pieces import DealPieces
 from agent.network.kernel import Announcing, open_link
 from agent.network.link import Link
 from agent.repository import Repository
@@ -63,6 +67,8 @@ class Parts:
         self.services.dagstore.stop()
         if self.services.importing is not None:
             self.services.importing.imports.stop()
+        if self.services.deals is not None:
+            self.services.deals.stop()
         if self.services.retrievals is not None:
             self.services.retrievals.stop()
         self.hub.close()
@@ -79,6 +85,8 @@ async def open_parts(
         hub = Hub(buffer=config.rpc.event_buffer)
         workers = await stack.enter_async_context(_working(repository, config, overrides, store))
         environment = await stack.enter_async_context(open_environment(config.mounts, repository.path))
+        deals = Deals(store.deals, time.time_ns, accepts=config.market.accept)
+        environment = replace(environment, pieces=DealPieces(deals.of_piece, environment.pieces))
         dagstore = await stack.enter_async_context(
             open_dagstore(
                 store=store,
@@ -109,6 +117,20 @@ async def open_parts(
         serving, retrievals = await stack.enter_async_context(
             _transferring(repository, config, store, hub, environment, dagstore, importing, workers, link)
         )
+        holders = Holders(dagstore, importing.imports, workers, retrievals)
+        sealing = await stack.enter_async_context(
+            open_deals(
+                deals,
+                store=store.deals,
+                config=config.market,
+                dagstore=dagstore,
+                retrievals=retrievals,
+                exporter=Exporter(holders, workers, importing.imports.places, importing.imports.reserve),
+                workers=workers,
+                staging=repository.staging,
+                home=repository.path,
+            )
+        )
         services = Services(
             dagstore,
             Leases(dagstore, importing.imports, retrievals),
@@ -125,6 +147,8 @@ async def open_parts(
             announcing=Announcing(
                 link, config.gateway.listen, "https" if config.gateway.tls_certificate else "http"
             ),
+            deals=deals,
+            sealing=sealing,
             metrics=workers.metrics,
             workers=workers,
             doctor=partial(

@@ -30,6 +30,7 @@ COMMANDS: CommandTable = {
     "doctor": ("agent.cli.doctor:doctor", "What is not well, and what to do about it."),
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "client": ("agent.cli.client:client", "Imports: import, list, verify, repair, export; commP."),
+    "deal": ("agent.cli.deal:deal", "Storage deals: propose, list, import, retry, end, unseal."),
     "auth": ("agent.cli.auth:auth", "Tokens for clients over TCP: create, verify, revoke."),
     "rpc": ("agent.cli.rpc:rpc", "The agent's interface: its schema, any call."),
     "config": ("agent.cli.config:config", "The agent's configuration: show, explain, check."),

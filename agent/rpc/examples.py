@@ -176,6 +176,14 @@ _LOTUS_RETRIEVAL = {
     "DataTransfer": None, "Event": None,
 }  # fmt: skip
 
+_PIECE = "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq"
+_DEAL = {
+    "ID": 1, "State": "StorageDealActive", "Root": _EMPTY, "PieceCID": _PIECE, "PieceSize": 256, "PayloadSize": 211,
+    "Source": "http://192.0.2.7:8480", "Label": "photos", "Client": "laptop", "EndsAt": "", "UUID": "", "Sector": 1,
+    "Offset": 0, "Error": "", "ErrorClass": "", "Created": _AT, "Updated": _AT,
+}  # fmt: skip
+_NEW_DEAL = _DEAL | {"State": "StorageDealValidating", "PayloadSize": None, "Sector": None, "Offset": None}
+
 EXAMPLES: dict[str, Example] = {
     "Filecoin.Version": Example({}, {"Version": "carfs-0.1", "APIVersion": 66816, "BlockDelay": 0}),
     "Filecoin.AuthNew": Example({"Perms": ["read"]}, "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5"),
@@ -437,6 +445,25 @@ EXAMPLES: dict[str, Example] = {
     "Filecoin.ClientGetRetrievalUpdates": Example({}, _LOTUS_RETRIEVAL),
     "Filecoin.ClientCancelRetrievalDeal": Example({"DealID": 2}, None),
     "Carfs.StartRetrieval": Example({"Root": _EMPTY, "From": ["https://gateway.example"], "Wait": True}, _RETRIEVAL),
+    "Carfs.ProposeDeal": Example(
+        {
+            "Proposal": {"Root": _EMPTY, "PieceCID": _PIECE, "PieceSize": 256, "Source": "http://192.0.2.7:8480"},
+            "Client": "laptop",
+        },
+        _NEW_DEAL,
+    ),
+    "Carfs.ListDeals": Example({}, [_DEAL, _NEW_DEAL, _NEW_DEAL]),
+    "Carfs.GetDeal": Example({"Deal": 1}, _DEAL),
+    "Carfs.WaitDeal": Example({"Deal": 1}, _DEAL),
+    "Carfs.ImportDealData": Example({"Deal": 2, "Path": "/srv/photos.car"}, _NEW_DEAL),
+    "Carfs.RetryDeal": Example({"Deal": 3}, _NEW_DEAL),
+    "Carfs.EndDeal": Example({"Deal": 1}, _DEAL),
+    "Carfs.DealUnsealed": Example(
+        {"Deal": 1}, {"Unsealed": True, "File": "/srv/sectors/unsealed/s-t01000-1", "Offset": 0}
+    ),
+    "Carfs.UnsealDeal": Example(
+        {"Deal": 1}, {"Unsealed": True, "File": "/srv/sectors/unsealed/s-t01000-1", "Offset": 0}
+    ),
     "Carfs.Network": Example(
         {},
         {

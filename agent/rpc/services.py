@@ -13,6 +13,8 @@ from agent.dagstore.leases import Leases
 from agent.dagstore.records import ShardRecord, without_secrets
 from agent.gateway.application import Serving
 from agent.imports.opening import Importing
+from agent.market.deals import Deals
+from agent.market.sealing import Sealing
 from agent.metrics import Metrics
 from agent.network.kernel import Announcing
 from agent.retrievals.retrievals import Retrievals
@@ -45,6 +47,8 @@ class Services:
     serving: Serving | None = None  # data over HTTP
     retrievals: Retrievals | None = None
     announcing: Announcing | None = None
+    deals: Deals | None = None
+    sealing: Sealing | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

@@ -112,6 +112,13 @@ def _commp(_size_bytes: int) -> Requirement:
     return Requirement(min_memory=32 * MIB, max_memory=48 * MIB, base_min_memory=_SHARED)
 
 
+def _add_piece(size_bytes: int) -> Requirement:
+    # The sector's file grows by the piece, in holes where there is nothing.
+    return Requirement(
+        min_memory=32 * MIB, max_memory=40 * MIB, base_min_memory=_SHARED, disk=_power(size_bytes)
+    )
+
+
 def _import(size_bytes: int) -> Requirement:
     leaves = size_bytes // MIB
     # Chunks on their way, and what each leaf is known by. Of a folder nobody knows how many files it has.
@@ -166,6 +173,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("invert", "INVERT", "agent.workers.inverting:invert", 1, _invert),
         Kind("index", "INDEX", "agent.workers.indexing:build_index", 2, _index, is_preparing=True),
         Kind("commp", "COMMP", "agent.workers.committing:commit", 3, _commp, is_preparing=True),
+        Kind("addpiece", "ADDPIECE", "agent.workers.padding:add_piece", 3, _add_piece),
         Kind("verify", "VERIFY", "agent.workers.verifying:verify", 4, _verify, is_preparing=True),
         Kind(
             "check-inverted", "CHECK_INVERTED", "agent.workers.inverting:check_inverted", 5, _check_inverted

@@ -28,6 +28,7 @@ from agent.rpc.registry import Stream
 from agent.workers.remote.joining import RemoteWorkers
 from agent.workers.remote.messages import Welcome
 from tests.agent.cars import CID, write_car
+from tests.agent.market.worlds import AllUnsealed, some_deals
 from tests.agent.remote.joining import Board, hello
 from tests.agent.scheduling import SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ADMIN, services_at
@@ -119,6 +120,8 @@ async def test_an_example_does_what_it_shows(
             doctor=findings,
             scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
+            deals=some_deals(),
+            sealing=AllUnsealed(),
             announcing=Announcing(_link(), ("0.0.0.0:8480",), "http"),
             remote=RemoteWorkers(Board(), tmp_path, tmp_path, "proof", version="1.2", heartbeat_s=5.0),
         )

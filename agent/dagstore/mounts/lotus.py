@@ -7,14 +7,15 @@ where it is known (from a v2 CID, or from the piece store), else of the unpadded
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.dagstore.access import Access, FileAccess, SectorAccess
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
@@ -25,11 +26,14 @@ from carlib.errors import CarError
 from carlib.piece import cids
 from carlib.piece.cids import Piece
 from carlib.piece.fr32 import unpadded_view
+from carlib.piece.sizes import PADDED_GROUP, UNPADDED_GROUP
 from carlib.source import ByteSource, FileSource
 
 if TYPE_CHECKING:
     from agent.dagstore.mounts.environment import Environment
     from agent.dagstore.mounts.pieces import PiecePlace, PieceStore
+
+_END_BYTES: Final = 4096  # of a piece, by which it is told from another one at the same place
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class LotusMount:
             if isinstance(access, SectorAccess):
                 source = unpadded_view(file, access.offset, access.size)
             data = source.peek(offset, length)
-            difference = expected.differs_from(_fingerprint(path.stat(), expected.size))
+            difference = expected.differs_from(_fingerprint(file.peek, path.stat(), access))
         if difference:
             raise DataChanged(self, difference)
         if len(data) != length:
@@ -163,10 +167,9 @@ class LotusMount:
                 if isinstance(access, SectorAccess) and not _is_written(descriptor, place):
                     message = f"{place.path} holds nothing at {access.offset}: not unsealed"
                     raise ShardError(ErrorClass.GONE, message)
+                return Found(access, _fingerprint(partial(_peek, descriptor), status, access))
             finally:
                 os.close(descriptor)
-        size = status.st_size if isinstance(access, FileAccess) else access.size
-        return Found(access, _fingerprint(status, size))
 
     def _access(self, place: PiecePlace, file_size: int) -> FileAccess | SectorAccess:
         piece = self._v2()
@@ -209,8 +212,20 @@ def _errors_named(path: Path) -> Iterator[None]:
         raise ShardError(class_of_os_error(error), f"{path}: {error.strerror}") from error
 
 
-def _fingerprint(status: os.stat_result, size: int) -> Fingerprint:
-    return Fingerprint(size, status.st_mtime_ns, status.st_ino, status.st_dev)
+def _fingerprint(
+    peek: Callable[[int, int], bytes], status: os.stat_result, access: FileAccess | SectorAccess
+) -> Fingerprint:
+    """Of a piece in a sector its first and last bytes: the sector's file changes when other pieces come and go."""
+    if isinstance(access, FileAccess):
+        return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
+    end = access.offset + -(-access.size // UNPADDED_GROUP) * PADDED_GROUP
+    length = min(_END_BYTES, end - access.offset)
+    ends = peek(access.offset, length) + peek(end - length, length)
+    return Fingerprint(access.size, status.st_mtime_ns, etag=f'"{hashlib.sha256(ends).hexdigest()[:32]}"')
+
+
+def _peek(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
 
 
 def _is_written(descriptor: int, place: PiecePlace) -> bool:

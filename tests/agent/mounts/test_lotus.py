@@ -162,7 +162,9 @@ async def test_a_place_where_nothing_is_written_is_not_believed(small: Sector) -
         assert one.value.error_class is ErrorClass.GONE
 
 
-async def test_a_second_copy_is_not_the_one_that_was_indexed(small: Sector) -> None:
+async def test_a_second_copy_is_as_good_as_the_one_that_was_indexed_and_another_piece_there_is_not(
+    small: Sector,
+) -> None:
     mount = LotusMount(small.piece.v1)
     async with at(small.folder) as environment:
         expected = await mount.look(environment)
@@ -171,8 +173,22 @@ async def test_a_second_copy_is_not_the_one_that_was_indexed(small: Sector) -> N
         small.describe({"file": str(other), "offset": small.offset, "size": 1024}, payload=1000)
         assert await read(mount, environment, 1, 999, expected) == SMALL[1:]
         small.file.unlink()
-        with pytest.raises(DataChanged, match="inode"):
+        assert await read(mount, environment, 1, 999, expected) == SMALL[1:]
+        other.write_bytes(bytes(small.offset) + b"\1" * (other.stat().st_size - small.offset))
+        with pytest.raises(DataChanged, match="etag"):
             await read(mount, environment, 1, 999, expected)
+
+
+async def test_pieces_that_come_and_go_beside_it_do_not_change_it(small: Sector) -> None:
+    mount = LotusMount(small.piece.v1)
+    async with at(small.folder) as environment:
+        expected = await mount.look(environment)
+        with small.file.open("r+b") as file:
+            file.write(b"before")
+            file.seek(0, 2)
+            file.write(b"behind" * 1000)
+        assert not expected.differs_from(await mount.look(environment))
+        assert await read(mount, environment, 0, 1000, expected) == SMALL
 
 
 async def test_sizes_that_contradict_the_cid_are_corrupt(small: Sector) -> None:
