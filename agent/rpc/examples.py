@@ -452,7 +452,7 @@ EXAMPLES: dict[str, Example] = {
         },
         _NEW_DEAL,
     ),
-    "Carfs.ListDeals": Example({}, [_DEAL, _NEW_DEAL, _NEW_DEAL]),
+    "Carfs.ListDeals": Example({}, [_DEAL]),
     "Carfs.GetDeal": Example({"Deal": 1}, _DEAL),
     "Carfs.WaitDeal": Example({"Deal": 1}, _DEAL),
     "Carfs.ImportDealData": Example({"Deal": 2, "Path": "/srv/photos.car"}, _NEW_DEAL),

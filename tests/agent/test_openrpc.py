@@ -120,7 +120,7 @@ async def test_an_example_does_what_it_shows(
             doctor=findings,
             scheduler=FakeScheduler((running(7), waiting(9)), replace(SNAPSHOT, facts=SNAPSHOT.facts[:2])),
             addresses=["127.0.0.1:3453"],
-            deals=some_deals(),
+            deals=some_deals(1 if name == "Carfs.ListDeals" else 3),  # which are of one shape
             sealing=AllUnsealed(),
             announcing=Announcing(_link(), ("0.0.0.0:8480",), "http"),
             remote=RemoteWorkers(Board(), tmp_path, tmp_path, "proof", version="1.2", heartbeat_s=5.0),

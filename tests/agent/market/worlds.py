@@ -56,8 +56,8 @@ class AllUnsealed:
         pass
 
 
-def some_deals(root: str = "bafkqaaa") -> Deals:
-    """Deal 1 is active, 2 waits for data, 3 has failed."""
+def some_deals(count: int = 3, *, root: str = "bafkqaaa") -> Deals:
+    """The first `count` of these: deal 1 is active, 2 waits for data, 3 has failed."""
     at = "2026-11-26T12:00:00.000000Z"
     online = Proposal(root, PIECE, 256, "http://192.0.2.7:8480", "photos")
     offline = Proposal(root, PIECE, 256, "", "photos")
@@ -67,4 +67,4 @@ def some_deals(root: str = "bafkqaaa") -> Deals:
         DealRow(2, offline, "laptop", State.WAITING_FOR_DATA, at, at),
         DealRow(3, online, "laptop", State.ERROR, at, at, "no way", ErrorClass.GONE),
     )
-    return Deals(MemoryStore(*rows), time.time_ns, accepts=True)
+    return Deals(MemoryStore(*rows[:count]), time.time_ns, accepts=True)
