@@ -32,6 +32,7 @@ from agent.export.holders import Holders
 from agent.gateway.application import Serving, open_serving
 from agent.imports.opening import Importing, open_imports
 from agent.market.deals import Deals
+from agent.market.migrating import Migration
 from agent.market.opening import open_deals
 from agent.market.pieces import DealPieces
 from agent.network.kernel import Announcing, open_link
@@ -53,6 +54,7 @@ from agent.workers.groups import open_groups
 from agent.workers.local import open_local
 from agent.workers.remote import sights
 from agent.workers.remote.joining import RemoteWorkers
+from carlib.cid import Cid
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ async def open_parts(
             ),
             deals=deals,
             sealing=sealing,
+            migration=_migration(repository, config, dagstore, deals),
             metrics=workers.metrics,
             workers=workers,
             doctor=partial(
@@ -193,6 +196,17 @@ async def _transferring(
     ):
         holders.retrievals = retrievals
         yield serving, retrievals
+
+
+def _migration(repository: Repository, config: Config, dagstore: Dagstore, deals: Deals) -> Migration:
+    directory = config.mounts.piece_directory
+    pieces = repository.path / directory if directory else None
+    return Migration(
+        dagstore,
+        repository.path / repository.dagstore,
+        pieces,
+        lambda piece: any(row.placed is not None for row in deals.of_piece(Cid.parse(piece))),
+    )
 
 
 def open_catalogue(repository: Repository, config: Config) -> closing[Catalogue]:

@@ -458,6 +458,13 @@ EXAMPLES: dict[str, Example] = {
     "Carfs.ImportDealData": Example({"Deal": 2, "Path": "/srv/photos.car"}, _NEW_DEAL),
     "Carfs.RetryDeal": Example({"Deal": 3}, _NEW_DEAL),
     "Carfs.EndDeal": Example({"Deal": 1}, _DEAL),
+    "Carfs.MigrateDeals": Example(
+        {"Path": "/srv/deals.json"},
+        {
+            "Complete": True, "Total": 1, "Registered": 1, "Already": 0, "Skipped": 0, "Pruned": 0, "Failed": [],
+            "Lines": ["registering shards for all active deals in sealing subsystem {\"count\": 1}"],
+        },
+    ),
     "Carfs.DealUnsealed": Example(
         {"Deal": 1}, {"Unsealed": True, "File": "/srv/sectors/unsealed/s-t01000-1", "Offset": 0}
     ),

@@ -14,6 +14,7 @@ from agent.dagstore.records import ShardRecord, without_secrets
 from agent.gateway.application import Serving
 from agent.imports.opening import Importing
 from agent.market.deals import Deals
+from agent.market.migrating import Migration
 from agent.market.sealing import Sealing
 from agent.metrics import Metrics
 from agent.network.kernel import Announcing
@@ -49,6 +50,7 @@ class Services:
     announcing: Announcing | None = None
     deals: Deals | None = None
     sealing: Sealing | None = None
+    migration: Migration | None = None
     sees_secrets: bool = False  # whoever they answer now
 
     def for_caller(self, caller: Caller) -> Services:

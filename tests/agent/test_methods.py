@@ -59,6 +59,7 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.RetryDeal": "admin",
         "Carfs.EndDeal": "admin",
         "Carfs.DealUnsealed": "read",
+        "Carfs.MigrateDeals": "admin",
         "Carfs.UnsealDeal": "admin",
         "Carfs.ListRetrievals": "read",
         "Carfs.GetRetrieval": "read",

@@ -17,6 +17,7 @@ import trio
 from agent.dagstore.failures import ShardError
 from agent.dagstore.mounts.bytes import BytesMount
 from agent.imports.requests import Request
+from agent.market.migrating import Migration
 from agent.network.kernel import Announcing, KernelLink
 from agent.network.state import Address, Change, Interface
 from agent.retrievals.records import Wanted
@@ -28,7 +29,7 @@ from agent.rpc.registry import Stream
 from agent.workers.remote.joining import RemoteWorkers
 from agent.workers.remote.messages import Welcome
 from tests.agent.cars import CID, write_car
-from tests.agent.market.worlds import AllUnsealed, some_deals
+from tests.agent.market.worlds import PIECE, AllUnsealed, some_deals
 from tests.agent.remote.joining import Board, hello
 from tests.agent.scheduling import SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ADMIN, services_at
@@ -105,6 +106,7 @@ async def test_an_example_does_what_it_shows(
     name: str, tmp_path: Path, expect_warning: ExpectWarning
 ) -> None:
     expect_warning("lost")
+    (tmp_path / "deals.json").write_text(json.dumps([{"PieceCID": PIECE, "State": 7}]))
     async with services_at(tmp_path) as services:
         await _prepare(services, tmp_path)
         if any(word in name for word in ("mport", ".Client", ".Export", "Data")):
@@ -122,6 +124,7 @@ async def test_an_example_does_what_it_shows(
             addresses=["127.0.0.1:3453"],
             deals=some_deals(1 if name == "Carfs.ListDeals" else 3),  # which are of one shape
             sealing=AllUnsealed(),
+            migration=Migration(services.dagstore, tmp_path, tmp_path / "pieces", lambda _piece: False),
             announcing=Announcing(_link(), ("0.0.0.0:8480",), "http"),
             remote=RemoteWorkers(Board(), tmp_path, tmp_path, "proof", version="1.2", heartbeat_s=5.0),
         )

@@ -12,6 +12,7 @@ COMMANDS: CommandTable = {
     "import": ("agent.cli.deal.steering:import_", "Bring the CAR of an offline deal."),
     "retry": ("agent.cli.deal.steering:retry", "Begin deals that have failed once more."),
     "end": ("agent.cli.deal.steering:end", "End deals; the last one about a piece takes the piece with it."),
+    "migrate": ("agent.cli.deal.migrating:migrate", "Register the active deals of a Lotus miner as shards."),
     "unseal": ("agent.cli.deal.steering:unseal", "Have the piece of a deal unsealed, or ask whether it is."),
 }
 

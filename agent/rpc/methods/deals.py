@@ -9,6 +9,7 @@ import msgspec
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.imports.records import given_path
 from agent.market.deals import Deals
+from agent.market.migrating import Migrated
 from agent.market.records import DealRecord, Proposal
 from agent.market.sealing import Sealing
 from agent.rpc.backend import not_set_up
@@ -37,6 +38,15 @@ class GiveParams(Params, frozen=True):
 
     deal: Number
     path: str
+
+
+class MigrateParams(Params, frozen=True):
+    """`Path`: what Lotus' tools print of the deals, as JSON, by its absolute path. `Again`: although it was complete.
+    `Prune`: and shards go that are of pieces without deals."""
+
+    path: str
+    again: bool = False
+    prune: bool = False
 
 
 class UnsealedShown(msgspec.Struct, frozen=True, rename="pascal"):
@@ -116,6 +126,14 @@ async def unseal_deal(services: Services, params: DealParams) -> UnsealedShown:
     placed = await sealing(services).unseal(row)
     found.move(params.deal, placed)
     return UnsealedShown(unsealed=True, file=placed.file, offset=placed.offset)
+
+
+@method("Carfs.MigrateDeals", Permission.ADMIN)
+async def migrate_deals(services: Services, params: MigrateParams) -> Migrated:
+    """Registers every active deal of an existing piece store as a shard, lazily; in the words of Lotus' log."""
+    if services.migration is None:
+        raise not_set_up("piece store")
+    return await services.migration.run(given_path(params.path), again=params.again, prune=params.prune)
 
 
 def deals(services: Services) -> Deals:
