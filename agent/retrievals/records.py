@@ -25,6 +25,7 @@ class Wanted(msgspec.Struct, frozen=True, rename="pascal"):
     range: str = ""
     selector: str = ""
     lazy: bool = False  # only blocks that somebody reads
+    local: bool | None = None  # whether what is here is taken from here; None: as configured
 
     def checked(self) -> Wanted:
         """With the root in its own spelling; raises ShardError(invalid)."""
@@ -68,6 +69,11 @@ class RetrievalRow(msgspec.Struct, frozen=True):
     @property
     def root(self) -> Cid:
         return Cid.parse(self.wanted[0].root)
+
+    @property
+    def local(self) -> bool | None:
+        """Whether what is here is taken from here, as who asked last wants it; None: as configured."""
+        return self.wanted[-1].local
 
     @property
     def is_lazy(self) -> bool:

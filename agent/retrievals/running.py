@@ -101,6 +101,7 @@ class Running:
         path = self.retrievals.path(row.id)
         sources = await self._sources(one)
         pieces = [source for source in sources if isinstance(source, PieceSource)]
+        here = next((source for source in sources if isinstance(source, LocalSource)), None)
         store = await _threaded(partial(_open, path, row.root), path)
         with ExitStack() as stack:
             stack.callback(store.close)
@@ -119,6 +120,7 @@ class Running:
                 told=telling.told,
                 wants=one.wants,
                 rules=rules,
+                first=here,
             )
             for wanted in row.wanted:
                 if not wanted.lazy:
@@ -158,7 +160,8 @@ class Running:
         routers name."""
         row = one.row
         found: list[BlockSource] = []
-        if self.local is not None and self.config.allow_local:
+        takes_local = self.config.allow_local if row.local is None else row.local
+        if self.local is not None and takes_local:
             source = LocalSource(self.local)
             async with self.local.session() as session:
                 if await trio.to_thread.run_sync(session.has, row.root, limiter=self.local.limiter):

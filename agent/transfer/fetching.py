@@ -74,13 +74,15 @@ async def fetch(
     wants: Wants | None = None,
     lazy: bool = False,
     rules: Rules | None = None,
+    first: BlockSource | None = None,
 ) -> Fetched:
     """Returns when all that is ordered is in the sink; what is there already is not asked for.
 
+    `first` is that of the sources which costs nothing: the others are asked for what it has not.
     With `lazy` only what somebody wants is fetched, until cancelled. Raises ShardError: not-found if no source has a
     block, busy if none can be reached, corrupt for a DAG that is none; what the sink raises, as no-space and the like.
     """
-    one = _Fetch(order, sources, sink, link, told, rules or Rules())
+    one = _Fetch(order, sources, sink, link, told, rules or Rules(), first)
     try:
         async with trio.open_nursery() as nursery:
             if wants is not None:
@@ -98,10 +100,11 @@ async def fetch(
 class _Fetch:
     def __init__(
         self, order: Order, sources: Sequence[BlockSource], sink: Sink, link: Link,
-        told: Callable[[Event], None], rules: Rules,
+        told: Callable[[Event], None], rules: Rules, first: BlockSource | None,
     ) -> None:  # fmt: skip
         self._order = order
         self._sources = [Source(source) for source in sources]
+        self._first = next((source for source in self._sources if source.blocks is first), None)
         self._sink = sink
         self._link = link
         self._told = told
@@ -123,7 +126,7 @@ class _Fetch:
             if not planned:
                 break
             before = self.fetched.blocks
-            this = Round(planned, self._rules.hedge_s)
+            this = Round(planned, self._rules.hedge_s, self._first)
             await self._do_round(this)
             idle_rounds = 0 if self.fetched.blocks > before else idle_rounds + 1
             if not self._live or (this.dead and idle_rounds) or idle_rounds > IDLE_ROUNDS:

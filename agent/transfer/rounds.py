@@ -66,11 +66,13 @@ class _Flight:
 class Round:
     """Ends when every unit is done, or cannot be had."""
 
-    def __init__(self, planned: Iterable[Unit], hedge_s: float) -> None:
+    def __init__(self, planned: Iterable[Unit], hedge_s: float, first: Source | None = None) -> None:
+        """`first` is asked for every unit before the others are."""
         self._queue = deque(planned)
         self._has_not: dict[Unit, set[int]] = {}
         self._flights: dict[Unit, _Flight] = {}
         self._hedge_s = hedge_s or math.inf
+        self._first = first
         self._changed = trio.Event()
         self.dead: dict[Unit, ShardError] = {}
 
@@ -83,7 +85,7 @@ class Round:
         """The next unit for a source; None when there is nothing to do for it any more."""
         while True:
             for unit in self._queue:
-                if id(source) not in self._has_not.get(unit, ()):
+                if self._is_for(unit, source):
                     self._queue.remove(unit)
                     self._flights[unit] = _Flight(trio.current_time(), {id(source): None})
                     return unit
@@ -93,10 +95,20 @@ class Round:
             if slow is not None:
                 self._flights[slow].by[id(source)] = None
                 return slow
-            if not self._flights:
+            if not self._flights and not any(self._may_be_for(unit, source) for unit in self._queue):
                 return None  # what is left is for others
             with trio.move_on_after(wait_s):
                 await self._changed.wait()
+
+    def _may_be_for(self, unit: Unit, source: Source) -> bool:
+        """Now, or when the first has said that it has it not."""
+        return id(source) not in self._has_not.get(unit, ())
+
+    def _is_for(self, unit: Unit, source: Source) -> bool:
+        first, has_not = self._first, self._has_not.get(unit, ())
+        if id(source) in has_not:
+            return False
+        return first is None or source is first or bool(first.left or first.failures) or id(first) in has_not
 
     def _to_hedge(self, source: Source) -> tuple[Unit | None, float]:
         """A unit that somebody else is slow with, or how long to wait for one."""
@@ -138,7 +150,10 @@ class Round:
     def has_not(
         self, rest: Sequence[Unit], unit: Unit, source: Source, error: ShardError, live: Sequence[Source]
     ) -> None:
-        """The source has not what is left of it; the others are asked."""
+        """The source has not what is left of it; the others are asked.
+
+        The first one costs nothing, and is asked for all of it but what comes first, where it stopped.
+        """
         if not rest:
             self.done(unit)
             return
@@ -146,9 +161,8 @@ class Round:
         self._has_not[unit] = known
         if self._land(unit, source):
             for one in rest:
-                self._has_not[one] = (
-                    self._has_not.get(one, set()) | {id(source)} | (known if one == unit else set())
-                )
+                lacks = {id(source)} if source is not self._first or one is rest[0] else set()
+                self._has_not[one] = self._has_not.get(one, set()) | lacks | (known if one == unit else set())
                 if all(id(other) in self._has_not[one] for other in live):
                     self.dead[one] = error
                 else:

@@ -36,6 +36,9 @@ retrievals_argument = click.argument("retrievals", metavar="RETRIEVAL...", nargs
 @selector_option
 @click.option("--car", "is_car", is_flag=True, help="Write OUT as a CAR instead of a file or a directory.")
 @click.option("--force", is_flag=True, help="Replace what stands at OUT.")
+@click.option("--allow-local/--no-allow-local", "is_local", default=None,
+              help="Take what shards and imports hold from there, or fetch all of it; else as retrieval.allow_local "
+              "of the configuration says.")  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Begin, say its number, and come back at once.")
 @quiet_option
 @json_option
@@ -47,6 +50,7 @@ def retrieve(
     selectors: tuple[str, ...],
     is_car: bool,
     force: bool,
+    is_local: bool | None,
     no_wait: bool,
     quiet: bool,
     as_json: bool,
@@ -65,8 +69,9 @@ def retrieve(
         raise click.UsageError("--no-wait does not go with OUT")
     target = None if out is None else absolute(out)
     cid, _, path = _without_scheme(root).partition("/")
-    params = {"Root": cid, "Path": path, "Range": byte_range, "From": list(sources)}
+    params: Json = {"Root": cid, "Path": path, "Range": byte_range, "From": list(sources)}
     params |= {"Selector": selectors[0]} if selectors else {}
+    params |= {"AllowLocal": is_local} if is_local is not None else {}
     with ended_by_signals():
         one = call("Carfs.StartRetrieval", params)
         if not no_wait:

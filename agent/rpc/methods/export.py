@@ -16,6 +16,7 @@ from agent.export.holders import Holders
 from agent.export.listing import Line
 from agent.export.orders import Order, parse_cid, parse_path
 from agent.imports.records import given_path
+from agent.retrievals.transitions import State
 from agent.rpc.backend import not_set_up
 from agent.rpc.methods.dagstore import CidLink
 from agent.rpc.methods.imports import importing
@@ -33,8 +34,9 @@ class DagSpec(Params, frozen=True):
 
 class ExportRef(Params, frozen=True):
     """Lotus' ExportRef; a CID in any base and version, as text or in Lotus' form. `FromLocalCAR`: the CAR of an
-    import, as `ClientListImports` has it, or any other. Ours: `Paths` in UnixFS instead of `DAGs`, with `MerkleProof`;
-    a `Range` of bytes, "first:last" or "first:*"; the `Version` of the CAR."""
+    import, as `ClientListImports` has it, or any other. `DealID`: what that retrieval has fetched, alone. Ours:
+    `Paths` in UnixFS instead of `DAGs`, with `MerkleProof`; a `Range` of bytes, "first:last" or "first:*"; the
+    `Version` of the CAR."""
 
     root: str | CidLink
     dags: tuple[DagSpec, ...] | None = msgspec.field(name="DAGs", default=None)
@@ -145,8 +147,6 @@ async def find_data(services: Services, params: FindParams) -> FoundData:
 
 def order_of(services: Services, ref: ExportRef, *, is_car: bool) -> Order:
     """Raises ShardError(invalid | not-found)."""
-    if ref.deal_id and not ref.from_local_car:
-        raise ShardError(ErrorClass.NOT_FOUND, f"there is no retrieval deal {ref.deal_id} here")
     dags = [spec for spec in ref.dags or () if spec.data_selector]
     return Order(
         parse_cid(_text(ref.root)),
@@ -156,7 +156,9 @@ def order_of(services: Services, ref: ExportRef, *, is_car: bool) -> Order:
         ref.range,
         is_car,
         ref.version,
-        _foreign_car(services, ref.from_local_car),
+        _foreign_car(services, ref.from_local_car)
+        if ref.from_local_car
+        else _retrieved(services, ref.deal_id),
     ).checked()
 
 
@@ -176,8 +178,6 @@ def _holders(services: Services) -> Holders:
 
 def _foreign_car(services: Services, path: str) -> str:
     """The CAR to read from; "": that of an import, which is found by its root, and read with its references (C-3)."""
-    if not path:
-        return ""
     imports = importing(services).imports
     given = str(given_path(path))
     known = {imports.row(number).car_path for number in imports.numbers()}
@@ -186,6 +186,20 @@ def _foreign_car(services: Services, path: str) -> str:
     if not services.sees_secrets:
         raise ShardError(ErrorClass.DENIED, f"{given} is not the CAR of an import, so it is for admins alone")
     return given
+
+
+def _retrieved(services: Services, number: int) -> str:
+    """The CAR of a retrieval; "": whoever holds the root."""
+    if not number:
+        return ""
+    found = services.retrievals
+    if found is None or number not in found.numbers():
+        raise ShardError(ErrorClass.NOT_FOUND, f"there is no retrieval deal {number} here", key=str(number))
+    record = found.record(number)
+    if record.state != State.DONE.value:
+        message = f"retrieval {record.name} is not done ({record.state}); wait for it with ClientRetrieveWait"
+        raise ShardError(ErrorClass.BUSY, message, key=str(number))
+    return record.car_path
 
 
 def _text(cid: str | CidLink) -> str:

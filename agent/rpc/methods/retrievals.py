@@ -21,7 +21,8 @@ Which = int | str
 class StartRetrievalParams(Params, frozen=True):
     """`Path` and `Range` ("first:last") or `Selector`: only that part. `From`: sources besides those configured, which
     only admins may name. `Lazy`: only blocks that somebody wants.
-    `OnDemand`: likewise, if the configuration lets mounts do that. `Wait`: answer when it is done."""
+    `OnDemand`: likewise, if the configuration lets mounts do that. `AllowLocal`: whether what shards and imports hold
+    is taken from there; null: as `retrieval.allow_local` says. `Wait`: answer when it is done."""
 
     root: str
     path: str = ""
@@ -30,6 +31,7 @@ class StartRetrievalParams(Params, frozen=True):
     from_: tuple[str, ...] = msgspec.field(name="From", default=())
     lazy: bool = False
     on_demand: bool = False
+    allow_local: bool | None = None
     wait: bool = False
 
     def needs(self) -> Permission:
@@ -60,7 +62,7 @@ async def start_retrieval(services: Services, params: StartRetrievalParams) -> R
     if params.on_demand and not found.on_demand:
         raise ShardError(ErrorClass.DENIED, "nothing is fetched on demand: retrieval.on_demand is false")
     lazy = params.lazy or params.on_demand
-    wanted = Wanted(params.root, params.path, params.range, params.selector, lazy)
+    wanted = Wanted(params.root, params.path, params.range, params.selector, lazy, params.allow_local)
     number = found.start(wanted, params.from_)
     return await found.wait(number) if params.wait else found.record(number)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.client import AgentError, Client
 from tests.agent.imports.worlds import tree_at
 from tests.agent.processes import AgentProcess, Shell, until
 
@@ -73,6 +74,54 @@ def test_a_part_is_retrieved_alone(
     assert carfs("client", "cat", f"{root}/file0")[0] == 3
     code, out, _ = carfs("client", "retrieve", "--range", "10:19", f"{root}/file0", "few")
     assert (code, (tmp_path / "few").read_bytes()) == (0, b"\1" * 10), out
+
+
+def test_lotus_client_export_takes_what_a_deal_has_fetched(
+    carfs: Shell, provider: tuple[AgentProcess, str], root: str, tmp_path: Path
+) -> None:
+    client = Client(tmp_path / "client" / "agent.sock")
+    assert carfs("client", "retrieve", "--from", provider[1], f"{root}/sub", "sub")[0] == 0
+    (one,) = json.loads(carfs("client", "list-retrievals", "--json")[1])
+    ref = {"Root": {"/": root}, "DealID": one["ID"]}
+    client.call("Filecoin.ClientExport", [{**ref, "Paths": ["sub/file1"]}, {"Path": str(tmp_path / "one")}])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "set/sub/file1").read_bytes()
+    with pytest.raises(AgentError):  # only that part was fetched
+        client.call("Filecoin.ClientExport", [ref, {"Path": str(tmp_path / "whole")}])
+    assert not (tmp_path / "whole").exists()
+
+
+def test_what_is_here_is_taken_from_here_if_so_wanted(
+    carfs: Shell, provider: tuple[AgentProcess, str], root: str
+) -> None:
+    assert carfs("client", "import", "--profile", "lotus", "set")[0] == 0
+    asked = ("client", "retrieve", "--from", provider[1], root)
+
+    def source() -> str:
+        (one,) = json.loads(carfs("client", "list-retrievals", "--json")[1])
+        assert carfs("client", "drop-retrieval", str(one["ID"]))[0] == 0
+        return str(one["Source"])
+
+    assert carfs(*asked, "--no-allow-local")[0] == 0
+    assert source() == provider[1]
+    assert carfs(*asked)[0] == 0
+    as_configured = source()
+    assert carfs(*asked, "--allow-local")[0] == 0
+    assert source() == as_configured != provider[1]
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_the_configuration_says_whether_what_is_here_is_taken_from_here(
+    provider: tuple[AgentProcess, str], root: str, tmp_path: Path, is_local: bool
+) -> None:
+    path = tmp_path / "configured"
+    path.mkdir()
+    (path / "config.toml").write_text(f"[retrieval]\nallow_local = {str(is_local).lower()}\n")
+    with AgentProcess(path) as agent:
+        carfs = Shell(agent.path, tmp_path)
+        assert carfs("client", "import", "--profile", "lotus", "set")[0] == 0
+        assert carfs("client", "retrieve", "--from", provider[1], root)[0] == 0
+        (one,) = json.loads(carfs("client", "list-retrievals", "--json")[1])
+        assert (one["Source"] == provider[1]) is not is_local
 
 
 def test_one_that_nobody_has_fails_and_one_is_called_off(

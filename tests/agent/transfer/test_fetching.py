@@ -61,13 +61,13 @@ class Link:
 
 async def run(
     root: Cid, *sources: Scripted, sink: Store | None = None, order: Order | None = None, rules: Rules = QUICK,
-    events: list[Event] | None = None,
+    events: list[Event] | None = None, first: Scripted | None = None,
 ) -> tuple[Store, Fetched]:  # fmt: skip
     sink = Store() if sink is None else sink
     told = [] if events is None else events
     with trio.fail_after(60):
         fetched = await fetch(
-            order or Order(root), sources, sink, link=AlwaysUp(), told=told.append, rules=rules
+            order or Order(root), sources, sink, link=AlwaysUp(), told=told.append, rules=rules, first=first
         )
     return sink, fetched
 
@@ -156,6 +156,32 @@ async def test_two_that_have_a_half_each_give_the_whole() -> None:
     leaves = [(raw, data) for raw, data in store.blocks.items() if Cid(raw).codec == 0x55]
     halves = [Store({**inner, **dict(leaves[number::2])}) for number in range(2)]
     sink, _ = await run(root, *(Scripted(half, name=str(number)) for number, half in enumerate(halves)))
+    assert sink.blocks == store.blocks
+
+
+async def test_the_others_are_asked_for_what_the_first_has_not_and_for_nothing_else() -> None:
+    store = Store()
+    root = dag(store, 2, 6, leaf=leaf)
+    leaves = [raw for raw in store.blocks if Cid(raw).codec == 0x55]
+    near, far = Scripted(store, name="near"), Scripted(store, name="far")
+    sink, fetched = await run(root, far, near, first=near)
+    assert sink.blocks == store.blocks and far.asked == []
+    lacks = Store({raw: data for raw, data in store.blocks.items() if raw not in leaves[::3]})
+    near = Scripted(lacks, name="near")
+    sink, fetched = await run(root, far, near, first=near)
+    assert sink.blocks == store.blocks
+    assert fetched.by_source == {
+        "near": sum(map(len, lacks.blocks.values())),
+        "far": sum(len(store.blocks[raw]) for raw in leaves[::3]),
+    }
+
+
+async def test_nobody_waits_for_a_first_that_fails() -> None:
+    store = Store()
+    root = dag(store, 2, 6, leaf=leaf)
+    near, far = Scripted(store, name="near", script=lambda _number, _car: [TryLater("down")]), Scripted(store)
+    rules = Rules(attempts=3, hedge_s=0, longest_wait_s=600)
+    sink, _ = await run(root, near, far, first=near, rules=rules)
     assert sink.blocks == store.blocks
 
 
