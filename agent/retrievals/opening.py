@@ -15,6 +15,7 @@ from agent.dagstore.events import Hub
 from agent.dagstore.failures import ShardError, class_of_os_error
 from agent.local.blocks import LocalBlocks
 from agent.network.link import Link
+from agent.retrievals.offers import Elsewhere
 from agent.retrievals.retrievals import Retrieval, Retrievals
 from agent.retrievals.running import Running
 from agent.retrievals.settings import RetrievalConfig
@@ -44,6 +45,7 @@ async def open_retrievals(
     directory.mkdir(parents=True, exist_ok=True)
     retrievals = Retrievals(store, hub, directory, clock_ns)
     retrievals.on_demand = config.on_demand
+    retrievals.elsewhere = Elsewhere(config, means)
     limiter = trio.CapacityLimiter(config.max_concurrent)
     running = Running(retrievals, config, means, link, local, limiter)
     async with trio.open_nursery() as nursery:

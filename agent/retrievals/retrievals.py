@@ -18,6 +18,7 @@ from agent.dagstore.events import Hub, RetrievalKey
 from agent.dagstore.failures import STOPPING, ErrorClass, Failure, ShardError
 from agent.dagstore.records import now_text
 from agent.imports.names import next_id
+from agent.retrievals.offers import Elsewhere
 from agent.retrievals.progress import Progress
 from agent.retrievals.records import RetrievalRecord, RetrievalRow, Wanted, car_path
 from agent.retrievals.table import RetrievalStore
@@ -58,6 +59,8 @@ class Retrievals:
         self._stopping = False
         self.on_demand = False
         """Whether who reads what is not here has it fetched; set by `open_retrievals`."""
+        self.elsewhere: Elsewhere | None = None
+        """Who may be asked for a DAG before it is fetched; set by `open_retrievals`."""
         self.run: Run = lambda _one: None
         """Begins one, in the background; set by `open_retrievals`."""
 

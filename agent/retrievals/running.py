@@ -14,10 +14,10 @@ import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.mounts.mount import Fingerprint
-from agent.dagstore.mounts.urls import HttpUrl
 from agent.dagstore.records import now_text
 from agent.local.blocks import LocalBlocks
 from agent.network.link import Link
+from agent.retrievals.offers import Elsewhere
 from agent.retrievals.retrievals import Retrieval, Retrievals
 from agent.retrievals.settings import RetrievalConfig
 from agent.retrievals.transitions import Event, State
@@ -26,10 +26,8 @@ from agent.transfer.events import Arrived, Paused, Resumed, SourceLeft
 from agent.transfer.events import Event as TransferEvent
 from agent.transfer.fetching import Rules
 from agent.transfer.source import BlockSource
-from agent.transfer.sources import routing
 from agent.transfer.sources.local import LocalSource
 from agent.transfer.sources.means import Means
-from agent.transfer.sources.naming import source_of
 from agent.transfer.sources.piece import PieceSource
 from carlib.cid import Cid
 from carlib.container import read_container
@@ -156,8 +154,7 @@ class Running:
         return found
 
     async def _sources(self, one: Retrieval) -> list[BlockSource]:
-        """In the order in which they are asked: here, those that were named, those of the configuration, and those that
-        routers name."""
+        """In the order in which they are asked: here, and elsewhere."""
         row = one.row
         found: list[BlockSource] = []
         takes_local = self.config.allow_local if row.local is None else row.local
@@ -166,20 +163,11 @@ class Running:
             async with self.local.session() as session:
                 if await trio.to_thread.run_sync(session.has, row.root, limiter=self.local.limiter):
                     found.append(source)
-        names = list(dict.fromkeys([*row.sources, *self.config.sources]))
-        for number, name in enumerate(names):
-            part = self.retrievals.path(row.id).with_suffix(f".{number}.part")
-            found.append(source_of(name, self.means, part))
-        for router in self.config.routers:
-            url = HttpUrl.parse(router)
-            self.means.trust(url)
-            try:
-                named = await routing.providers(url, row.root, self.means)
-            except ShardError as error:
-                logger.info("%s cannot be asked: %s", url.shown, error)
-                continue
-            known = {source.name for source in found}
-            found += [source for source in named if source.name not in known]
+        path = self.retrievals.path(row.id)
+        elsewhere = Elsewhere(self.config, self.means)
+        found += await elsewhere.sources(
+            row.root, row.sources, lambda number: path.with_suffix(f".{number}.part")
+        )
         return found
 
 

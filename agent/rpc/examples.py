@@ -439,6 +439,16 @@ EXAMPLES: dict[str, Example] = {
         },
         None,
     ),
+    "Filecoin.ClientFindData": Example({"Root": {"/": _EMPTY}}, []),
+    "Filecoin.ClientMinerQueryOffer": Example(
+        {"Miner": "http://127.0.0.1:1", "Root": {"/": _EMPTY}},
+        {
+            "Err": "http://127.0.0.1:1: connection refused", "Root": {"/": _EMPTY}, "Piece": None, "Size": 0,
+            "MinPrice": "0", "UnsealPrice": "0", "PricePerByte": "0", "PaymentInterval": 0,
+            "PaymentIntervalIncrease": 0, "Miner": "http://127.0.0.1:1",
+            "MinerPeer": {"Address": "http://127.0.0.1:1", "ID": "", "PieceCID": None},
+        },
+    ),
     "Filecoin.ClientRetrieve": Example({"Order": {"Root": _EMPTY}}, {"DealID": 1}),
     "Filecoin.ClientRetrieveWait": Example({"DealID": 1}, None),
     "Filecoin.ClientListRetrievals": Example({}, [_LOTUS_RETRIEVAL]),

@@ -69,6 +69,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Carfs.WantBlocks": "read",
         "Carfs.AcquireRetrieval": "read",
         "Carfs.ReleaseRetrieval": "read",
+        "Filecoin.ClientFindData": "read",
+        "Filecoin.ClientMinerQueryOffer": "admin",
         "Filecoin.ClientRetrieve": "admin",
         "Filecoin.ClientRetrieveWait": "admin",
         "Filecoin.ClientListRetrievals": "write",

@@ -184,7 +184,8 @@ async def _adapted(params: Json, services: Services, path: Path) -> Json:
     if ("ImportID" in values or "Root" in values) and "From" not in values:
         assert services.importing is not None
         (number,) = services.importing.imports.numbers()
-        values = {"ImportID": number} if "ImportID" in values else {"Root": {"/": _root(services, number)}}
+        own = {"ImportID": number} if "ImportID" in values else {"Root": {"/": _root(services, number)}}
+        values |= own
     if values.get("Import") == "slow":
         assert services.importing is not None
         await services.importing.imports.add(path / "slow", Request("ref"), wait=False)

@@ -82,21 +82,39 @@ def cat(root: str, byte_range: str, selectors: tuple[str, ...], quiet: bool) -> 
 
 @command(epilog=example("carfs client find bafkreieo2p3k22c3swpk24bckghbv53m3alpr2hmptg5uhwuaghi6ird7a"))
 @click.argument("cid", metavar="CID|IMPORT")
+@click.option(
+    "--elsewhere",
+    is_flag=True,
+    help="Ask the sources of the configuration, and what its routers name, too: RETRIEVAL, and who has it.",
+)
 @json_option
-def find(cid: str, as_json: bool) -> None:
+def find(cid: str, elsewhere: bool, as_json: bool) -> None:
     """Say which imports and shards here hold the block CID: "LOCAL", and then each of them.
 
-    Nobody else is asked. The exit code is 3 if there is none.
+    Nobody else is asked without --elsewhere. The exit code is 3 if nobody has it.
     """
     root = find_data(cid).root
     found = call("Carfs.FindData", {"Root": root}, timeout_s=None)
+    if elsewhere:
+        found["Offers"] = call("Filecoin.ClientFindData", {"Root": root}, timeout_s=None)
     if as_json:
         emit_json(found)
+    offers = found.get("Offers", [])
+    for one in offers:
+        if one["Err"]:
+            print(f"carfs: {shown(one['Miner'])}: {shown(one['Err'])}", file=sys.stderr)
     if found["Incomplete"]:
         print(f"carfs: there may be more: {shown(found['Incomplete'])}", file=sys.stderr)
-    if not found["Imports"] and not found["Shards"]:
-        raise CommandFailed(f"no import and no shard here holds {root}", Exit.NOT_FOUND)
+    is_here = bool(found["Imports"] or found["Shards"])
+    if not is_here and all(one["Err"] for one in offers):
+        nor = ", and none of the sources that were asked," if elsewhere else ""
+        raise CommandFailed(f"no import and no shard here{nor} holds {root}", Exit.NOT_FOUND)
     if as_json:
+        return
+    for one in offers:
+        if not one["Err"]:
+            print(f"RETRIEVAL {shown(one['Miner'])}")
+    if not is_here:
         return
     print("LOCAL")
     for one in found["Imports"]:

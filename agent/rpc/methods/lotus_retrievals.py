@@ -13,13 +13,17 @@ import msgspec
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.export.orders import parse_cid
+from agent.retrievals.offers import Elsewhere, Offer
 from agent.retrievals.records import RetrievalRecord, Wanted
 from agent.retrievals.transitions import State
+from agent.rpc.backend import not_set_up
 from agent.rpc.methods.dagstore import CidLink
 from agent.rpc.methods.retrievals import retrievals
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, Values, method, stream
 from agent.rpc.services import Services
+from carlib.cid import Cid
 
 STATUS = {
     State.QUEUED: 0,  # DealStatusNew
@@ -58,6 +62,45 @@ class DealParams(Params, frozen=True):
     deal_id: int = msgspec.field(name="DealID")
 
 
+class FindDataParams(Params, frozen=True):
+    """`Piece` means nothing here: whoever has the root has it, in whatever piece."""
+
+    root: str | CidLink
+    piece: CidLink | None = None
+
+
+class MinerQueryOfferParams(Params, frozen=True):
+    """`Miner`: a source by its URL."""
+
+    miner: str
+    root: str | CidLink
+    piece: CidLink | None = None
+
+
+class RetrievalPeer(msgspec.Struct, frozen=True, rename="pascal"):
+    """Lotus' RetrievalPeer; its address is a URL here."""
+
+    address: str
+    id: str = msgspec.field(name="ID", default="")
+    piece_cid: CidLink | None = msgspec.field(name="PieceCID", default=None)
+
+
+class QueryOffer(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Lotus' QueryOffer. `Err`: why there is none; `Size`: 0, which no gateway tells before it has sent all."""
+
+    err: str
+    root: CidLink
+    piece: CidLink | None = None
+    size: int = 0
+    min_price: str = "0"
+    unseal_price: str = "0"
+    price_per_byte: str = "0"
+    payment_interval: int = 0
+    payment_interval_increase: int = 0
+    miner: str
+    miner_peer: RetrievalPeer
+
+
 class RestrievalRes(msgspec.Struct, frozen=True):
     """Lotus' RestrievalRes, which is spelled so."""
 
@@ -83,11 +126,25 @@ class RetrievalInfo(msgspec.Struct, frozen=True, kw_only=True):
     event: int | None = msgspec.field(name="Event", default=None)
 
 
+@method("Filecoin.ClientFindData", Permission.READ)
+async def client_find_data(services: Services, params: FindDataParams) -> list[QueryOffer]:
+    """Asks the sources of the configuration, and those that its routers name, whether they have a root."""
+    root = parse_cid(_text(params.root))
+    return [_query_offer(root, offer) for offer in await _elsewhere(services).offers(root)]
+
+
+@method("Filecoin.ClientMinerQueryOffer", Permission.ADMIN)
+async def client_miner_query_offer(services: Services, params: MinerQueryOfferParams) -> QueryOffer:
+    """Asks one source, which may be at a private address."""
+    root = parse_cid(_text(params.root))
+    return _query_offer(root, await _elsewhere(services).offer(root, params.miner))
+
+
 @method("Filecoin.ClientRetrieve", Permission.ADMIN)
 async def client_retrieve(services: Services, params: OrderParams) -> RestrievalRes:
     """Begins to fetch a DAG, or the part that a selector names; answers with its number at once."""
     order = params.order
-    root = order.root if isinstance(order.root, str) else order.root.cid
+    root = _text(order.root)
     source = order.miner if order.miner.startswith(("http://", "https://")) else ""
     wanted = Wanted(root, selector=order.data_selector or "")
     return RestrievalRes(retrievals(services).start(wanted, (source,) if source else ()))
@@ -151,3 +208,20 @@ def _info(record: RetrievalRecord) -> RetrievalInfo:
         bytes_received=record.bytes,
         bytes_paid_for=record.bytes,
     )
+
+
+def _query_offer(root: Cid, offer: Offer) -> QueryOffer:
+    return QueryOffer(
+        err=offer.error, root=CidLink(str(root)), miner=offer.source, miner_peer=RetrievalPeer(offer.source)
+    )
+
+
+def _elsewhere(services: Services) -> Elsewhere:
+    found = retrievals(services).elsewhere
+    if found is None:
+        raise not_set_up("retrievals")
+    return found
+
+
+def _text(cid: str | CidLink) -> str:
+    return cid if isinstance(cid, str) else cid.cid

@@ -124,6 +124,34 @@ def test_the_configuration_says_whether_what_is_here_is_taken_from_here(
         assert (one["Source"] == provider[1]) is not is_local
 
 
+def test_who_has_it_elsewhere_is_asked_if_so_wanted(
+    provider: tuple[AgentProcess, str], root: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "asking"
+    path.mkdir()
+    (path / "config.toml").write_text(
+        f'[retrieval]\nsources = ["http://127.0.0.1:1", "{provider[1]}", "{provider[1]}/piece/x.car"]\n'
+    )
+    with AgentProcess(path) as agent:
+        carfs = Shell(agent.path, tmp_path)
+        code, out, err = carfs("client", "find", root)
+        assert (code, out) == (3, "")
+        code, out, err = carfs("client", "find", "--elsewhere", root)
+        assert (code, out) == (0, f"RETRIEVAL {provider[1]}\n")
+        assert "http://127.0.0.1:1: " in err and "only when it is fetched" in err
+        nowhere = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+        code, out, err = carfs("client", "find", "--elsewhere", nowhere)
+        assert (code, out) == (3, "") and "it has it not" in err and "Traceback" not in err
+        call = agent.client.call
+        refused, offer, _ = call("Filecoin.ClientFindData", [{"/": root}, None])
+        assert (offer["Err"], offer["Root"], offer["Miner"]) == ("", {"/": root}, provider[1])
+        assert refused["Err"]
+        offer = call("Filecoin.ClientMinerQueryOffer", [provider[1], {"/": root}, None])
+        assert (offer["Err"], offer["MinerPeer"]["Address"]) == ("", provider[1])
+        with pytest.raises(AgentError, match="is no source"):
+            call("Filecoin.ClientMinerQueryOffer", ["t01000", {"/": root}, None])
+
+
 def test_one_that_nobody_has_fails_and_one_is_called_off(
     carfs: Shell, provider: tuple[AgentProcess, str]
 ) -> None:
