@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import REPOSITORY, why_no_fuse
+from tests.network.hosts import why_none
 from tests.shown import Shown, commands, disagreements
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
 KINDS = {""} | (set() if why_no_fuse() else {"fuse"}) | ({"curl"} if shutil.which("curl") else set())
+WALKTHROUGH = REPOSITORY / "docs" / "deal-walkthrough.md"
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -60,6 +62,26 @@ def demo(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_commands_do_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     agree(list(commands(page.read_text(), KINDS)), tmp_path)
+
+
+@pytest.fixture
+def two_namespaces() -> Iterator[None]:
+    """That the page makes; what it leaves of them goes."""
+    if reason := why_no_fuse() or why_none() or ("" if shutil.which("ip") else "no ip (iproute2)"):
+        pytest.skip(reason)
+    yield
+    for name in ("carfs-client", "carfs-provider"):
+        if Path("/run/netns", name).exists():
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.fuse
+@pytest.mark.usefixtures("two_namespaces")
+def test_the_walk_of_a_deal_between_two_namespaces_does_what_it_shows(tmp_path: Path) -> None:
+    shown = list(commands(WALKTHROUGH.read_text(), {"netns"}))
+    assert len(shown) > 30
+    agree(shown, tmp_path)
+    assert not any(Path("/run/netns", name).exists() for name in ("carfs-client", "carfs-provider"))
 
 
 @pytest.mark.fuse
