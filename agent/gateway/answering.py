@@ -7,6 +7,7 @@ end, so that nobody takes a part for the whole.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -45,6 +46,8 @@ class Answering:
         self.in_flight = in_flight
         self.deny_list = deny_list
         self.sent_bytes = 0
+        self.answered: Counter[tuple[str, str]] = Counter()
+        """By endpoint and status, which is "broken" too for what ended before its end."""
 
     async def run(self, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs one endpoint for one request, within the limits and as long as its client is there."""
@@ -54,6 +57,7 @@ class Answering:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
+                self.answered[_endpoint(scope), str(message["status"])] += 1
             await send(message)
 
         try:
@@ -78,6 +82,7 @@ class Answering:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if begun:
+            self.answered[_endpoint(scope), "broken"] += 1
             logger.info("%s: an answer broke off, and so does its connection: %s", scope["path"], error)
             connection: Connection = scope["state"]["connection"]
             connection.abort()
@@ -130,6 +135,11 @@ class Answering:
             finally:
                 connection.waits_since = float("inf")
             self.sent_bytes += count
+
+
+def _endpoint(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.split("/")[1]
 
 
 def _client(scope: Scope) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -12,14 +15,19 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from agent.imports.transitions import ImportState
+from agent.market.transitions import State as DealState
 from agent.metrics import Sample, text
 from agent.resources.explaining import by
 from agent.resources.facts import Snapshot
+from agent.retrievals.transitions import State as RetrievalState
 from agent.rpc.counting import counted
 from agent.rpc.filters import Filter
 from agent.rpc.services import Services
 from agent.scheduler.document import WAITING, reserved
 from agent.scheduler.jobs import Scheduling
+
+_STATE = re.compile(r"^[A-Za-z]*State|^StorageDeal")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,7 +47,7 @@ async def text_of(services: Services) -> bytes:
     """All metrics of the agent."""
     scheduler = services.scheduler
     samples = [*_agent(services), *limits(scheduler.snapshot()), *tasks(scheduler), *_transients(services)]
-    samples += await _shards(services)
+    samples += [*_states(services), *_gateway(services), *await _shards(services)]
     await trio.to_thread.run_sync(
         import_module, "prometheus_client"
     )  # the first time others need not wait for it
@@ -101,6 +109,38 @@ def _transients(services: Services) -> Iterator[Sample]:
     yield Sample("carfs_transients_limit_bytes", found.limit_bytes)
     yield Sample("carfs_fetched_bytes_total", found.fetched_bytes)
     yield Sample("carfs_evicted_bytes_total", found.evicted_bytes)
+
+
+def _states(services: Services) -> Iterator[Sample]:
+    """How many imports, retrievals and deals are in each state; those without any are there as 0."""
+    if services.importing is not None:
+        imports = services.importing.imports
+        yield from _counts(
+            "carfs_imports", ImportState, (imports.row(one).state for one in imports.numbers())
+        )
+    if services.retrievals is not None:
+        retrievals = services.retrievals
+        rows = (RetrievalState(retrievals.record(one).state) for one in retrievals.numbers())
+        yield from _counts("carfs_retrievals", RetrievalState, rows)
+    if services.deals is not None:
+        deals = services.deals
+        yield from _counts("carfs_deals", DealState, (deals.row(one).state for one in deals.numbers()))
+
+
+def _counts(name: str, states: type[enum.Enum], found: Iterable[enum.Enum]) -> Iterator[Sample]:
+    count = Counter(found)
+    for state in states:
+        if state is not ImportState.ABSENT:  # nothing is in that one
+            yield Sample(name, count[state], (_STATE.sub("", state.value),))
+
+
+def _gateway(services: Services) -> Iterator[Sample]:
+    if services.serving is not None:
+        answering = services.serving.answering
+        yield Sample("carfs_gateway_requests", answering.in_flight.count)
+        for (endpoint, status), count in sorted(answering.answered.items()):
+            yield Sample("carfs_gateway_answers_total", count, (endpoint, status))
+        yield Sample("carfs_gateway_sent_bytes_total", answering.sent_bytes)
 
 
 async def _shards(services: Services) -> list[Sample]:

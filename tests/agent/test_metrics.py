@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,17 @@ from agent.rpc.methods import Services
 from agent.workers import WorkerDied, WorkerFailed
 from tests.agent.cars import write_car
 from tests.agent.machines import working
+from tests.agent.processes import AgentProcess
 from tests.agent.scheduling import GIB, MIB, SNAPSHOT, FakeScheduler, running, waiting
 from tests.agent.serving import ask, served_at, services_at
 from tests.agent.stores import register
 from tests.fixtures import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "metrics.md").read_text()
+
+
+OF_DATA = {"carfs_deals", "carfs_gateway_requests", "carfs_gateway_answers_total"}
+"""That only a whole agent gives."""
 
 
 def parsed(exposition: bytes) -> dict[str, Metric]:
@@ -62,15 +68,41 @@ async def test_everything_is_readable_by_prometheus_own_parser(tmp_path: Path) -
         assert await ask(full, "Filecoin.Version")
         found = await all_of(full)
     names = {f"{name}_total" if one.type == "counter" else name for name, one in found.items()}
-    assert names == DESCRIBED.keys()
+    assert names == DESCRIBED.keys() - OF_DATA
     assert {one.name: one.documentation for one in found.values()} == {
-        name.removesuffix("_total"): one.help for name, one in DESCRIBED.items()
+        name.removesuffix("_total"): one.help for name, one in DESCRIBED.items() if name not in OF_DATA
     }
     assert value(found, "carfs_shards", state="Available") == 1
     assert value(found, "carfs_oom_kills_total") == 1
     assert value(found, "carfs_worker_deaths_total", cause="memory") == 1
     assert value(found, "carfs_tasks_ended_total", kind="index", outcome="done") == 1
     assert value(found, "carfs_rpc_calls_total", method="Filecoin.Version", code="ok") == 1
+
+
+def test_a_whole_agent_counts_what_it_gives_out_and_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    with AgentProcess(tmp_path / "a") as agent:
+        root = agent.client.call("Filecoin.ClientImport", [{"Path": str(tmp_path / "file")}])["Root"]["/"]
+
+        def status(target: str) -> int:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(agent.path / "agent.sock"))
+                client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            return int(answer.split()[1])
+
+        assert status(f"/ipfs/{root}?format=car") == 200
+        assert status("/ipfs/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy?format=raw") == 404
+        found = parsed(agent.client.call("Carfs.Metrics").encode())
+    assert {f"{one.name}_total" if one.type == "counter" else one.name for one in found.values()} >= OF_DATA
+    assert value(found, "carfs_gateway_answers_total", endpoint="ipfs", status="200") == 1
+    assert value(found, "carfs_gateway_answers_total", endpoint="ipfs", status="404") == 1
+    assert 5000 < value(found, "carfs_gateway_sent_bytes_total") < 6000
+    assert value(found, "carfs_gateway_requests") == 0
+    assert value(found, "carfs_imports", state="Ready") == 1
+    assert value(found, "carfs_imports", state="Broken") == 0
+    assert value(found, "carfs_retrievals", state="Done") == 0
+    assert value(found, "carfs_deals", state="Active") == 0
 
 
 def test_limits_have_units_and_name_what_binds() -> None:
@@ -175,6 +207,6 @@ def test_names_have_their_units() -> None:
     units = ("_bytes", "_seconds", "_total", "_info", "_ratio", "_limit", "_headroom")
     counts: Iterable[str] = {
         "carfs_up", "carfs_limit_problems", "carfs_tasks", "carfs_tasks_hopeless", "carfs_workers", "carfs_shards",
-        "carfs_leases",
+        "carfs_leases", "carfs_imports", "carfs_retrievals", "carfs_deals", "carfs_gateway_requests",
     }  # fmt: skip
     assert [name for name in DESCRIBED if not name.endswith(units) and name not in counts] == []
