@@ -7,12 +7,35 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import commp, dagstore, flood, imports, inverted, library, memory, mounts, peers, remote
+from tests.bench import (
+    commp,
+    dagstore,
+    flood,
+    imports,
+    inverted,
+    library,
+    memory,
+    mounts,
+    peers,
+    remote,
+    transfers,
+)
 from tests.bench.data import QUICK, Data, Sizes
 from tests.bench.processes import drop_caches
 from tests.fixtures import why_no_fuse
 
-PARTS = ("library", "pieces", "dagstore", "inverted", "imports", "mounts", "remote", "memory", "flood")
+PARTS = (
+    "library",
+    "pieces",
+    "dagstore",
+    "inverted",
+    "imports",
+    "transfers",
+    "mounts",
+    "remote",
+    "memory",
+    "flood",
+)
 
 
 def main() -> None:
@@ -48,6 +71,11 @@ def main() -> None:
         inverted.measure(data, others, huge=given.huge)
     if "imports" in parts:
         imports.measure(data, others)
+    if "transfers" in parts:
+        if reason := transfers.why_none():
+            print(f"\nNo figures of transfers: {reason}")
+        else:
+            transfers.measure(data, others)
     if why := why_no_fuse():
         print(f"\nNo figures of mounts: {why}")
         return
