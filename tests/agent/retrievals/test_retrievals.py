@@ -9,6 +9,7 @@ import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.retrievals.records import Wanted
+from agent.retrievals.settings import RetrievalConfig
 from agent.retrievals.transitions import ENDED, TABLE, Event, State, step
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import Cid
@@ -123,3 +124,28 @@ async def test_cancelled_it_keeps_what_has_come_and_removed_it_keeps_nothing(tmp
         await retrievals.remove(number)
         assert not retrievals.path(number).exists()
         assert retrievals.numbers() == []
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_as_many_are_fetched_at_once_as_allowed(tmp_path: Path, limit: int) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")  # that take connections and say nothing
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    config = RetrievalConfig(max_concurrent=limit)
+    async with retrievals_at(tmp_path, config=config) as retrievals:
+        numbers = [retrievals.start(Wanted(str(Cid.of(b"%d" % number))), [url]) for number in range(4)]
+
+        def states() -> list[str]:
+            return [retrievals.record(number).state for number in numbers]
+
+        with trio.fail_after(30):
+            while states().count("RetrievalStateFetching") < limit:
+                await trio.sleep(0.01)
+        await trio.sleep(0.2)
+        assert states().count("RetrievalStateFetching") == limit
+        fetched = next(number for number in numbers if "Fetching" in retrievals.record(number).state)
+        await retrievals.cancel(fetched)
+        with trio.fail_after(30):
+            while states().count("RetrievalStateFetching") < limit:
+                await trio.sleep(0.01)
+    for listener in listeners:
+        await listener.aclose()
