@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_OF_ONE_BLOCK = 8  # stores that are tried for it
+MOST_WARM = 4  # stores, open from the answers before, that are asked before anybody looks up who has a block
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +31,7 @@ class Session:
     _local: LocalBlocks
     _stack: AsyncExitStack
     names: list[str] = field(default_factory=list)
+    gave: set[str] = field(default_factory=set)
     _stores: tuple[tuple[str, Blocks], ...] = ()  # that which gave the last block in front; replaced whole
 
     def get(self, cid: Cid) -> bytes:
@@ -62,6 +64,7 @@ class Session:
                     self._local.drop(name)
                     error = error or failure
                     continue
+                self.gave.add(name)
                 if name != self._stores[0][0]:
                     own = (name, store)
                     self._stores = (own, *(other for other in self._stores if other[0] != name))
@@ -83,6 +86,14 @@ class Session:
             if name not in self.names and await self._local.is_in(name, cid):
                 return await self._take(name)
         return False
+
+    async def warm_up(self) -> None:
+        """Takes what is open from the answers before: whoever asks for one block of a DAG asks for the next."""
+        for name in reversed(self._local.shelf.open_now(MOST_WARM)):
+            store = await self._stack.enter_async_context(self._local.shelf.borrow(name))
+            if store is not None:
+                self.names.append(name)
+                self._stores = ((name, store), *self._stores)
 
     async def _take(self, name: str) -> bool:
         """Opens a store for this session; False if that cannot be."""
@@ -119,7 +130,13 @@ class LocalBlocks:
     async def session(self) -> AsyncIterator[Session]:
         """Blocks, for the time of the block: what was found stays open until its end."""
         async with AsyncExitStack() as stack:
-            yield Session(self, stack)
+            session = Session(self, stack)
+            await session.warm_up()
+            try:
+                yield session
+            finally:
+                for name in session.gave:
+                    self.shelf.used(name)
 
     async def quickly(self, cid: Cid) -> list[str]:
         """Names of stores that have the block, as far as indices over all say so."""

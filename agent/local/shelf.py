@@ -60,6 +60,32 @@ class Shelf:
             if kept.dropped and not kept.users:
                 await _close(kept)
 
+    def open_now(self, most: int) -> list[str]:
+        """Names of what is open, that which was used last in front."""
+        found = [(kept.idle_since, name) for name, kept in self._kept.items() if kept.blocks is not None]
+        return [name for _, name in sorted(found, reverse=True)[:most]]
+
+    @asynccontextmanager
+    async def borrow(self, name: str) -> AsyncIterator[Blocks | None]:
+        """The store if it is open, at least for the time of the block; that alone does not count as use."""
+        kept = self._kept.get(name)
+        if kept is None or kept.blocks is None:
+            yield None
+            return
+        kept.users += 1
+        try:
+            yield kept.blocks
+        finally:
+            kept.users -= 1
+            if kept.dropped and not kept.users:
+                await _close(kept)
+
+    def used(self, name: str) -> None:
+        """What was borrowed has given something."""
+        kept = self._kept.get(name)
+        if kept is not None:
+            kept.idle_since = trio.current_time()
+
     def drop(self, name: str) -> None:
         """Opens it anew when it is next asked for: it was found to be bad."""
         kept = self._kept.get(name)

@@ -10,13 +10,15 @@ import pytest
 import trio
 
 from agent.imports.requests import Request
+from agent.local.blocks import open_local_blocks
 from carlib import unixfs
 from carlib.blockstore import ReadOnlyBlockstore
 from carlib.cid import DAG_PB, Cid
 from carlib.pack import pack
 from carlib.unixfs.file import Inner
-from tests.agent.export.worlds import write_blocks
+from tests.agent.export.worlds import world_at, write_blocks
 from tests.agent.gateway.worlds import Served, gateway_at
+from tests.agent.stores import register
 from tests.conftest import ExpectWarning
 
 RAW = "application/vnd.ipld.raw"
@@ -341,3 +343,35 @@ async def test_stores_are_closed_a_while_after_they_were_used(tmp_path: Path) ->
             while len(served.serving.local.shelf):
                 await trio.sleep(0.1)
         await served.world.dagstore.destroy("tree")
+
+
+async def test_the_next_block_of_a_dag_needs_no_look_up_and_idle_stores_close_beside_used_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.local.shelf.IDLE_S", 1.0)
+    monkeypatch.setattr("agent.local.shelf.SWEPT_S", 0.1)
+    for name, inside in (("first", (b"one", b"two")), ("second", (b"other",))):
+        write_blocks(tmp_path / f"{name}.car", [], [(Cid.of(data), data) for data in inside])
+    async with world_at(tmp_path) as world, open_local_blocks(world.holders, readers=2) as local:
+        for name in ("first", "second"):
+            await register(world.dagstore, name, tmp_path / f"{name}.car")
+
+        async def get(data: bytes) -> bytes:
+            async with local.session() as session:
+                return await trio.to_thread.run_sync(session.get, Cid.of(data))
+
+        assert (await get(b"other"), await get(b"one")) == (b"other", b"one")
+        looked_up: list[Cid] = []
+        at_once = local.quickly
+
+        async def quickly(cid: Cid) -> list[str]:
+            looked_up.append(cid)
+            return await at_once(cid)
+
+        monkeypatch.setattr(local, "quickly", quickly)
+        assert await get(b"two") == b"two"
+        assert looked_up == []
+        with trio.fail_after(30):
+            while local.shelf.open_now(4) != ["shard first"]:  # "second" is borrowed, and gives nothing
+                await trio.sleep(0.1)
+                assert await get(b"two") == b"two"
