@@ -211,8 +211,10 @@ class _Fetch:
         return not source.left
 
     async def _watched(self, source: Source, unit: Unit) -> None:
-        """Does a unit; raises ShardError, LinkDown among them, as soon as the way to the source is gone."""
+        """Does a unit; raises ShardError, LinkDown and Left among them, as soon as the way to the source is gone, or
+        another request has caught it lying."""
         down = False
+        is_cut = True
         error: ShardError | None = None
         async with trio.open_nursery() as nursery:
 
@@ -222,21 +224,29 @@ class _Fetch:
                 down = True
                 nursery.cancel_scope.cancel()
 
+            async def watch_lies() -> None:
+                await source.caught.wait()
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(watch)
+            nursery.start_soon(watch_lies)
             try:
                 await self._do(source, unit)
             except ShardError as caught:  # out of the nursery, which would put it into a group
                 error = caught
+            is_cut = False
             nursery.cancel_scope.cancel()
         if error is not None:
             raise error
         if down:
             raise LinkDown(source.name)
+        if is_cut:
+            raise Left(source.name)
 
     async def _failed(self, this: Round, unit: Unit, source: Source, error: ShardError) -> None:
         if isinstance(error, Hopeless):
             raise error
-        if isinstance(error, LinkDown) or not self._link.is_up(source.host):
+        if isinstance(error, LinkDown | Left) or not self._link.is_up(source.host):
             this.put_back(await self._rest(unit), unit, source)
             return
         source.error = error
@@ -265,6 +275,8 @@ class _Fetch:
         if source.left:
             return
         source.left, source.lied = True, lied
+        if lied:
+            source.caught.set()
         logger.log(logging.WARNING if lied else logging.INFO, "%s is left: %s", source.name, error)
         self._told(SourceLeft(source.name, str(error), lied))
 
@@ -411,6 +423,13 @@ class LinkDown(ShardError):
 
     def __init__(self, name: str) -> None:
         super().__init__(ErrorClass.BUSY, f"the way to {name} is down")
+
+
+class Left(ShardError):
+    """The source has lied to somebody else, and nothing more is taken from it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(ErrorClass.CORRUPT, f"{name} gives wrong data")
 
 
 def _first(group: BaseExceptionGroup[ShardError]) -> ShardError:

@@ -30,6 +30,7 @@ class Source:
     paused: int = 0  # of its workers
     left: bool = False
     lied: bool = False
+    caught: trio.Event = field(default_factory=trio.Event)  # it has lied: nothing more is taken from it
     error: ShardError | None = None
 
     def fail(self, error: ShardError, now_s: float) -> None:
