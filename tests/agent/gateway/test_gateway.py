@@ -270,7 +270,9 @@ async def test_an_import_by_reference_is_served_and_what_changed_is_not(
     async with gateway_at(tmp_path / "agent") as served:
         outcome = await served.world.imports.add(source, Request("ref"), wait=True)
         root = served.world.imports.record(outcome.number).root
-        served.world.imports.suspected = lambda _number: None  # who reads finds out before any look at the file does
+        served.world.imports.suspected = lambda _number: (
+            None
+        )  # who reads finds out before any look at the file does
         found = await served.ask(f"/ipfs/{root}?format=raw")
         assert found.body == source.read_bytes()
         source.write_bytes(os.urandom(1 << 20))

@@ -175,7 +175,9 @@ def test_a_source_that_changes_a_byte_is_named_and_left_and_the_other_gives_the_
             done(agent.client, asked(agent.client, root, liar.url, honest.url))
             assert f"{liar.url} is left" in agent.log()
             assert f"{honest.url} is left" not in agent.log()
-            assert liar.passed < GIB // 8  # what is on its way from it, on other connections too, ends with that
+            assert (
+                liar.passed < GIB // 8
+            )  # what is on its way from it, on other connections too, ends with that
             is_whole(agent, root, big.file, tmp_path)
     finally:
         liar.close()
