@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,11 @@ from tests.agent.processes import AgentProcess
 from tests.fusefs.importing import World, sh, world
 from tests.fusefs.mounts import contents, names_in
 from tests.fusefs.test_mount_agent import eventually
+from tests.wires import Wire, free_port
 
 pytestmark = pytest.mark.fuse
 
 NOWHERE = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def configure(path: Path, text: str) -> None:
@@ -49,17 +42,15 @@ def provider(tmp_path: Path) -> Iterator[AgentProcess]:
         yield far
 
 
-class Gate:
-    """Carries connections to a port, and of what comes back no more than was allowed so far."""
+class Gate(Wire):
+    """Of what comes back it lets through no more than was allowed so far."""
+
+    piece_bytes = 1 << 14
 
     def __init__(self, port: int) -> None:
-        self._port = port
         self._allowed = threading.Semaphore(0)
         self._is_open = False
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
     def allow(self, pieces: int) -> None:
         """More pieces, of 16 KiB or less."""
@@ -71,27 +62,12 @@ class Gate:
 
     def close(self) -> None:
         self.open()
-        for one in (self._server, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        super().close()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                far = socket.create_connection(("127.0.0.1", self._port))
-                self._sockets += [near, far]
-                for pair in ((near, far, False), (far, near, True)):
-                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
-
-    def _carry(self, source: socket.socket, target: socket.socket, is_back: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 14):
-                if is_back and not self._is_open:
-                    self._allowed.acquire()
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
+    def back(self, data: bytes) -> bytes:
+        if not self._is_open:
+            self._allowed.acquire()
+        return data
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -20,12 +19,7 @@ from carlib.piece.commitment import commit_file
 from tests.agent.imports.worlds import tree_at
 from tests.agent.processes import AgentProcess, Shell, until
 from tests.fixtures import REPOSITORY
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+from tests.wires import free_port
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from obstore.store import S3Store
 
 from tests.agent.processes import until
 from tests.fixtures import REPOSITORY
+from tests.wires import free_port
 
 if TYPE_CHECKING:
     from obstore.store import S3Config  # not there at run time
@@ -80,9 +80,7 @@ class S3:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3]:
     """moto's server with an empty bucket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = Path(sys.executable).with_name("moto_server")
     with (folder / "moto.log").open("w") as log:
         process = subprocess.Popen(

@@ -13,6 +13,7 @@ import pytest
 from agent.client import AgentError, Client
 from tests.agent.imports.worlds import tree_at
 from tests.agent.processes import AgentProcess, Shell, until
+from tests.wires import free_port
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AgentPr
     """An agent that serves over TCP, and the URL where."""
     path = tmp_path_factory.mktemp("provider") / "a"
     path.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (path / "config.toml").write_text(f'[gateway]\nlisten = ["127.0.0.1:{port}"]\n')
     with AgentProcess(path) as agent:
         yield agent, f"http://127.0.0.1:{port}"
