@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Final
 
 import trio
 from starlette.requests import Request
@@ -20,6 +21,8 @@ from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError
 
 logger = logging.getLogger(__name__)
+
+WARM: Final = 4  # stores that are asked for a single block before anybody looks up who has it
 
 
 class Gateway:
@@ -45,7 +48,7 @@ class Gateway:
         if answers.has_not_changed(answers.etag(asked), request.headers.get("if-none-match", "\0")):
             await self._answering.head(send, 304, [("etag", answers.etag(asked))], last=True)
             return
-        async with self._local.session() as session:
+        async with self._local.session(warm=WARM if isinstance(asked, RawAsked) else 0) as session:
             try:
                 await self._give(asked, session, request, send)
             except Refused as refused:

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_OF_ONE_BLOCK = 8  # stores that are tried for it
-MOST_WARM = 4  # stores, open from the answers before, that are asked before anybody looks up who has a block
 
 
 @dataclass(eq=False, slots=True)
@@ -30,9 +29,9 @@ class Session:
 
     _local: LocalBlocks
     _stack: AsyncExitStack
-    names: list[str] = field(default_factory=list)
+    names: list[str]
+    _stores: tuple[tuple[str, Blocks], ...]  # that which gave the last block in front; replaced whole
     gave: set[str] = field(default_factory=set)
-    _stores: tuple[tuple[str, Blocks], ...] = ()  # that which gave the last block in front; replaced whole
 
     def get(self, cid: Cid) -> bytes:
         return cid.digest if cid.is_identity else self._first(cid, lambda store: store.get(cid))
@@ -87,14 +86,6 @@ class Session:
                 return await self._take(name)
         return False
 
-    async def warm_up(self) -> None:
-        """Takes what is open from the answers before: whoever asks for one block of a DAG asks for the next."""
-        for name in reversed(self._local.shelf.open_now(MOST_WARM)):
-            store = await self._stack.enter_async_context(self._local.shelf.borrow(name))
-            if store is not None:
-                self.names.append(name)
-                self._stores = ((name, store), *self._stores)
-
     async def _take(self, name: str) -> bool:
         """Opens a store for this session; False if that cannot be."""
         self.names.append(name)
@@ -127,11 +118,15 @@ class LocalBlocks:
         self.opening = opening
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """Blocks, for the time of the block: what was found stays open until its end."""
+    async def session(self, *, warm: int = 0) -> AsyncIterator[Session]:
+        """Blocks, for the time of the block: what was found stays open until its end.
+
+        For what is short: so many stores, open from the answers before, are asked before anybody looks up who has a
+        block; whoever asks for one block of a DAG asks for the next.
+        """
         async with AsyncExitStack() as stack:
-            session = Session(self, stack)
-            await session.warm_up()
+            stores = self.shelf.borrow(warm, stack)
+            session = Session(self, stack, [name for name, _ in stores], tuple(stores))
             try:
                 yield session
             finally:

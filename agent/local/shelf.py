@@ -55,30 +55,24 @@ class Shelf:
                         raise
             yield kept.blocks
         finally:
-            kept.users -= 1
             kept.idle_since = trio.current_time()
-            if kept.dropped and not kept.users:
-                await _close(kept)
+            await _release(kept)
 
-    def open_now(self, most: int) -> list[str]:
-        """Names of what is open, that which was used last in front."""
-        found = [(kept.idle_since, name) for name, kept in self._kept.items() if kept.blocks is not None]
-        return [name for _, name in sorted(found, reverse=True)[:most]]
+    def borrow(self, most: int, stack: AsyncExitStack) -> list[tuple[str, Blocks]]:
+        """Stores that are open now, that which was used last in front; they stay so for the time of the stack.
 
-    @asynccontextmanager
-    async def borrow(self, name: str) -> AsyncIterator[Blocks | None]:
-        """The store if it is open, at least for the time of the block; that alone does not count as use."""
-        kept = self._kept.get(name)
-        if kept is None or kept.blocks is None:
-            yield None
-            return
-        kept.users += 1
-        try:
-            yield kept.blocks
-        finally:
-            kept.users -= 1
-            if kept.dropped and not kept.users:
-                await _close(kept)
+        That alone is no use of them: `used` says which have given something.
+        """
+        found = [
+            (kept.idle_since, name, kept, kept.blocks)
+            for name, kept in self._kept.items()
+            if kept.blocks is not None
+        ]
+        found = sorted(found, key=lambda one: one[0], reverse=True)[:most]
+        for _, _, kept, _ in found:
+            kept.users += 1
+            stack.push_async_callback(_release, kept)
+        return [(name, blocks) for _, name, _, blocks in found]
 
     def used(self, name: str) -> None:
         """What was borrowed has given something."""
@@ -108,6 +102,12 @@ class Shelf:
             if all_ or now_s - kept.idle_since >= IDLE_S or len(idle) - number > MOST_IDLE:
                 self._forget(name, kept)
                 await _close(kept)
+
+
+async def _release(kept: _Kept) -> None:
+    kept.users -= 1
+    if kept.dropped and not kept.users:
+        await _close(kept)
 
 
 async def _close(kept: _Kept) -> None:

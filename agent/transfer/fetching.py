@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -213,35 +213,24 @@ class _Fetch:
     async def _watched(self, source: Source, unit: Unit) -> None:
         """Does a unit; raises ShardError, LinkDown and Left among them, as soon as the way to the source is gone, or
         another request has caught it lying."""
-        down = False
-        is_cut = True
         error: ShardError | None = None
         async with trio.open_nursery() as nursery:
 
-            async def watch() -> None:
-                nonlocal down
-                await self._link.wait_down(source.host)
-                down = True
+            async def end_after(happened: Callable[[], Awaitable[object]], reason: ShardError) -> None:
+                nonlocal error
+                await happened()
+                error = reason
                 nursery.cancel_scope.cancel()
 
-            async def watch_lies() -> None:
-                await source.caught.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            nursery.start_soon(watch_lies)
+            nursery.start_soon(end_after, partial(self._link.wait_down, source.host), LinkDown(source.name))
+            nursery.start_soon(end_after, source.caught.wait, Left(source.name))
             try:
                 await self._do(source, unit)
             except ShardError as caught:  # out of the nursery, which would put it into a group
                 error = caught
-            is_cut = False
             nursery.cancel_scope.cancel()
         if error is not None:
             raise error
-        if down:
-            raise LinkDown(source.name)
-        if is_cut:
-            raise Left(source.name)
 
     async def _failed(self, this: Round, unit: Unit, source: Source, error: ShardError) -> None:
         if isinstance(error, Hopeless):
@@ -274,7 +263,7 @@ class _Fetch:
     def _leave(self, source: Source, error: ShardError, *, lied: bool) -> None:
         if source.left:
             return
-        source.left, source.lied = True, lied
+        source.left = True
         if lied:
             source.caught.set()
         logger.log(logging.WARNING if lied else logging.INFO, "%s is left: %s", source.name, error)

@@ -29,7 +29,6 @@ class Source:
     not_before_s: float = 0.0
     paused: int = 0  # of its workers
     left: bool = False
-    lied: bool = False
     caught: trio.Event = field(default_factory=trio.Event)  # it has lied: nothing more is taken from it
     error: ShardError | None = None
 
@@ -42,6 +41,10 @@ class Source:
             return
         self.failures += 1
         self.kept_before, self.failed_s = self.kept, now_s
+
+    @property
+    def lied(self) -> bool:
+        return self.caught.is_set()
 
     @property
     def name(self) -> str:
@@ -96,20 +99,22 @@ class Round:
             if slow is not None:
                 self._flights[slow].by[id(source)] = None
                 return slow
-            if not self._flights and not any(self._may_be_for(unit, source) for unit in self._queue):
+            if not self._flights and not any(self._may_have(source, unit) for unit in self._queue):
                 return None  # what is left is for others
             with trio.move_on_after(wait_s):
                 await self._changed.wait()
 
-    def _may_be_for(self, unit: Unit, source: Source) -> bool:
-        """Now, or when the first has said that it has it not."""
+    def _may_have(self, source: Source, unit: Unit) -> bool:
         return id(source) not in self._has_not.get(unit, ())
 
     def _is_for(self, unit: Unit, source: Source) -> bool:
-        first, has_not = self._first, self._has_not.get(unit, ())
-        if id(source) in has_not:
+        """Whether the source may be asked now: the others wait for the first, unless it fails or has it not."""
+        if not self._may_have(source, unit):
             return False
-        return first is None or source is first or bool(first.left or first.failures) or id(first) in has_not
+        first = self._first
+        if first is None or source is first or first.left or first.failures:
+            return True
+        return not self._may_have(first, unit)
 
     def _to_hedge(self, source: Source) -> tuple[Unit | None, float]:
         """A unit that somebody else is slow with, or how long to wait for one."""
