@@ -215,6 +215,9 @@ class Retrievals:
             number for number in sorted(self._all, reverse=True) if self._all[number].row.state is State.DONE
         ]
 
+    def state(self, number: int) -> State:
+        return self._one(number).row.state
+
     def record(self, number: int) -> RetrievalRecord:
         one = self._one(number)
         row, progress, first = one.row, one.progress, one.row.wanted[0]

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -27,9 +27,9 @@ from agent.rpc.services import Services
 from agent.scheduler.document import WAITING, reserved
 from agent.scheduler.jobs import Scheduling
 
-_STATE = re.compile(r"^[A-Za-z]*State|^StorageDeal")
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_KIND = re.compile(r"^(ImportState|RetrievalState|StorageDeal)")
+"""In front of the names of states on the wire."""
 
 
 class MetricsPage:
@@ -113,25 +113,15 @@ def _transients(services: Services) -> Iterator[Sample]:
 
 def _states(services: Services) -> Iterator[Sample]:
     """How many imports, retrievals and deals are in each state; those without any are there as 0."""
-    if services.importing is not None:
-        imports = services.importing.imports
+    if (importing := services.importing) is not None:
+        there = [state for state in ImportState if state is not ImportState.ABSENT]
         yield from _counts(
-            "carfs_imports", ImportState, (imports.row(one).state for one in imports.numbers())
+            "carfs_imports", there, importing.imports.numbers(), lambda one: importing.imports.row(one).state
         )
-    if services.retrievals is not None:
-        retrievals = services.retrievals
-        rows = (RetrievalState(retrievals.record(one).state) for one in retrievals.numbers())
-        yield from _counts("carfs_retrievals", RetrievalState, rows)
-    if services.deals is not None:
-        deals = services.deals
-        yield from _counts("carfs_deals", DealState, (deals.row(one).state for one in deals.numbers()))
-
-
-def _counts(name: str, states: type[enum.Enum], found: Iterable[enum.Enum]) -> Iterator[Sample]:
-    count = Counter(found)
-    for state in states:
-        if state is not ImportState.ABSENT:  # nothing is in that one
-            yield Sample(name, count[state], (_STATE.sub("", state.value),))
+    if (retrievals := services.retrievals) is not None:
+        yield from _counts("carfs_retrievals", RetrievalState, retrievals.numbers(), retrievals.state)
+    if (deals := services.deals) is not None:
+        yield from _counts("carfs_deals", DealState, deals.numbers(), lambda one: deals.row(one).state)
 
 
 def _gateway(services: Services) -> Iterator[Sample]:
@@ -141,6 +131,14 @@ def _gateway(services: Services) -> Iterator[Sample]:
         for (endpoint, status), count in sorted(answering.answered.items()):
             yield Sample("carfs_gateway_answers_total", count, (endpoint, status))
         yield Sample("carfs_gateway_sent_bytes_total", answering.sent_bytes)
+
+
+def _counts(
+    name: str, states: Iterable[enum.Enum], numbers: Iterable[int], state_of: Callable[[int], enum.Enum]
+) -> Iterator[Sample]:
+    count = Counter(map(state_of, numbers))
+    for state in states:
+        yield Sample(name, count[state], (_KIND.sub("", state.value),))
 
 
 async def _shards(services: Services) -> list[Sample]:

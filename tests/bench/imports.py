@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.bench.data import Data
 from tests.bench.packing import hash_files
 from tests.bench.peers import Peers
-from tests.bench.processes import CARFS, running
+from tests.bench.processes import CARFS, agent_answers, running
 from tests.bench.table import Table, best_s, rate, seconds_text
 
 TURNS = 2
@@ -120,18 +120,12 @@ def _take_turns(folder: Path, contenders: Mapping[str, Run]) -> dict[str, Figure
 
 def _carfs(source: Path, options: Sequence[str], folder: Path) -> Figures:
     environment = {**os.environ, "CARFS_PATH": str(folder)}
-    ready = partial(_answers, environment)
+    ready = partial(agent_answers, environment)
     with running([CARFS, "agent"], ready, environment) as agent:
         before = _disk(folder)
         with _watched(agent.pid) as most:
             seconds = _timed([CARFS, "client", "import", "-q", *options, str(source)], environment)
         return Figures(seconds, _disk(folder) - before, most[0])
-
-
-def _answers(environment: Mapping[str, str]) -> bool:
-    return (
-        subprocess.run([CARFS, "status"], env=environment, capture_output=True, check=False).returncode == 0
-    )
 
 
 def _kubo(program: Path | None, source: Path, options: Sequence[str], folder: Path) -> Figures:

@@ -53,6 +53,13 @@ def mounted(
             subprocess.run(["fusermount3", "-uz", str(mountpoint)], check=False)
 
 
+def agent_answers(environment: Mapping[str, str]) -> bool:
+    """Whether the agent of this environment does."""
+    return (
+        subprocess.run([CARFS, "status"], env=environment, capture_output=True, check=False).returncode == 0
+    )
+
+
 def resident_bytes(pid: int) -> tuple[int, int]:
     """Resident memory of a process: all of it, and the part that is not page cache (RssAnon)."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())

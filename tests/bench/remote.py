@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.bench.data import BIG_FILE, Data
-from tests.bench.processes import CARFS, mounted, running
+from tests.bench.processes import CARFS, agent_answers, mounted, running
 from tests.bench.table import Table, seconds_text
 from tests.network.hosts import Host, hosts, why_none
 from tests.network.link import Conditions
@@ -72,11 +73,8 @@ def _first_bytes_remote(near: Host, url: str, inside: str) -> tuple[float, int]:
         state, mountpoint = Path(folder) / "state", Path(folder) / "mnt"
         environment = {**os.environ, "CARFS_PATH": str(state), "CARFS_MOUNTS_ALLOW_PRIVATE": "true"}
 
-        def answers() -> bool:
-            return _succeeds([CARFS, "status"], environment)
-
         with (
-            running(near.command([CARFS, "agent"]), answers, environment),
+            running(near.command([CARFS, "agent"]), partial(agent_answers, environment), environment),
             mounted(near.command([CARFS, "mount", "-f"]), mountpoint, environment),
         ):
             begun = time.perf_counter()
@@ -103,7 +101,3 @@ def _first_bytes_downloaded(near: Host, url: str, inside: str) -> float:
 def _read(path: Path) -> None:
     with path.open("rb", buffering=0) as file:
         assert file.read(FIRST_BYTES)
-
-
-def _succeeds(command: list[str], environment: Mapping[str, str]) -> bool:
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0

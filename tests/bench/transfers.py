@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,8 +20,9 @@ from pathlib import Path
 from carlib.blockstore import ReadOnlyBlockstore
 from tests.bench.data import Data
 from tests.bench.peers import Peers
-from tests.bench.processes import CARFS, running
+from tests.bench.processes import CARFS, agent_answers, running
 from tests.bench.table import REPEATS, Table, best_s, rate
+from tests.wires import free_port
 
 BLOCKS = 2_000
 MB = 1e6
@@ -63,7 +63,7 @@ def _fetching(size: int, root: str, folder: Path, ours: int, kubo: Path | None) 
     state.mkdir()
     (state / "config.toml").write_text("[retrieval]\nallow_local = false\n")
     environment = {**os.environ, "CARFS_PATH": str(state)}
-    with running([CARFS, "agent"], lambda: _answers(environment), environment):
+    with running([CARFS, "agent"], lambda: agent_answers(environment), environment):
         took = []
         for _ in range(REPEATS):
             begun = time.perf_counter()
@@ -111,11 +111,11 @@ def _raw(port: int, blocks: Sequence[str]) -> None:
 @contextmanager
 def _agent(state: Path, car: Path, root: str) -> Iterator[int]:
     """One that serves a shard; gives the port."""
-    port = _free_port()
+    port = free_port()
     state.mkdir()
     (state / "config.toml").write_text(f'[gateway]\nlisten = ["127.0.0.1:{port}"]\n')
     environment = {**os.environ, "CARFS_PATH": str(state)}
-    with running([CARFS, "agent"], lambda: _answers(environment), environment):
+    with running([CARFS, "agent"], lambda: agent_answers(environment), environment):
         subprocess.run(
             [CARFS, "dagstore", "register-shard", "--quiet", "one", str(car)],
             env=environment, check=True, stdout=subprocess.DEVNULL,
@@ -135,10 +135,10 @@ def _kubo(repository: Path, program: Path | None, car: Path) -> Iterator[int | N
     def ipfs(*arguments: str) -> None:
         subprocess.run([program, *arguments], env=environment, check=True, capture_output=True)
 
-    port = _free_port()
+    port = free_port()
     ipfs("init")
     addresses = {
-        "API": f"/ip4/127.0.0.1/tcp/{_free_port()}", "Gateway": f"/ip4/127.0.0.1/tcp/{port}", "Swarm": [],
+        "API": f"/ip4/127.0.0.1/tcp/{free_port()}", "Gateway": f"/ip4/127.0.0.1/tcp/{port}", "Swarm": [],
     }  # fmt: skip
     for key, value in addresses.items():
         ipfs("config", "--json", f"Addresses.{key}", json.dumps(value))
@@ -168,19 +168,6 @@ def _status(port: int, target: str) -> int:
         return 0
     finally:
         connection.close()
-
-
-def _answers(environment: dict[str, str]) -> bool:
-    return (
-        subprocess.run([CARFS, "status"], env=environment, capture_output=True, check=False).returncode == 0
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def why_none() -> str:

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
-from agent.rpc.methods.dagstore import CidLink
+from agent.rpc.cids import CidLink
 from agent.rpc.peers import Permission
 from agent.rpc.registry import Params, method
 from agent.rpc.services import Services

@@ -12,13 +12,12 @@ from agent.dagstore import mounts
 from agent.dagstore.bulk import Step
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.lifecycle import Life
+from agent.rpc.cids import GivenCid, cid_of
 from agent.rpc.filters import Page
 from agent.rpc.peers import Permission
 from agent.rpc.pieces import in_pieces
 from agent.rpc.registry import KeyParams, NoParams, Params, Values, method, stream
 from agent.rpc.services import Services
-from carlib.cid import Cid
-from carlib.errors import CarError
 
 
 class RegisterOptions(Params, frozen=True):
@@ -42,16 +41,10 @@ class InitialiseAllParams(Params, frozen=True):
     include_sealed: bool = False
 
 
-class CidLink(msgspec.Struct, frozen=True):
-    """A CID as Lotus writes it in JSON."""
-
-    cid: str = msgspec.field(name="/")
-
-
 class LookupParams(Params, frozen=True):
     """A CID in any base and version, as text or in Lotus' form."""
 
-    cid: str | CidLink
+    cid: GivenCid
 
 
 class FindParams(LookupParams, frozen=True):
@@ -137,11 +130,7 @@ async def found_shards(
     services: Services, params: LookupParams, but: Collection[str] = ()
 ) -> list[LotusShard]:
     """What `DagstoreLookupPieces` and `Carfs.LookupCid` give."""
-    text = params.cid if isinstance(params.cid, str) else params.cid.cid
-    try:
-        cid = Cid.parse(text)
-    except CarError as error:
-        raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
+    cid = cid_of(params.cid)
     found = services.dagstore.lives_of(sorted(await services.dagstore.lookup(cid, but=but)))
     return [_lotus(key, life) for key, life in found]
 

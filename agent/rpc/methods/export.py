@@ -14,11 +14,11 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.export.exporting import Exported, Exporter
 from agent.export.holders import Holders
 from agent.export.listing import Line
-from agent.export.orders import Order, parse_cid, parse_path
+from agent.export.orders import Order, parse_path
 from agent.imports.records import given_path
 from agent.retrievals.transitions import State
 from agent.rpc.backend import not_set_up
-from agent.rpc.methods.dagstore import CidLink
+from agent.rpc.cids import GivenCid, cid_of
 from agent.rpc.methods.imports import importing
 from agent.rpc.peers import Permission
 from agent.rpc.registry import Params, Values, method, stream
@@ -38,7 +38,7 @@ class ExportRef(Params, frozen=True):
     `Paths` in UnixFS instead of `DAGs`, with `MerkleProof`; a `Range` of bytes, "first:last" or "first:*"; the
     `Version` of the CAR."""
 
-    root: str | CidLink
+    root: GivenCid
     dags: tuple[DagSpec, ...] | None = msgspec.field(name="DAGs", default=None)
     from_local_car: str = msgspec.field(name="FromLocalCAR", default="")
     deal_id: int = msgspec.field(name="DealID", default=0)
@@ -72,7 +72,7 @@ class ExportParams(Params, frozen=True):
 class ListParams(Params, frozen=True):
     """`Path` in UnixFS below the root; `IPLD`: nodes instead of entries, below `DataSelector` if there is one."""
 
-    root: str | CidLink
+    root: GivenCid
     path: str = ""
     depth: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     ipld: bool = msgspec.field(name="IPLD", default=False)
@@ -82,7 +82,7 @@ class ListParams(Params, frozen=True):
 class FindParams(Params, frozen=True):
     """A CID in any base and version, as text or in Lotus' form; of a root, or of any block."""
 
-    root: str | CidLink
+    root: GivenCid
 
 
 class ImportHolder(msgspec.Struct, frozen=True, rename="pascal"):
@@ -124,14 +124,14 @@ async def list_data(services: Services, params: ListParams) -> Values:
         raise ShardError(ErrorClass.INVALID, "a data selector is for a listing of nodes (IPLD)")
     if selectors and paths:
         raise ShardError(ErrorClass.INVALID, "give a path or a data selector, not both")
-    order = Order(parse_cid(_text(params.root)), paths, selectors)
+    order = Order(cid_of(params.root), paths, selectors)
     return _listed(exporter(services), order, params.depth, params.ipld)
 
 
 @method("Carfs.FindData", Permission.READ)
 async def find_data(services: Services, params: FindParams) -> FoundData:
     """The imports and shards that hold the block of a CID."""
-    cid = parse_cid(_text(params.root))
+    cid = cid_of(params.root)
     imports, holders = importing(services).imports, _holders(services)
     try:
         shards, incomplete = await holders.shards(cid), ""
@@ -149,16 +149,14 @@ def order_of(services: Services, ref: ExportRef, *, is_car: bool) -> Order:
     """Raises ShardError(invalid | not-found)."""
     dags = [spec for spec in ref.dags or () if spec.data_selector]
     return Order(
-        parse_cid(_text(ref.root)),
+        cid_of(ref.root),
         tuple(map(parse_path, ref.paths)),
         tuple(spec.data_selector for spec in dags if spec.data_selector),
         ref.merkle_proof or any(spec.export_merkle_proof for spec in dags),
         ref.range,
         is_car,
         ref.version,
-        _foreign_car(services, ref.from_local_car)
-        if ref.from_local_car
-        else _retrieved(services, ref.deal_id),
+        _one_car(services, ref),
     ).checked()
 
 
@@ -176,6 +174,13 @@ def _holders(services: Services) -> Holders:
     return Holders(services.dagstore, importing(services).imports, services.workers, services.retrievals)
 
 
+def _one_car(services: Services, ref: ExportRef) -> str:
+    """The CAR that alone is read from; "": whoever holds the root."""
+    if ref.from_local_car:
+        return _foreign_car(services, ref.from_local_car)
+    return _retrieved(services, ref.deal_id) if ref.deal_id else ""
+
+
 def _foreign_car(services: Services, path: str) -> str:
     """The CAR to read from; "": that of an import, which is found by its root, and read with its references (C-3)."""
     imports = importing(services).imports
@@ -189,21 +194,15 @@ def _foreign_car(services: Services, path: str) -> str:
 
 
 def _retrieved(services: Services, number: int) -> str:
-    """The CAR of a retrieval; "": whoever holds the root."""
-    if not number:
-        return ""
+    """The CAR of a retrieval that is done."""
     found = services.retrievals
     if found is None or number not in found.numbers():
         raise ShardError(ErrorClass.NOT_FOUND, f"there is no retrieval deal {number} here", key=str(number))
     record = found.record(number)
-    if record.state != State.DONE.value:
+    if found.state(number) is not State.DONE:
         message = f"retrieval {record.name} is not done ({record.state}); wait for it with ClientRetrieveWait"
         raise ShardError(ErrorClass.BUSY, message, key=str(number))
     return record.car_path
-
-
-def _text(cid: str | CidLink) -> str:
-    return cid if isinstance(cid, str) else cid.cid
 
 
 @asynccontextmanager

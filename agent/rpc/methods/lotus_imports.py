@@ -8,13 +8,11 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.imports.imports import Imports
 from agent.imports.records import given_path
 from agent.imports.requests import Request
-from agent.rpc.methods.dagstore import CidLink
+from agent.rpc.cids import CidLink, GivenCid, cid_of
 from agent.rpc.methods.imports import importing
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, method
 from agent.rpc.services import Services
-from carlib.cid import Cid
-from carlib.errors import CarError
 from carlib.unixfs.profile import LOTUS
 
 
@@ -50,7 +48,7 @@ class ImportIdParams(Params, frozen=True):
 class RootParams(Params, frozen=True):
     """A CID in any base and version, as text or in Lotus' form."""
 
-    root: str | CidLink
+    root: GivenCid
 
 
 class GenCarParams(Params, frozen=True):
@@ -109,7 +107,7 @@ async def client_remove_import(services: Services, params: ImportIdParams) -> No
 @method("Filecoin.ClientHasLocal", Permission.WRITE)
 async def client_has_local(services: Services, params: RootParams) -> bool:
     """Whether there is an import with that root; false if not, and no error (C-10)."""
-    return importing(services).imports.find_root(_cid(params.root)) is not None
+    return importing(services).imports.find_root(cid_of(params.root)) is not None
 
 
 @method("Filecoin.ClientGenCar", Permission.ADMIN)
@@ -129,27 +127,19 @@ async def client_deal_size(services: Services, params: RootParams) -> DataSize:
 
 
 @method("Filecoin.ClientDealPieceCID", Permission.READ)
-async def client_deal_piece_cid(services: Services, params: RootParams) -> DataCidSize:
+async def client_deal_piececid_of(services: Services, params: RootParams) -> DataCidSize:
     """The piece that the CAR of an import is; hashes all of it."""
     parts = importing(services)
     found = await parts.jobs.export(_number(parts.imports, params.root), "piece")
     return DataCidSize(found["payload"], found["padded"], CidLink(found["root"]))
 
 
-def _number(imports: Imports, root: str | CidLink) -> int:
-    cid = _cid(root)
+def _number(imports: Imports, root: GivenCid) -> int:
+    cid = cid_of(root)
     number = imports.find_root(cid)
     if number is None:
         raise ShardError(ErrorClass.NOT_FOUND, f"no import has the root {cid}", key=str(cid))
     return number
-
-
-def _cid(given: str | CidLink) -> Cid:
-    text = given if isinstance(given, str) else given.cid
-    try:
-        return Cid.parse(text)
-    except CarError as error:
-        raise ShardError(ErrorClass.INVALID, f"{text!r} is not a CID: {error}") from None
 
 
 def _link(imports: Imports, number: int) -> CidLink:

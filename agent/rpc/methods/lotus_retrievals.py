@@ -13,12 +13,11 @@ import msgspec
 import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
-from agent.export.orders import parse_cid
 from agent.retrievals.offers import Elsewhere, Offer
 from agent.retrievals.records import RetrievalRecord, Wanted
 from agent.retrievals.transitions import State
 from agent.rpc.backend import not_set_up
-from agent.rpc.methods.dagstore import CidLink
+from agent.rpc.cids import CidLink, GivenCid, cid_of, text_of
 from agent.rpc.methods.retrievals import retrievals
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, Values, method, stream
@@ -40,7 +39,7 @@ POLL_S = 0.5  # between two looks at all retrievals, for who wants their updates
 class RetrievalOrder(Params, frozen=True):
     """Lotus' RetrievalOrder, as far as it means something here: `Miner` and `MinerPeer` may name a source by a URL."""
 
-    root: str | CidLink
+    root: GivenCid
     piece: CidLink | None = None
     data_selector: str | None = None
     size: int = 0
@@ -65,7 +64,7 @@ class DealParams(Params, frozen=True):
 class FindDataParams(Params, frozen=True):
     """`Piece` means nothing here: whoever has the root has it, in whatever piece."""
 
-    root: str | CidLink
+    root: GivenCid
     piece: CidLink | None = None
 
 
@@ -73,7 +72,7 @@ class MinerQueryOfferParams(Params, frozen=True):
     """`Miner`: a source by its URL."""
 
     miner: str
-    root: str | CidLink
+    root: GivenCid
     piece: CidLink | None = None
 
 
@@ -129,14 +128,14 @@ class RetrievalInfo(msgspec.Struct, frozen=True, kw_only=True):
 @method("Filecoin.ClientFindData", Permission.READ)
 async def client_find_data(services: Services, params: FindDataParams) -> list[QueryOffer]:
     """Asks the sources of the configuration, and those that its routers name, whether they have a root."""
-    root = parse_cid(_text(params.root))
+    root = cid_of(params.root)
     return [_query_offer(root, offer) for offer in await _elsewhere(services).offers(root)]
 
 
 @method("Filecoin.ClientMinerQueryOffer", Permission.ADMIN)
 async def client_miner_query_offer(services: Services, params: MinerQueryOfferParams) -> QueryOffer:
     """Asks one source, which may be at a private address."""
-    root = parse_cid(_text(params.root))
+    root = cid_of(params.root)
     return _query_offer(root, await _elsewhere(services).offer(root, params.miner))
 
 
@@ -144,7 +143,7 @@ async def client_miner_query_offer(services: Services, params: MinerQueryOfferPa
 async def client_retrieve(services: Services, params: OrderParams) -> RestrievalRes:
     """Begins to fetch a DAG, or the part that a selector names; answers with its number at once."""
     order = params.order
-    root = _text(order.root)
+    root = text_of(order.root)
     source = order.miner if order.miner.startswith(("http://", "https://")) else ""
     wanted = Wanted(root, selector=order.data_selector or "")
     return RestrievalRes(retrievals(services).start(wanted, (source,) if source else ()))
@@ -221,7 +220,3 @@ def _elsewhere(services: Services) -> Elsewhere:
     if found is None:
         raise not_set_up("retrievals")
     return found
-
-
-def _text(cid: str | CidLink) -> str:
-    return cid if isinstance(cid, str) else cid.cid
