@@ -19,6 +19,7 @@ from agent.dagstore.scrub.schedule import ScrubConfig
 from agent.dagstore.settings import LOTUS_SECTION, LOTUS_VARIABLES, DagstoreConfig, in_our_names
 from agent.gateway.settings import GatewayConfig
 from agent.imports.settings import ImportsConfig
+from agent.ipfs.settings import IpfsConfig
 from agent.market.settings import MarketConfig
 from agent.resources.settings import ResourcesConfig
 from agent.retrievals.settings import RetrievalConfig
@@ -101,6 +102,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewayConfig = GatewayConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     market: MarketConfig = MarketConfig()
+    ipfs: IpfsConfig = IpfsConfig()
 
     def admin_gid(self) -> int | None:
         """The group whose members are admins; None if there is no such group on this machine."""

@@ -183,7 +183,7 @@ async def _transferring(
     holders = Holders(dagstore, importing.imports, workers)
     async with (
         open_serving(config.gateway, repository.path, dagstore, holders) as serving,
-        open_means(config.retrieval, environment.tls) as means,
+        open_means(config.retrieval, environment.tls, ipfs=config.ipfs) as means,
         open_retrievals(
             store=store.retrievals,
             hub=hub,

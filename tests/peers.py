@@ -5,15 +5,19 @@ A test that needs one that is absent skips and says so.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.bench import peers
+from tests.bench.processes import running
 from tests.fixtures import REPOSITORY
+from tests.wires import free_port
 
 FOLDER = Path(os.environ.get("CARFS_PEERS") or REPOSITORY / ".bench")
 _TIMEOUT_S = 120
@@ -48,6 +52,30 @@ class Kubo:
 
     def __call__(self, *arguments: str | Path) -> str:
         return run([self._program, *arguments, "--offline"], **self._environment).strip()
+
+    @contextmanager
+    def daemon(self) -> Iterator[str]:
+        """The address of its API, while it answers there, and nowhere else."""
+        addresses = {"API": f"/ip4/127.0.0.1/tcp/{free_port()}", "Gateway": [], "Swarm": []}
+        for key, value in addresses.items():
+            self("config", "--json", f"Addresses.{key}", json.dumps(value))
+        environment = os.environ | self._environment
+
+        def answers() -> bool:
+            asked = [self._program, "--api", addresses["API"], "id"]
+            return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode == 0
+
+        with running([str(self._program), "daemon", "--offline"], answers, environment):
+            yield str(addresses["API"])
+
+    def at(self, api: str, *arguments: str) -> bytes:
+        """What the client prints of what the API at an address answers."""
+        done = subprocess.run(
+            [self._program, "--api", api, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            timeout=_TIMEOUT_S, env=os.environ | self._environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout
 
     def export(self, root: str, out: Path) -> None:
         """What `ipfs dag export` gives for `root`, into `out`."""

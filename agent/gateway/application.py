@@ -18,6 +18,7 @@ from agent.export.holders import Holders
 from agent.gateway.answering import Answering
 from agent.gateway.denied import DenyList
 from agent.gateway.gateway import Gateway
+from agent.gateway.kubo import KuboRpc
 from agent.gateway.limits import InFlight
 from agent.gateway.pieces import Pieces
 from agent.gateway.settings import GatewayConfig
@@ -54,6 +55,7 @@ async def open_serving(
         routes = (
             Route("/ipfs/{path:path}", Gateway(local, answering), methods=methods),
             Route("/piece/{cid}", pieces, methods=methods),
+            Route("/api/v0/{command:path}", KuboRpc(local, answering)),
         )
         yield Serving(answering, local, routes, config)
 

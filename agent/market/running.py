@@ -97,7 +97,7 @@ class Running:
         """By a retrieval, which goes on with what is there of it, whatever happened."""
         async with self.limiter:
             proposal = deal.row.proposal
-            number = self.retrievals.start(Wanted(proposal.root), (proposal.source,))
+            number = self.retrievals.start(Wanted(proposal.root, to=""), (proposal.source,))
             await self.retrievals.wait(number)
             self.deals.apply(deal, Event.ARRIVED)
 

@@ -11,12 +11,13 @@ import trio
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.urls import HttpUrl
+from agent.ipfs.node import IpfsNode
 from agent.retrievals.settings import RetrievalConfig
 from agent.transfer.arriving import check
 from agent.transfer.source import BlockSource
 from agent.transfer.sources import routing
 from agent.transfer.sources.means import Means
-from agent.transfer.sources.naming import source_of
+from agent.transfer.sources.naming import ipfs_node, source_of
 from agent.transfer.sources.piece import PieceSource
 from carlib.cid import Cid
 
@@ -39,6 +40,10 @@ class Elsewhere:
 
     config: RetrievalConfig
     means: Means
+
+    def node(self, name: str) -> IpfsNode:
+        """An IPFS node by its name; raises ShardError(invalid)."""
+        return ipfs_node(name, self.means)
 
     async def sources(
         self, root: Cid, named: Iterable[str], part: Callable[[int], Path]

@@ -22,6 +22,7 @@ from agent.retrievals.settings import RetrievalConfig
 from agent.retrievals.table import RetrievalStore
 from agent.retrievals.transitions import ENDED, Event
 from agent.transfer.sources.means import Means
+from agent.transfer.sources.naming import IPFS
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ async def open_retrievals(
     retrievals = Retrievals(store, hub, directory, clock_ns)
     retrievals.on_demand = config.on_demand
     retrievals.elsewhere = Elsewhere(config, means)
+    retrievals.to = IPFS if means.ipfs.use_for_retrieval else ""
     limiter = trio.CapacityLimiter(config.max_concurrent)
     running = Running(retrievals, config, means, link, local, limiter)
     async with trio.open_nursery() as nursery:

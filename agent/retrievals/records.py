@@ -26,6 +26,9 @@ class Wanted(msgspec.Struct, frozen=True, rename="pascal"):
     selector: str = ""
     lazy: bool = False  # only blocks that somebody reads
     local: bool | None = None  # whether what is here is taken from here; None: as configured
+    to: str | None = (
+        None  # an IPFS node that it is put into, too ("ipfs", "ipfs:ADDRESS"); None: as configured
+    )
 
     def checked(self) -> Wanted:
         """With the root in its own spelling; raises ShardError(invalid)."""
@@ -63,6 +66,7 @@ class RetrievalRow(msgspec.Struct, frozen=True):
     blocks: int = 0
     wasted: int = 0
     generation: int = 0  # rises each time it is done
+    met: int = 0  # of `wanted`, how many are in the file: all, when it was done the last time
     data_size: int = 0  # of the CARv1 inside, when it is done
     fingerprint: Fingerprint | None = None  # of the file, likewise
 
@@ -74,6 +78,16 @@ class RetrievalRow(msgspec.Struct, frozen=True):
     def local(self) -> bool | None:
         """Whether what is here is taken from here, as who asked last wants it; None: as configured."""
         return self.wanted[-1].local
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """IPFS nodes that it is put into."""
+        return tuple(dict.fromkeys(wanted.to for wanted in self.wanted if wanted.to))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all below the root is wanted."""
+        return any(wanted.order().is_whole and not wanted.lazy for wanted in self.wanted)
 
     @property
     def is_lazy(self) -> bool:

@@ -61,6 +61,8 @@ class Retrievals:
         """Whether who reads what is not here has it fetched; set by `open_retrievals`."""
         self.elsewhere: Elsewhere | None = None
         """Who may be asked for a DAG before it is fetched; set by `open_retrievals`."""
+        self.to = ""
+        """The IPFS node that all is put into, if nothing else is said; set by `open_retrievals`."""
         self.run: Run = lambda _one: None
         """Begins one, in the background; set by `open_retrievals`."""
 
@@ -69,10 +71,15 @@ class Retrievals:
     def start(self, wanted: Wanted, sources: Sequence[str] = ()) -> int:
         """Begins to fetch it, or more of a DAG that is fetched already; gives its number.
 
-        Whatever was fetched stays. Asking for what is here, or on its way, begins nothing.
+        Whatever was fetched stays. Asking for what is here, or on its way, begins nothing, but that it is put into an
+        IPFS node, once more if need be.
         """
         self._refuse_if_stopping()
         wanted = wanted.checked()
+        if wanted.to is None:
+            wanted = msgspec.structs.replace(wanted, to="" if wanted.lazy else self.to)
+        elif wanted.to and self.elsewhere is not None:
+            self.elsewhere.node(wanted.to)
         cid = Cid.parse(wanted.root)
         for number in self._store.find_root(cid):
             if number in self._all:
@@ -92,10 +99,12 @@ class Retrievals:
         wanted = msgspec.structs.replace(wanted, root=row.wanted[0].root)  # in whatever spelling it came
         more = tuple(source for source in sources if source not in row.sources)
         is_new = wanted not in row.wanted
-        asked = (*row.wanted, wanted) if is_new else row.wanted
+        # What could not be had, or was called off, is not asked for again because of somebody else's wish.
+        before = row.wanted[: row.met] if row.state in (State.FAILED, State.CANCELLED) else row.wanted
+        asked = before if wanted in before else (*before, wanted)
         if wanted.lazy and not is_new and row.state not in (State.FAILED, State.CANCELLED):
             return
-        if row.state is State.DONE and not is_new:
+        if row.state is State.DONE and not is_new and not wanted.to:
             return
         self._change(one, wanted=asked, sources=(*row.sources, *more))
         if row.state in ENDED:
@@ -214,6 +223,10 @@ class Retrievals:
         return [
             number for number in sorted(self._all, reverse=True) if self._all[number].row.state is State.DONE
         ]
+
+    def is_whole(self, number: int) -> bool:
+        """Whether all below its root is wanted, and not only a part."""
+        return self._one(number).row.is_whole
 
     def state(self, number: int) -> State:
         return self._one(number).row.state

@@ -17,6 +17,7 @@ from agent.dagstore.mounts.mount import Fingerprint
 from agent.dagstore.records import now_text
 from agent.local.blocks import LocalBlocks
 from agent.network.link import Link
+from agent.retrievals.handing import hand_over
 from agent.retrievals.offers import Elsewhere
 from agent.retrievals.retrievals import Retrieval, Retrievals
 from agent.retrievals.settings import RetrievalConfig
@@ -28,6 +29,7 @@ from agent.transfer.fetching import Rules
 from agent.transfer.source import BlockSource
 from agent.transfer.sources.local import LocalSource
 from agent.transfer.sources.means import Means
+from agent.transfer.sources.naming import ipfs_node
 from agent.transfer.sources.piece import PieceSource
 from carlib.cid import Cid
 from carlib.container import read_container
@@ -97,6 +99,7 @@ class Running:
     async def _fetch(self, one: Retrieval) -> None:
         row = one.row
         path = self.retrievals.path(row.id)
+        nodes = [ipfs_node(name, self.means) for name in row.nodes]
         sources = await self._sources(one)
         pieces = [source for source in sources if isinstance(source, PieceSource)]
         here = next((source for source in sources if isinstance(source, LocalSource)), None)
@@ -125,8 +128,11 @@ class Running:
                     await fetch(wanted.order())
             if lazily:
                 await fetch(lazily[0].order(), lazy=True)
+            single = [] if not nodes or row.is_whole else list(store.cids())
             await _threaded(store.finalise, path)
         fingerprint, size = await _threaded(partial(_look, path), path)
+        for node in nodes:
+            await hand_over(path, size, row.root, node, single=single)
         spent = self._spent(one)
         generation = one.row.generation + 1
         self.retrievals.apply(
@@ -136,6 +142,7 @@ class Running:
             fingerprint=fingerprint,
             data_size=size,
             generation=generation,
+            met=len(row.wanted),
             **spent,
         )
         for source in pieces:
@@ -178,7 +185,7 @@ class _Telling:
         self._retrievals = retrievals
         self._one = one
         self._store = store
-        self._is_whole = any(wanted.order().is_whole and not wanted.lazy for wanted in one.row.wanted)
+        self._is_whole = one.row.is_whole
         self._told_s = 0.0
         self._paused: set[str] = set()
 

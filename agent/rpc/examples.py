@@ -161,6 +161,10 @@ _FAR = "2f1c7a52-0e0f-4b5e-9d0a-6a0c3b8f2d11"
 _EMPTY = "bafkqaaa"
 _INLINE = "bafkqabtimvwgy3yk"
 _SESSION = "kX0Yh6cV0GvJm1xW5kqC3g"
+_CAR_IMPORT = _IMPORT | {
+    "Name": "inline", "Kind": "car", "Root": _EMPTY, "Roots": [_EMPTY], "Profile": "", "Folder": None,
+    "IndexPath": "/srv/carfs/imports/1790000000000000000.idx",
+}  # fmt: skip
 _RETRIEVAL = {
     "ID": 1, "Name": _EMPTY, "Root": _EMPTY, "State": "RetrievalStateDone", "Path": "", "Range": "", "Selector": "",
     "Lazy": False, "Sources": [], "CARPath": "/srv/carfs/retrievals/1.car", "Bytes": 0, "Blocks": 0, "Wasted": 0,
@@ -489,6 +493,14 @@ EXAMPLES: dict[str, Example] = {
             "Announced": ["http://192.0.2.7:8480"],
         },
     ),
+    "Carfs.IpfsNode": Example(
+        {},
+        {
+            "Address": "http://127.0.0.1:5001", "Version": "0.43.0", "Error": "",
+            "UseForStorage": False, "UseForRetrieval": False, "OnlineMode": False,
+        },
+    ),
+    "Carfs.ImportRetrieval": Example({"Retrieval": _EMPTY, "Name": "inline"}, _CAR_IMPORT),
     "Carfs.ListRetrievals": Example({}, [_RETRIEVAL]),
     "Carfs.GetRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),
     "Carfs.WaitRetrieval": Example({"Retrieval": _EMPTY}, _RETRIEVAL),

@@ -31,8 +31,9 @@ from agent.transfer.source import BlockSource
 from agent.transfer.units import Block, Order, Part, Slice, Subtree, Unit
 from agent.transfer.wants import Wants
 from carlib.cid import Cid
-from carlib.errors import CarError
+from carlib.errors import CarError, NotUnixFs
 from carlib.traversal import ByteRange, Request, Scope
+from carlib.unixfs import NoSuchEntry
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,8 @@ class _Fetch:
         """In a thread, with errors as ours."""
         try:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
+        except (NoSuchEntry, NotUnixFs) as error:  # the path leads nowhere, whoever has it
+            raise Hopeless(ErrorClass.NOT_FOUND, str(error)) from error
         except CarError as error:
             raise Hopeless(ErrorClass.CORRUPT, str(error)) from error
         except OSError as error:

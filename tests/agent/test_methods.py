@@ -51,6 +51,8 @@ def test_the_registry_is_what_the_documentation_says() -> None:
         "Filecoin.ClientDealPieceCID": "read",
         "Carfs.StartRetrieval": "write",
         "Carfs.Network": "read",
+        "Carfs.IpfsNode": "read",
+        "Carfs.ImportRetrieval": "write",
         "Carfs.ProposeDeal": "sign",
         "Carfs.ListDeals": "read",
         "Carfs.GetDeal": "read",

@@ -35,6 +35,7 @@ class Peers:
     libipld: Path | None
     """A Python that has it."""
     lotus_client: Path | None
+    kubo_client: Path | None
 
 
 def found(folder: Path) -> Peers:
@@ -87,9 +88,18 @@ def _install_ipfs_car(program: Path) -> None:
 
 
 def _install_lotus_client(program: Path) -> None:
-    """Lotus' JavaScript client, in the versions of its lock file; nothing of it is a program, so its folder counts."""
-    prefix = program.parents[2]
-    shutil.copytree(Path(__file__).with_name("lotusclient"), prefix, dirs_exist_ok=True)
+    """Lotus' JavaScript client; nothing of it is a program, so its folder counts."""
+    _install_locked(program.parents[2])
+
+
+def _install_kubo_client(program: Path) -> None:
+    """Kubo's JavaScript client, likewise."""
+    _install_locked(program.parents[1])
+
+
+def _install_locked(prefix: Path) -> None:
+    """Packages of npm, in the versions of the lock file beside this module."""
+    shutil.copytree(Path(__file__).with_name(prefix.name), prefix, dirs_exist_ok=True)
     _run(["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"], prefix)
 
 
@@ -133,6 +143,7 @@ PROGRAMS = {
     "kubo": "kubo/ipfs",
     "libipld": "libipld/bin/python",
     "lotus_client": "lotusclient/node_modules/@filecoin-shipyard/lotus-client-rpc",
+    "kubo_client": "kuborpc/node_modules/kubo-rpc-client",
 }
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "go_car": ("go", _build_go_car),
@@ -141,6 +152,7 @@ MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "libipld": (sys.executable, _install_libipld),
     "kubo": ("go", _build_kubo),
     "lotus_client": ("npm", _install_lotus_client),
+    "kubo_client": ("npm", _install_kubo_client),
 }
 """What a program needs to be installed, and what installs it."""
 

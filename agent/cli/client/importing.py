@@ -17,6 +17,7 @@ import click
 from agent import client
 from agent.cli.calls import POLL_INTERVAL_S, call, shown
 from agent.cli.client.given import absolute, text
+from agent.cli.client.retrieving import fetched, without_scheme
 from agent.cli.command import command, example, json_option
 from agent.cli.exits import AgentRefused, AgentUnreachable, CommandFailed, Exit, ended_by_signals
 from agent.cli.output import counted, emit_json_line
@@ -37,11 +38,15 @@ _PROFILES = (
     epilog=example(
         "carfs client import photos",
         "carfs client import --car backup.car",
+        "carfs client import --from ipfs bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
         "carfs client import --dense --name notes notes.txt",
         "pg_dump db | carfs client import --name db -",
     )
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--from", "source", metavar="ipfs|URL", default="",
+              help="PATH is a CID: import the DAG from the IPFS node beside the agent, or (for admins) a "
+              "gateway.")  # fmt: skip
 @click.option(
     "--car", "is_car", is_flag=True, help="PATH is a CAR: use it where it is. [default: if it begins as one]"
 )
@@ -62,6 +67,7 @@ _PROFILES = (
 @json_option
 def import_(
     paths: tuple[str, ...],
+    source: str,
     is_car: bool,
     dense: bool,
     profile: str,
@@ -75,7 +81,8 @@ def import_(
 ) -> int:
     """Import files, directories or CARs without a copy: the data stay where they are, and are read from there.
 
-    PATH may be - for standard input, of which a copy is made. Of something that is imported already, that import is
+    With --from, PATH is a CID, and a copy is made of the DAG below it, every block of which is checked. PATH may be -
+    for standard input, of which a copy is made. Of something that is imported already, that import is
     given. Ctrl-C leaves nothing behind. If one of several cannot be imported, the others are all the same. With --json,
     one object a line.
     """
@@ -87,6 +94,10 @@ def import_(
         raise click.UsageError("--share is for --dense")
     if STDIN in paths and (hidden is not None or preserve or no_wait or share):
         raise click.UsageError("standard input has no hidden files, modes or times, and is always waited for")
+    if source and (dense or is_car or hidden is not None or preserve or no_wait or share or STDIN in paths):
+        raise click.UsageError(
+            "--from gives a DAG as it is, and waits for it: of the options only --name goes with it"
+        )
     kind = "car" if is_car else "dense" if dense else "auto"
     params = {"Name": name, "Kind": kind, "Profile": profile, "Hidden": hidden, "Preserve": preserve or ""}
     params |= {"Share": share, "Wait": not no_wait}
@@ -95,7 +106,9 @@ def import_(
         try:
             with ended_by_signals():
                 found = (
-                    _from_stdin(kind, name, profile, quiet)
+                    from_elsewhere(path, source, name, quiet=quiet)
+                    if source
+                    else _from_stdin(kind, name, profile, quiet)
                     if path == STDIN
                     else _from_path(path, params, quiet)
                 )
@@ -128,6 +141,21 @@ def _print(found: Json, *, quiet: bool, as_json: bool, waited: bool) -> None:
     more = found.get("SkippedCount", 0) - len(found.get("Skipped", ()))
     if more > 0:
         print(f"carfs: left out: {counted(more, 'more')}", file=sys.stderr)
+
+
+# From elsewhere
+
+
+def from_elsewhere(given: str, source: str, name: str, *, quiet: bool) -> Json:
+    """The record of an import that is made of the DAG below a CID, as a source has it."""
+    cid, _, path = without_scheme(given).partition("/")
+    if path:
+        raise CommandFailed(f"{shown(given)}: give a CID without a path: an import has one root", Exit.USAGE)
+    one, is_old = fetched(cid, (source,), quiet=quiet)
+    found = call("Carfs.ImportRetrieval", {"Retrieval": one["ID"], "Name": name}, timeout_s=None)
+    if not is_old:
+        call("Carfs.RemoveRetrieval", {"Retrieval": one["ID"]}, timeout_s=None)
+    return {**found, "Existing": False}
 
 
 # From a path

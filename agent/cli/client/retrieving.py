@@ -10,7 +10,7 @@ from agent.cli.calls import call, call_that_lasts, call_with_tasks, shown
 from agent.cli.client.given import Json, absolute, range_option, selector_option
 from agent.cli.client.reading import reference
 from agent.cli.command import command, example, json_option, quiet_option
-from agent.cli.exits import CommandFailed, Exit, ended_by_signals
+from agent.cli.exits import AgentRefused, CommandFailed, Exit, ended_by_signals
 from agent.cli.output import Styled, color_option, counted, emit_json, emit_table, size_text
 
 _COLORS = {"Done": "green", "Fetching": "blue", "Queued": "blue", "Paused": "yellow", "Failed": "red"}
@@ -24,14 +24,19 @@ retrievals_argument = click.argument("retrievals", metavar="RETRIEVAL...", nargs
         "carfs client retrieve bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
         "carfs client retrieve --from https://trustless-gateway.link bafy…/2024 photos-2024",
         "carfs client retrieve --car bafy… photos.car",
+        "carfs client retrieve --from ipfs bafy… photos",
+        "carfs client retrieve --to ipfs bafy…",
         "carfs client retrieve --no-wait bafy… && carfs client list-retrievals",
     )
 )
 @click.argument("root", metavar="CID[/PATH]")
 @click.argument("out", metavar="[OUT]", required=False)
 @click.option("--from", "sources", metavar="URL", multiple=True,
-              help="A gateway, another agent, or a CAR at a URL to ask besides those of the configuration; may be "
-              "repeated. For admins.")  # fmt: skip
+              help="A gateway, another agent, or a CAR at a URL to ask besides those of the configuration (for "
+              "admins), or `ipfs`, the IPFS node beside the agent; may be repeated.")  # fmt: skip
+@click.option("--to", "node", metavar="ipfs|none", default=None,
+              help="Put it into the IPFS node beside the agent, too, pinned; else as ipfs.use_for_retrieval of the "
+              "configuration says.")  # fmt: skip
 @range_option
 @selector_option
 @click.option("--car", "is_car", is_flag=True, help="Write OUT as a CAR instead of a file or a directory.")
@@ -46,6 +51,7 @@ def retrieve(
     root: str,
     out: str | None,
     sources: tuple[str, ...],
+    node: str | None,
     byte_range: str,
     selectors: tuple[str, ...],
     is_car: bool,
@@ -68,14 +74,15 @@ def retrieve(
     if out is not None and no_wait:
         raise click.UsageError("--no-wait does not go with OUT")
     target = None if out is None else absolute(out)
-    cid, _, path = _without_scheme(root).partition("/")
+    cid, _, path = without_scheme(root).partition("/")
     params: Json = {"Root": cid, "Path": path, "Range": byte_range, "From": list(sources)}
     params |= {"Selector": selectors[0]} if selectors else {}
     params |= {"AllowLocal": is_local} if is_local is not None else {}
+    params |= {"To": "" if node == "none" else node} if node is not None else {}
     with ended_by_signals():
         one = call("Carfs.StartRetrieval", params)
         if not no_wait:
-            one = _waited(one, root, quiet=quiet)
+            one = waited(one, root, quiet=quiet)
         if target is not None:
             ref = reference(f"{cid}/{path}" if path else cid, (), selectors, byte_range=byte_range)
             asked = {"Ref": ref, "Path": target, "IsCAR": is_car, "Replace": force}
@@ -89,7 +96,21 @@ def retrieve(
         print(f"Retrieved {shown(root)}{into}: {counted(one['Blocks'], 'block')}, {size_text(one['Bytes'])}")
 
 
-def _waited(one: Json, root: str, *, quiet: bool) -> Json:
+def fetched(cid: str, sources: tuple[str, ...], *, quiet: bool) -> tuple[Json, bool]:
+    """The record of the retrieval of all below a CID, when it is done, and whether it was there before."""
+    try:
+        call("Carfs.GetRetrieval", {"Retrieval": cid})
+        is_old = True
+    except AgentRefused as error:
+        if error.error_class != "not-found":
+            raise
+        is_old = False
+    one = call("Carfs.StartRetrieval", {"Root": cid, "From": list(sources), "To": ""})
+    return waited(one, cid, quiet=quiet), is_old
+
+
+def waited(one: Json, root: str, *, quiet: bool) -> Json:
+    """The record of a retrieval that has been started, when it is done."""
     which = {"Retrieval": one["ID"]}
     try:
         return call_that_lasts(
@@ -171,5 +192,6 @@ def _each(method: str, retrievals: tuple[str, ...], done: str) -> None:
         raise CommandFailed(f"{done.lower()} not all of them", failed.code)
 
 
-def _without_scheme(given: str) -> str:
+def without_scheme(given: str) -> str:
+    """A CID, and a path below it, without the ways in which they are written elsewhere."""
     return given.removeprefix("ipfs://").removeprefix("/ipfs/")

@@ -51,8 +51,22 @@ class Fetcher(Protocol):
         """
 
 
+Body = bytes | AsyncIterable[bytes]
+"""Of a request; what comes in pieces is sent once only."""
+
+
+class Poster(Protocol):
+    """Sends what a server is to take."""
+
+    def post(
+        self, url: HttpUrl, headers: Mapping[str, str], body: Body, *, patience_s: float
+    ) -> AbstractAsyncContextManager[Answer]:
+        """The answer to one POST request, as `Fetcher.get`. It has to begin `patience_s` after the last piece of the
+        body, and each piece has to be taken within the time in which bodies may not stall."""
+
+
 class PooledFetcher:
-    """A `Fetcher` with a bounded pool of connections; close it when done."""
+    """A `Fetcher` and `Poster` with a bounded pool of connections; close it when done."""
 
     def __init__(
         self,
@@ -84,8 +98,22 @@ class PooledFetcher:
 
     @asynccontextmanager
     async def get(self, url: HttpUrl, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        async with self._answer("GET", url, headers, b"", self._config.response_timeout_s) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def post(
+        self, url: HttpUrl, headers: Mapping[str, str], body: Body, *, patience_s: float
+    ) -> AsyncIterator[Answer]:
+        async with self._answer("POST", url, headers, body, patience_s) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: HttpUrl, headers: Mapping[str, str], body: Body, patience_s: float
+    ) -> AsyncIterator[Answer]:
         async with self._slot(url):
-            response = await self._response(url, headers)
+            response = await self._response(method, url, headers, body, patience_s)
             try:
                 async with aclosing(self._body(response, url)) as body:
                     yield Answer(response.status, _joined(response.headers), body)
@@ -109,22 +137,39 @@ class PooledFetcher:
         finally:
             self._slots.release_on_behalf_of(owner)
 
-    async def _response(self, url: HttpUrl, headers: Mapping[str, str]) -> httpcore2.Response:
+    async def _response(
+        self, method: str, url: HttpUrl, headers: Mapping[str, str], body: Body, patience_s: float
+    ) -> httpcore2.Response:
         # As a whole, since a server may send its headers byte by byte.
-        patience_s = self._config.connect_timeout_s + self._config.response_timeout_s
+        patience_s += self._config.connect_timeout_s
         with _errors_named(url), trio.move_on_after(patience_s) as scope:
+            sent = body if isinstance(body, bytes) else self._watched(body, scope, patience_s)
             while True:
                 connected: list[str] = []
                 try:
-                    return await self._pool.handle_async_request(self._request(url, headers, connected))
+                    return await self._pool.handle_async_request(
+                        self._request(method, url, headers, sent, connected)
+                    )
                 except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
                     # A server may close an idle connection in the moment in which it is used again.
-                    if connected:
+                    if connected or not isinstance(sent, bytes):
                         raise
         assert scope.cancelled_caught
         raise TryLater(f"{url.shown} did not answer in {patience_s:g} s")
 
-    def _request(self, url: HttpUrl, headers: Mapping[str, str], connected: list[str]) -> httpcore2.Request:
+    async def _watched(
+        self, body: AsyncIterable[bytes], scope: trio.CancelScope, patience_s: float
+    ) -> AsyncIterator[bytes]:
+        """The pieces of a body; the server's time begins anew whenever it has taken one."""
+        async for piece in body:
+            scope.deadline = trio.current_time() + self._config.stall_timeout_s
+            yield piece
+            scope.deadline = float("inf")  # while the next one is made
+        scope.deadline = trio.current_time() + patience_s
+
+    def _request(
+        self, method: str, url: HttpUrl, headers: Mapping[str, str], body: Body, connected: list[str]
+    ) -> httpcore2.Request:
         """`connected` gets an item if a connection is opened for the request."""
 
         async def trace(event: str, _: object) -> None:
@@ -133,11 +178,12 @@ class PooledFetcher:
 
         fields = {"host": url.authority, **_HEADERS, **headers}
         return httpcore2.Request(
-            "GET",
+            method,
             httpcore2.URL(
                 scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
             ),
             headers=[(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
+            content=body or None,
             extensions={"timeout": {"connect": self._config.connect_timeout_s}, "trace": trace},
         )
 

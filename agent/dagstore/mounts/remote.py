@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
-from urllib.parse import unquote_to_bytes
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts import answers
@@ -71,7 +69,7 @@ class Web:
         start = url
         for _ in range(self.max_redirects + 1):
             # Credentials go to the server that they were given for, and to none that it names.
-            own = _authorization(start) if url.origin == start.origin else {}
+            own = start.authorization if url.origin == start.origin else {}
             async with self.fetcher.get(url, {**headers, **own}) as answer:
                 location = answer.headers.get("location")
                 if answer.status not in answers.REDIRECTS or location is None:
@@ -89,12 +87,6 @@ def _next(url: HttpUrl, location: str, name: str) -> HttpUrl:
         message = f"{name}: redirected from https to {shown(location)}, where anybody could change the data"
         raise ShardError(ErrorClass.DENIED, message)
     return found
-
-
-def _authorization(url: HttpUrl) -> dict[str, str]:
-    if not url.user:
-        return {}
-    return {"authorization": f"Basic {b64encode(unquote_to_bytes(url.user)).decode()}"}
 
 
 async def _error_code(answer: Answer) -> str:

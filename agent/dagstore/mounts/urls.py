@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
 
 from agent.dagstore.failures import ErrorClass, ShardError
 
@@ -80,6 +81,13 @@ class HttpUrl:
     @property
     def shown(self) -> str:
         return shown(self.text)
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that user and password make, if there are any (RFC 7617)."""
+        if not self.user:
+            return {}
+        return {"authorization": f"Basic {b64encode(unquote_to_bytes(self.user)).decode()}"}
 
     def join(self, location: str) -> HttpUrl:
         """Where a Location header leads; raises ShardError(invalid)."""

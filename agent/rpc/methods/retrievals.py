@@ -5,12 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.imports.records import ImportRecord
+from agent.retrievals.copying import copied
 from agent.retrievals.records import RetrievalRecord, Wanted
 from agent.retrievals.retrievals import Retrievals
 from agent.rpc.backend import not_set_up
 from agent.rpc.peers import Permission
 from agent.rpc.registry import NoParams, Params, method
 from agent.rpc.services import Services
+from agent.transfer.sources.naming import IPFS
 from carlib.cid import Cid
 from carlib.errors import CarError
 
@@ -22,7 +25,8 @@ class StartRetrievalParams(Params, frozen=True):
     """`Path` and `Range` ("first:last") or `Selector`: only that part. `From`: sources besides those configured, which
     only admins may name. `Lazy`: only blocks that somebody wants.
     `OnDemand`: likewise, if the configuration lets mounts do that. `AllowLocal`: whether what shards and imports hold
-    is taken from there; null: as `retrieval.allow_local` says. `Wait`: answer when it is done."""
+    is taken from there; null: as `retrieval.allow_local` says. `To`: an IPFS node that it is put into, too, as "ipfs"
+    or, from admins, "ipfs:ADDRESS"; null: as `ipfs.use_for_retrieval` says. `Wait`: answer when it is done."""
 
     root: str
     path: str = ""
@@ -32,15 +36,24 @@ class StartRetrievalParams(Params, frozen=True):
     lazy: bool = False
     on_demand: bool = False
     allow_local: bool | None = None
+    to: str | None = None
     wait: bool = False
 
     def needs(self) -> Permission:
-        """A source may be at a private address."""
-        return Permission.ADMIN if self.from_ else Permission.WRITE
+        """A source, or a node, may be at a private address; those of the configuration are the operator's."""
+        named = set(self.from_) | {self.to or IPFS}
+        return Permission.ADMIN if named - {IPFS} else Permission.WRITE
 
 
 class RetrievalParams(Params, frozen=True):
     retrieval: Which
+
+
+class ImportParams(Params, frozen=True):
+    """`Name` of the import; its root if there is none."""
+
+    retrieval: Which
+    name: str = ""
 
 
 class WantParams(Params, frozen=True):
@@ -62,7 +75,9 @@ async def start_retrieval(services: Services, params: StartRetrievalParams) -> R
     if params.on_demand and not found.on_demand:
         raise ShardError(ErrorClass.DENIED, "nothing is fetched on demand: retrieval.on_demand is false")
     lazy = params.lazy or params.on_demand
-    wanted = Wanted(params.root, params.path, params.range, params.selector, lazy, params.allow_local)
+    wanted = Wanted(
+        params.root, params.path, params.range, params.selector, lazy, params.allow_local, params.to
+    )
     number = found.start(wanted, params.from_)
     return await found.wait(number) if params.wait else found.record(number)
 
@@ -100,6 +115,17 @@ async def remove_retrieval(services: Services, params: RetrievalParams) -> None:
     """Forgets it and removes its CAR; refused while it is read."""
     found = retrievals(services)
     await found.remove(found.find(params.retrieval))
+
+
+@method("Carfs.ImportRetrieval", Permission.WRITE)
+async def import_retrieval(services: Services, params: ImportParams) -> ImportRecord:
+    """Makes an import of what was retrieved whole: a CAR of its own, which stays when the retrieval is removed."""
+    if services.importing is None:
+        raise not_set_up("imports")
+    imports = services.importing.imports
+    found = retrievals(services)
+    outcome = await copied(found, found.find(params.retrieval), imports, params.name)
+    return imports.record(outcome.number)
 
 
 @method("Carfs.WantBlocks", Permission.READ)

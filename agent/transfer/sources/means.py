@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.dagstore.mounts.config import MountsConfig
-from agent.dagstore.mounts.fetcher import Answer, Fetcher, PooledFetcher
+from agent.dagstore.mounts.fetcher import Answer, Fetcher, PooledFetcher, Poster
 from agent.dagstore.mounts.mount import TryLater
 from agent.dagstore.mounts.urls import HttpUrl
+from agent.ipfs.settings import IpfsConfig
 from agent.retrievals.settings import RetrievalConfig
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -22,6 +23,8 @@ class Means:
     """How to ask servers."""
 
     fetcher: Fetcher
+    poster: Poster
+    ipfs: IpfsConfig
     max_redirects: int = 3
     trusted: set[tuple[str, int]] = field(
         default_factory=set
@@ -78,7 +81,9 @@ async def _beginning(answer: Answer) -> str:
 
 
 @asynccontextmanager
-async def open_means(config: RetrievalConfig, tls: ssl.SSLContext | None = None) -> AsyncIterator[Means]:
+async def open_means(
+    config: RetrievalConfig, tls: ssl.SSLContext | None = None, *, ipfs: IpfsConfig | None = None
+) -> AsyncIterator[Means]:
     """For the time of the block."""
     trusted: set[tuple[str, int]] = set()
     pool = MountsConfig(
@@ -90,4 +95,4 @@ async def open_means(config: RetrievalConfig, tls: ssl.SSLContext | None = None)
         max_redirects=config.max_redirects,
     )
     async with aclosing(PooledFetcher(pool, tls=tls, trusted=trusted)) as fetcher:
-        yield Means(fetcher, config.max_redirects, trusted)
+        yield Means(fetcher, fetcher, ipfs or IpfsConfig(), config.max_redirects, trusted)

@@ -71,6 +71,8 @@ def test_a_part_is_retrieved_alone(
     assert carfs("client", "retrieve", "--from", provider[1], f"ipfs://{root}/sub/file1", "one")[0] == 0
     assert (tmp_path / "one").read_bytes() == (tmp_path / "set/sub/file1").read_bytes()
     assert carfs("client", "cat", f"{root}/file0")[0] == 3
+    code, _, err = carfs("client", "retrieve", "--from", provider[1], f"{root}/sub/none")
+    assert code == 3 and "no entry 'none'" in err
     code, out, _ = carfs("client", "retrieve", "--range", "10:19", f"{root}/file0", "few")
     assert (code, (tmp_path / "few").read_bytes()) == (0, b"\1" * 10), out
 

@@ -46,6 +46,22 @@ async def test_a_dag_comes_whole_into_a_final_car_and_is_not_fetched_twice(tmp_p
         assert served.serving.answering.sent_bytes == before
 
 
+async def test_a_part_that_cannot_be_had_is_not_asked_for_with_the_next_one(
+    tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("no entry 'none'")
+    async with gateway_at(tmp_path / "far") as served, retrievals_at(tmp_path) as retrievals:
+        _, root = await serve_tree(served, tmp_path / "far")
+        with trio.fail_after(60):
+            await retrievals.wait(retrievals.start(Wanted(str(root), path="hello.txt"), [served.url]))
+            number = retrievals.start(Wanted(str(root), path="none"))
+            with pytest.raises(ShardError) as caught:
+                await retrievals.wait(number)
+            assert caught.value.error_class is ErrorClass.NOT_FOUND
+            assert retrievals.start(Wanted(str(root))) == number
+            assert (await retrievals.wait(number)).state == "RetrievalStateDone"
+
+
 async def test_a_part_first_and_then_the_rest_into_the_same_car(tmp_path: Path) -> None:
     async with gateway_at(tmp_path / "far") as served, retrievals_at(tmp_path) as retrievals:
         car, root = await serve_tree(served, tmp_path / "far")
