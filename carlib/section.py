@@ -269,6 +269,19 @@ class SectionScanner:
         """Say that nothing more comes: what is incomplete now is Truncated."""
         self._complete = True
 
+    def torn(self) -> tuple[bytes, bytes] | None:
+        """The binary CID of the section that is on its way, and what is there of its data; None if there is none of
+        which the CID is there."""
+        if self._header is None or self._ended:
+            return None
+        try:
+            head = read_head(self._buffer, 0, len(self._buffer))
+        except CarError:
+            return None
+        if head is None or head.end <= len(self._buffer):
+            return None
+        return bytes(self._buffer[head.cid : head.data]), bytes(self._buffer[head.data :])
+
     def next(self) -> V1Header | Block | NeedData | None:
         try:
             return self._next()

@@ -62,7 +62,7 @@ class Kubo:
         environment = os.environ | self._environment
 
         def answers() -> bool:
-            asked = [self._program, "--api", addresses["API"], "id"]
+            asked = [str(self._program), "--api", str(addresses["API"]), "id"]
             return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode == 0
 
         with running([str(self._program), "daemon", "--offline"], answers, environment):

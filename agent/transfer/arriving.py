@@ -63,6 +63,13 @@ class Arriving:
     def end(self) -> None:
         self._scanner.feed_end()
 
+    def torn(self) -> tuple[Cid, bytes] | None:
+        """The block in the middle of which it ended, and what is there of it; None if nobody asked for it."""
+        found = self._scanner.torn()
+        if found is None or found[0] not in self.wanted:
+            return None
+        return Cid(found[0]), found[1]
+
     def take(self) -> Tally:
         """Keeps what is whole; blocks, for a thread. Raises Lied; ShardError(corrupt) for what is no CAR; OSError."""
         tally = Tally()

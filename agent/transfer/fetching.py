@@ -309,6 +309,11 @@ class _Fetch:
         match unit:
             case Block(cid):
                 await self._raw(source, cid)
+            case Subtree(cid) | Slice(cid) if torn := await self._torn(source, unit):
+                for block in torn:
+                    await self._raw(source, block)
+                for rest in await self._rest(unit):
+                    await self._do(source, rest)
             case Subtree(cid):
                 await self._car(source, Request(cid))
             case Part(request):
@@ -329,7 +334,7 @@ class _Fetch:
             await self._car(source, Request(cid))
 
     async def _raw(self, source: Source, cid: Cid) -> None:
-        data = await source.blocks.raw(cid)
+        data = await source.blocks.raw(cid, source.torn.pop(cid, b""))
         if len(data) > self._rules.max_block_bytes:
             raise ShardError(ErrorClass.INVALID, f"{source.name} gave {len(data)} bytes for block {cid}")
 
@@ -356,6 +361,16 @@ class _Fetch:
             finally:
                 with trio.CancelScope(shield=True):  # what came whole is not asked for again
                     await self._take(source, arriving)
+                    source.tear(arriving.torn())
+
+    async def _torn(self, source: Source, unit: Subtree | Slice) -> list[Cid]:
+        """The blocks of a unit that the source gave a part of, and then broke off."""
+        if not source.torn:
+            return []
+        found = [unit.cid]
+        if isinstance(unit, Slice):
+            found = await self._threaded(partial(units.in_slice, self._sink, unit))
+        return [cid for cid in found if cid in source.torn]
 
     async def _take(self, source: Source, arriving: Arriving) -> None:
         await self._account(source, await self._threaded(arriving.take))

@@ -13,8 +13,11 @@ import trio
 from agent.dagstore.failures import ShardError
 from agent.transfer.source import BlockSource
 from agent.transfer.units import Unit
+from carlib.cid import Cid
 
 EPISODE_S: Final = 0.05
+LEAST_TORN: Final = 4096  # bytes of a block that are worth a request for the rest
+MOST_TORN: Final = 16  # blocks, of a source
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +34,12 @@ class Source:
     left: bool = False
     caught: trio.Event = field(default_factory=trio.Event)  # it has lied: nothing more is taken from it
     error: ShardError | None = None
+    torn: dict[Cid, bytes] = field(default_factory=dict)  # what it gave of blocks before it broke off
+
+    def tear(self, found: tuple[Cid, bytes] | None) -> None:
+        """Keeps what has come of a block, for when its rest is asked for."""
+        if found is not None and len(found[1]) >= LEAST_TORN and len(self.torn) < MOST_TORN:
+            self.torn[found[0]] = found[1]
 
     def fail(self, error: ShardError, now_s: float) -> None:
         """Counts a failure; several requests that break off in one moment are one."""

@@ -35,5 +35,5 @@ class BlockSource(Protocol):
         An end that was not clean is raised (busy). Leaving the block ends the transfer.
         """
 
-    async def raw(self, cid: Cid) -> bytes:
-        """One block, not verified."""
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
+        """One block, not verified. `begin`: what it has given of it already; a source that can gives the rest alone."""

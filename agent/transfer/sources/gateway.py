@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from agent.dagstore.failures import ErrorClass, ShardError
+from agent.dagstore.mounts.fetcher import Answer
 from agent.dagstore.mounts.urls import HttpUrl
 from agent.gateway.asked import CAR_TYPE, RAW_TYPE
 from agent.transfer.sources.means import Means
@@ -51,10 +52,11 @@ class GatewaySource:
                 raise ShardError(ErrorClass.INVALID, f"{self.name} does not give CARs but {kind[:60]!r}")
             yield answer.body
 
-    async def raw(self, cid: Cid) -> bytes:
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         url = self._url(f"{cid}?format=raw")
-        data = bytearray()
-        async with self.means.get(url, {"accept": RAW_TYPE}) as answer:
+        headers = {"accept": RAW_TYPE} | ({"range": f"bytes={len(begin)}-"} if begin else {})
+        async with self.means.get(url, headers, partial=True) as answer:
+            data = bytearray(begin if _goes_on(answer, len(begin)) else b"")
             async for piece in answer.body:
                 data += piece
                 if len(data) > MAX_BLOCK_BYTES:
@@ -66,3 +68,12 @@ class GatewaySource:
         return HttpUrl(
             self.base.scheme, self.base.host, self.base.port, f"{path}/ipfs/{target}", self.base.user
         )
+
+
+def _goes_on(answer: Answer, start: int) -> bool:
+    """Whether it begins there, as it was asked to; a server may give all of it instead (RFC 9110, 14.2)."""
+    if answer.status != 206:
+        return False
+    if not answer.headers.get("content-range", "").startswith(f"bytes {start}-"):
+        raise ShardError(ErrorClass.INVALID, "it gave another range than was asked for")
+    return True

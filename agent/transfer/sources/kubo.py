@@ -33,5 +33,5 @@ class KuboSource:
         async with self.node.dag(request.root) as pieces:
             yield pieces
 
-    async def raw(self, cid: Cid) -> bytes:
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         return await self.node.block(cid, MAX_BLOCK_BYTES)

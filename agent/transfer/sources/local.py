@@ -36,7 +36,7 @@ class LocalSource:
             async with aclosing(cars.in_threads(cars.pieces(session, asked), self.local.limiter)) as pieces:
                 yield pieces
 
-    async def raw(self, cid: Cid) -> bytes:
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         async with self.local.session() as session:
             try:
                 return await trio.to_thread.run_sync(session.get, cid, limiter=self.local.limiter)

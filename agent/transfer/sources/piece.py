@@ -56,7 +56,7 @@ class PieceSource:
         async with aclosing(cars.in_threads(cars.pieces(store, asked), self._threads)) as pieces:
             yield pieces
 
-    async def raw(self, cid: Cid) -> bytes:
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         store = await self._opened()
         try:
             return await trio.to_thread.run_sync(store.get, cid, limiter=self._threads)

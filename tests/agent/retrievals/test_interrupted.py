@@ -7,15 +7,18 @@ import hashlib
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.agent.processes import AgentProcess, Shell
+from tests.agent.processes import AgentProcess, Shell, until
 from tests.fixtures import REPOSITORY
 from tests.wires import Wire, free_port
 
@@ -23,7 +26,9 @@ pytestmark = pytest.mark.slow
 
 GIB = 1 << 30
 CUTS = 20
-MOST_TWICE = 0.02
+KILLS = 5
+READERS = 64
+MOST_TWICE = 0.01
 """Of the bytes on the wire."""
 
 
@@ -37,6 +42,10 @@ class Counting(Wire):
         self.cuts_made = 0
         super().__init__(port)
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def reached(self, count: int) -> bool:
+        with self._lock:
+            return self.passed >= count
 
     def back(self, data: bytes) -> bytes:
         with self._lock:
@@ -55,11 +64,12 @@ class Counting(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Big:
-    """A file that an agent serves: the hash of its bytes, the port, and its root."""
+    """A file that an agent serves: the hash of its bytes, the port, its root, and the agent."""
 
     sha256: str
     port: int
     root: str
+    agent: AgentProcess
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +86,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Big]:
     with AgentProcess(path / "a") as agent:
         code, said, err = Shell(agent.path, path)("client", "import", "--json", "--quiet", "file")
         assert code == 0, err
-        yield Big(digest.hexdigest(), port, json.loads(said)["Root"])
+        yield Big(digest.hexdigest(), port, json.loads(said)["Root"], agent)
     file.unlink()
 
 
@@ -103,7 +113,7 @@ def check_whole(agent: AgentProcess, big: Big, folder: Path) -> None:
 
 
 def test_a_link_that_is_cut_twenty_times_costs_next_to_nothing_twice(big: Big, tmp_path: Path) -> None:
-    """A cut costs what has come of a block, here of 1 MiB, and lies in buffers, on each connection."""
+    """A cut costs what lies in buffers: of the blocks that it tears, here of 1 MiB, the rest is asked for."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     wire = Counting(big.port, random.Random(seed).sample(range(GIB), CUTS))
@@ -135,3 +145,84 @@ def test_a_source_that_changes_a_byte_is_named_and_left_and_the_other_gives_the_
     finally:
         liar.close()
         honest.close()
+
+
+def test_a_client_that_is_killed_again_and_again_goes_on_from_there(big: Big, tmp_path: Path) -> None:
+    """A kill costs what has come of blocks that are not whole, and what was not written yet, on each connection."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    wire = Counting(big.port, [])
+    points = sorted(random.Random(seed).sample(range(GIB // 20, GIB - GIB // 20), KILLS))
+    try:
+        for number, point in enumerate(points):
+            with AgentProcess(tmp_path / "c") as agent:
+                if number == 0:
+                    agent.client.call("Carfs.StartRetrieval", {"Root": big.root, "From": [wire.url]})
+                until(partial(wire.reached, point))
+                agent.kill()
+        with AgentProcess(tmp_path / "c") as agent:
+            record = agent.client.call("Carfs.WaitRetrieval", {"Retrieval": big.root}, timeout_s=240)
+            assert record["State"] == "RetrievalStateDone"
+            print(f"{wire.passed / GIB - 1:.2%} of the bytes twice")
+            assert wire.passed / GIB - 1 < KILLS * MOST_TWICE
+            check_whole(agent, big, tmp_path)
+    finally:
+        wire.close()
+
+
+class Narrow(Wire):
+    """Lets through so many bytes a second, on all connections together."""
+
+    def __init__(self, port: int, rate: float) -> None:
+        self._rate = rate
+        self._free_s = time.monotonic()
+        super().__init__(port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def back(self, data: bytes) -> bytes:
+        with self._lock:
+            self._free_s = max(self._free_s, time.monotonic()) + len(data) / self._rate
+            wait_s = self._free_s - time.monotonic()
+        time.sleep(max(0.0, wait_s))
+        return data
+
+
+def test_two_sources_of_one_rate_are_nearly_twice_as_fast_as_one(big: Big, tmp_path: Path) -> None:
+    """The rates are made by the wire and well below what this machine can do: who is faster is no matter of luck."""
+    wires = [Narrow(big.port, 40e6) for _ in range(2)]
+    took_s = []
+    try:
+        for count in (1, 2):
+            with AgentProcess(tmp_path / f"c{count}") as agent:
+                begin_s = time.monotonic()
+                fetched(agent, big, *(wire.url for wire in wires[:count]))
+                took_s.append(time.monotonic() - begin_s)
+                assert Shell(agent.path, tmp_path)("client", "drop-retrieval", big.root)[0] == 0
+    finally:
+        for wire in wires:
+            wire.close()
+    print(f"{took_s[0] / took_s[1]:.2f} times as fast")
+    assert took_s[0] / took_s[1] >= 1.8
+
+
+def test_many_slow_readers_cost_next_to_no_memory(big: Big) -> None:
+    connections = []
+    try:
+        before = big.agent.resident_bytes()
+        for _ in range(READERS):
+            connection = socket.create_connection(("127.0.0.1", big.port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connections.append(connection)
+            target = f"/ipfs/{big.root}?format=car".encode()
+            connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(10):
+            for connection in connections:
+                assert connection.recv(4096)
+            time.sleep(0.3)
+        grown = big.agent.resident_bytes() - before
+        print(Path(f"/proc/{big.agent.process.pid}/status").read_text(), Path(f"/proc/{big.agent.process.pid}/smaps_rollup").read_text())
+    finally:
+        for connection in connections:
+            connection.close()
+    print(f"{grown / (1 << 20):.1f} MiB for {READERS} readers")
+    assert grown <= 32 << 20

@@ -289,7 +289,7 @@ async def test_a_slow_one_is_helped_out() -> None:
     root = dag(store, 0, 1, leaf=leaf)
     slow, quick = Scripted(store, name="slow"), Scripted(store, name="quick")
 
-    async def raw(cid: Cid) -> bytes:
+    async def raw(cid: Cid, begin: bytes = b"") -> bytes:
         await trio.sleep_forever()
         raise AssertionError
 

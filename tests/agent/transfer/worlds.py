@@ -106,7 +106,7 @@ class Scripted:
         data = car_of(self.store, request)
         yield _Steps(self, self.plain(data) if self.script is None else self.script(number, data))
 
-    async def raw(self, cid: Cid) -> bytes:
+    async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         number = len(self.asked)
         self.asked.append(cid)
         await trio.lowlevel.checkpoint()
