@@ -17,8 +17,8 @@ from typing import TextIO
 
 import trio
 
+from agent import allocator, logs, systemd
 from agent import config as configuration
-from agent import logs, systemd
 from agent.config import Config, ConfigError
 from agent.dagstore.failures import ShardError
 from agent.gateway.tls import server_tls
@@ -39,6 +39,7 @@ CannotStart = (ConfigError, NoHome, RepositoryLocked, BindError, ShardError, OSE
 def main(config_file: Path | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Runs the agent until it is told to stop; gives the exit code. Raises one of `CannotStart`."""
     _open_standard_descriptors()
+    allocator.return_big_buffers()
     repository = Repository.from_environment(environ)
     repository.create_top()
     path = config_file if config_file is not None else repository.config

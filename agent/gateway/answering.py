@@ -115,7 +115,9 @@ class Answering:
         self.sent_bytes += len(data)
         await send({"type": "http.response.body", "body": data, "more_body": not last})
 
-    async def file(self, scope: Scope, send: Send, file: Any, offset: int, length: int) -> None:
+    async def file(
+        self, scope: Scope, send: Send, file: Any, offset: int, length: int, *, last: bool = True
+    ) -> None:
         """Bytes of an open file, by sendfile; only where the server has it (`zerocopysend`)."""
         connection: Connection = scope["state"]["connection"]
         end = offset + length
@@ -129,7 +131,7 @@ class Answering:
                         "file": file,
                         "offset": start,
                         "count": count,
-                        "more_body": start + count < end,
+                        "more_body": start + count < end or not last,
                     }
                 )
             finally:

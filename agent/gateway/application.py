@@ -53,9 +53,9 @@ async def open_serving(
         pieces = Pieces(dagstore, holders, answering, config.readers)
         methods = ["GET", "HEAD"]
         routes = (
-            Route("/ipfs/{path:path}", Gateway(local, answering), methods=methods),
+            Route("/ipfs/{path:path}", Gateway(local, answering, home), methods=methods),
             Route("/piece/{cid}", pieces, methods=methods),
-            Route("/api/v0/{command:path}", KuboRpc(local, answering)),
+            Route("/api/v0/{command:path}", KuboRpc(local, answering, home)),
         )
         yield Serving(answering, local, routes, config)
 

@@ -57,7 +57,7 @@ def pieces(blocks: Blocks, asked: CarAsked) -> Iterator[bytes]:
             visit = next(walk, None)
         except CarError:
             if held:
-                yield b"".join(held)  # what is here is good for whoever gets the rest elsewhere
+                yield _joined(held)  # what is here is good for whoever gets the rest elsewhere
             raise
         if visit is None:
             break
@@ -67,11 +67,19 @@ def pieces(blocks: Blocks, asked: CarAsked) -> Iterator[bytes]:
         raw = visit.cid.raw
         held += (varint.encode(len(raw) + len(data)) + raw, data)
         size += len(raw) + len(data)
+        del visit, data
         if size >= PIECE_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
+            yield _joined(held)
+            size = 0
     if held:
-        yield b"".join(held)
+        yield _joined(held)
+
+
+def _joined(held: list[bytes]) -> bytes:
+    """The parts in one, and the list empty: who waits for his client keeps nothing twice."""
+    joined = b"".join(held)
+    held.clear()
+    return joined
 
 
 async def in_threads(source: Iterator[bytes], limiter: trio.CapacityLimiter) -> AsyncGenerator[bytes, None]:
@@ -80,16 +88,22 @@ async def in_threads(source: Iterator[bytes], limiter: trio.CapacityLimiter) -> 
     Raises ShardError for what the iterator raises of a CAR.
     """
 
-    def advance() -> bytes | None:
-        return next(source, None)
+    held: list[bytes] = []  # a piece on its way through; whoever takes it is the only one that has it
+
+    def advance() -> bool:
+        piece = next(source, None)
+        if piece is None:
+            return False
+        held.append(piece)
+        return True
 
     while True:
         try:
-            piece = await trio.to_thread.run_sync(advance, limiter=limiter)
+            is_one = await trio.to_thread.run_sync(advance, limiter=limiter)
         except BlockNotFound as error:
             raise ShardError(ErrorClass.NOT_FOUND, str(error)) from error
         except (CarError, OSError) as error:
             raise ShardError(ErrorClass.CORRUPT, str(error)) from error
-        if piece is None:
+        if not is_one:
             return
-        yield piece
+        yield held.pop()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -16,6 +17,7 @@ from agent.dagstore.failures import ErrorClass, ShardError
 from agent.gateway import answers, cars
 from agent.gateway.answering import Answering
 from agent.gateway.asked import Asked, CarAsked, RawAsked, Refused, parse
+from agent.gateway.outgoing import Outgoing
 from agent.local.blocks import LocalBlocks, Session
 from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError
@@ -28,9 +30,11 @@ WARM: Final = 4  # stores that are asked for a single block before anybody looks
 class Gateway:
     """The ASGI endpoint of `/ipfs/{path}`."""
 
-    def __init__(self, local: LocalBlocks, answering: Answering) -> None:
+    def __init__(self, local: LocalBlocks, answering: Answering, folder: Path) -> None:
+        """`folder` is for what slow clients have to wait for."""
         self._local = local
         self._answering = answering
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._answering.run(self._answer, scope, receive, send)
@@ -85,13 +89,9 @@ class Gateway:
         if request.method == "HEAD":
             await self._answering.head(send, 200, headers, last=True)
             return
-        begun = False
+        out = Outgoing(self._answering, request.scope, send, self._folder)
         async with aclosing(cars.in_threads(cars.pieces(session, asked), self._local.limiter)) as pieces:
-            async for piece in pieces:
-                if not begun:
-                    begun = True
-                    await self._answering.head(send, 200, headers)
-                await self._answering.body(send, piece)
+            await out.send_all(pieces, lambda: self._answering.head(send, 200, headers))
         await self._answering.body(send, b"", last=True)
 
 

@@ -8,11 +8,12 @@ where the request is none.
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +28,7 @@ from agent.gateway import cars
 from agent.gateway.answering import Answering
 from agent.gateway.answers import Headers
 from agent.gateway.asked import CAR_TYPE, MAX_PATH_BYTES, MAX_SEGMENTS, RAW_TYPE, CarAsked, Refused
+from agent.gateway.outgoing import Outgoing
 from agent.local.blocks import LocalBlocks, Session
 from carlib import links, traversal
 from carlib.blockstore import Blocks
@@ -78,9 +80,11 @@ Command = Callable[[Blocks, Asked], Given]
 class KuboRpc:
     """The ASGI endpoint."""
 
-    def __init__(self, local: LocalBlocks, answering: Answering) -> None:
+    def __init__(self, local: LocalBlocks, answering: Answering, folder: Path) -> None:
+        """`folder` is for what slow clients have to wait for."""
         self._local = local
         self._answering = answering
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._answering.run(self._answer, scope, receive, send)
@@ -123,11 +127,9 @@ class KuboRpc:
             found = await trio.to_thread.run_sync(
                 partial(_called, COMMANDS[name], session, asked), limiter=self._local.limiter
             )
-            async with aclosing(_from_first(cars.in_threads(found.pieces, self._local.limiter))) as pieces:
-                await anext(pieces)  # an error of the first piece is a status yet
-                await begin([("content-type", found.kind), *found.more])
-                async for piece in pieces:
-                    await self._answering.body(send, piece)
+            out = Outgoing(self._answering, request.scope, send, self._folder)
+            async with aclosing(cars.in_threads(found.pieces, self._local.limiter)) as pieces:
+                await out.send_all(pieces, lambda: begin([("content-type", found.kind), *found.more]))
             await self._answering.body(send, b"", last=True)
 
     async def _asked(self, query: QueryParams, session: Session) -> Asked:
@@ -149,16 +151,6 @@ class KuboRpc:
                 cid = way[-1]
             found.append(cid)
         return Asked(tuple(arguments), tuple(found), query)
-
-
-async def _from_first(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Nothing, when the first piece is there; then all of them."""
-    async with aclosing(pieces):
-        first = await anext(pieces, b"")
-        yield b""
-        yield first
-        async for piece in pieces:
-            yield piece
 
 
 def _called(command: Command, blocks: Blocks, asked: Asked) -> Given:

@@ -32,9 +32,15 @@ def walk_dag(ledger: Ledger, root: Cid, depth: int = 0) -> Iterator[Visit]:
         visit = ledger.take(cid, depth + len(stack) - 1, inner=scanner is not None)
         if visit is None:
             continue
+        if scanner is None or visit.data is None:
+            if ledger.show(cid):
+                leaf = [visit]
+                del visit  # nothing here keeps a block that its reader is done with
+                yield leaf.pop()
+            continue
         if ledger.show(cid):
             yield visit
-        if scanner is not None and visit.data is not None and (found := _links(scanner, visit.data, cid)):
+        if found := _links(scanner, visit.data, cid):
             stack.append(iter(found))
 
 

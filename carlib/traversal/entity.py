@@ -133,9 +133,16 @@ def _file(ledger: Ledger, root: Visit, wanted: ByteRange | None) -> Iterator[Vis
         visit = ledger.take(cid, root.depth + len(stack), inner=cid.codec == DAG_PB)
         if visit is None:
             continue
-        if ledger.show(cid):
-            yield visit
-        inner = _parse(visit) if cid.codec == DAG_PB else None
+        if cid.codec != DAG_PB:
+            if ledger.show(cid):
+                leaf = [visit]
+                del visit  # nothing here keeps a block that its reader is done with
+                yield leaf.pop()
+            inner = None
+        else:
+            if ledger.show(cid):
+                yield visit
+            inner = _parse(visit)
         if inner is not None:
             if inner.size != size:
                 raise Malformed(f"file node {cid} has {inner.size} bytes where its parent says {size}")
