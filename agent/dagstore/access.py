@@ -16,6 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 import msgspec
 
 from agent.dagstore.chunk_map import MapDamaged, MapReader
+from agent.dagstore.sector_reads import READS, SectorSource
 from carlib.limits import MIB
 from carlib.patched import Patch, PatchedSource
 from carlib.source import ByteSource, FileSource, exactly
@@ -90,7 +91,8 @@ def open_source(access: Access, ensure: Callable[[int, int], None] | Fetch) -> B
         case SectorAccess(path, offset, size):
             from carlib.piece.fr32 import unpadded_view  # 20 ms, for the few who have sectors
 
-            return unpadded_view(FileSource(Path(path)), offset, size)
+            READS.note_open()
+            return unpadded_view(SectorSource(Path(path)), offset, size)
         case TransientAccess():
             return TransientSource(access, ensure if not callable(ensure) else _Only(ensure))
         case RepairedAccess(base, repairs, patches):

@@ -15,6 +15,7 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from agent.dagstore.sector_reads import READS
 from agent.imports.transitions import ImportState
 from agent.market.transitions import State as DealState
 from agent.metrics import Sample, text
@@ -47,7 +48,7 @@ async def text_of(services: Services) -> bytes:
     """All metrics of the agent."""
     scheduler = services.scheduler
     samples = [*_agent(services), *limits(scheduler.snapshot()), *tasks(scheduler), *_transients(services)]
-    samples += [*_states(services), *_gateway(services), *await _shards(services)]
+    samples += [*_states(services), *_gateway(services), *_sectors(), *await _shards(services)]
     await trio.to_thread.run_sync(
         import_module, "prometheus_client"
     )  # the first time others need not wait for it
@@ -122,6 +123,13 @@ def _states(services: Services) -> Iterator[Sample]:
         yield from _counts("carfs_retrievals", RetrievalState, retrievals.numbers(), retrievals.state)
     if (deals := services.deals) is not None:
         yield from _counts("carfs_deals", DealState, deals.numbers(), lambda one: deals.row(one).state)
+
+
+def _sectors() -> Iterator[Sample]:
+    yield Sample("carfs_sector_opens_total", READS.opened)
+    for size in ("small", "big"):
+        yield Sample("carfs_sector_reads_total", READS.reads[size], (size,))
+        yield Sample("carfs_sector_read_bytes_total", READS.read_bytes[size], (size,))
 
 
 def _gateway(services: Services) -> Iterator[Sample]:

@@ -21,6 +21,7 @@ from agent.dagstore.access import Access, FileAccess, SectorAccess
 from agent.dagstore.failures import ErrorClass, ShardError, class_of_os_error
 from agent.dagstore.mounts import probing
 from agent.dagstore.mounts.mount import MAX_CHUNK_BYTES, DataChanged, Fingerprint, Probe, check_range
+from agent.dagstore.sector_reads import SectorSource
 from carlib.cid import Cid
 from carlib.errors import CarError
 from carlib.piece import cids
@@ -120,7 +121,8 @@ class LotusMount:
     ) -> bytes:
         """Opens, reads, closes, as `FileMount` does; the fingerprint is taken after reading."""
         path = Path(access.path)
-        with _errors_named(path), FileSource(path) as file:
+        is_sector = isinstance(access, SectorAccess)
+        with _errors_named(path), (SectorSource if is_sector else FileSource)(path) as file:
             source: ByteSource = file
             if isinstance(access, SectorAccess):
                 source = unpadded_view(file, access.offset, access.size)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.dagstore.sector_reads import READS
 from carlib.cid import Cid
 from carlib.piece import Piece, commit_file
 from carlib.piece.fr32 import padded_view
@@ -86,9 +87,12 @@ async def test_a_piece_in_a_sector_is_given_as_it_was(tmp_path: Path) -> None:
     places = f'{{"payload": {len(data)}, "places": [{{"file": "sector", "offset": 0, "size": {piece.padded_size}}}]}}'
     (folder / f"{piece.v1}.json").write_text(places)
     async with gateway_at(tmp_path / "agent", pieces=folder) as served:
+        before = (READS.opened, READS.read_bytes.total())
         await served.world.dagstore.register(str(piece.v1), f"lotus://{piece.v1}", wait=True)
         found = await served.ask(f"/piece/{piece.v1}", Range="bytes=127-20000")
         assert (found.status, found.body) == (206, data[127:20001])
+        assert READS.opened > before[0]
+        assert READS.read_bytes.total() - before[1] >= 20001 * 128 // 127  # and nothing twice but for a group
 
 
 async def test_what_is_no_piece_and_what_is_not_here(tmp_path: Path) -> None:
