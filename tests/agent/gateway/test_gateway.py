@@ -381,3 +381,8 @@ async def test_the_next_block_of_a_dag_needs_no_look_up_and_idle_stores_close_be
                 assert await get(b"two") == b"two"
         async with AsyncExitStack() as stack:
             assert [name for name, _ in local.shelf.borrow(4, stack)] == ["shard first"]
+
+
+async def test_so_many_threads_read_as_configured(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path, readers=3) as served:
+        assert served.serving.local.limiter.total_tokens == served.serving.local.opening.total_tokens == 3

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +53,12 @@ class Provider:
         self.agent = AgentProcess(self.path).wait_ready()
 
 
-def provider_at(path: Path, market: str = "") -> Provider:
+def provider_at(path: Path, market: str = "", *, sector_size: int = 1 << 20) -> Provider:
     port = free_port()
     path.mkdir(exist_ok=True)
     (path / "config.toml").write_text(
         f'[rpc]\nlisten = ["127.0.0.1:{port}"]\n[retrieval]\nattempts = 2\n'
-        f"[market]\naccept = true\nsector_size = 1048576\nsealing_poll_s = 0.1\n{market}"
+        f"[market]\naccept = true\nsector_size = {sector_size}\nsealing_poll_s = 0.1\n{market}"
     )
     agent = AgentProcess(path).wait_ready()
     token = path / "token"
@@ -296,3 +298,49 @@ def test_sealing_is_left_to_a_program(client: Shell, tmp_path: Path) -> None:
         until(lambda: [one["Key"] for one in made.call("Carfs.ListShards", {})] == [piece])
     finally:
         made.agent.__exit__()
+
+
+def test_sectors_are_as_big_as_configured(client: Shell, tmp_path: Path) -> None:
+    """The first one that the default of these tests, of a MiB, would have room for ends a sector of a quarter."""
+    made = provider_at(tmp_path / "small", sector_size=262144)
+    try:
+        for number in range(2):
+            (tmp_path / f"file{number}").write_bytes(bytes([number]) * 200_000)
+            assert client("client", "import", f"file{number}")[0] == 0
+        deals = [proposed(client, made, f"file{number}", "--wait") for number in range(2)]
+    finally:
+        made.agent.__exit__()
+    assert [(one["Sector"], one["Offset"]) for one in deals] == [(1, 0), (2, 0)]
+
+
+def test_what_was_fetched_stays_beside_the_sector_if_so_configured(client: Shell, tmp_path: Path) -> None:
+    made = provider_at(tmp_path / "keeping", "keep_staged = true\n")
+    try:
+        (tmp_path / "file").write_bytes(b"x" * 5000)
+        assert client("client", "import", "file")[0] == 0
+        deal = proposed(client, made, "file", "--wait")
+        (staged,) = (made.path / "staging").glob("deal-*")
+        assert str(commit_file(staged).v1) == deal["PieceCID"]
+    finally:
+        made.agent.__exit__()
+
+
+def test_so_many_deals_are_worked_on_at_once(client: Shell, tmp_path: Path) -> None:
+    """The first one waits for a source that never answers, and takes the only turn."""
+    made = provider_at(tmp_path / "one", "max_concurrent = 1\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        try:
+            for number in range(2):
+                (tmp_path / f"file{number}").write_bytes(bytes([number]) * 5000)
+                assert client("client", "import", f"file{number}")[0] == 0
+            source = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            stuck = proposed(client, made, "file0", "--source", source)
+            until(lambda: made.call("Carfs.ListRetrievals", {}))
+            waiting = proposed(client, made, "file1")
+            time.sleep(0.5)
+            fetched = [one["Root"] for one in made.call("Carfs.ListRetrievals", {})]
+            assert fetched == [stuck["Root"]]  # nothing is fetched for the other
+            assert made.shell("deal", "end", str(stuck["ID"]))[0] == 0
+            until(lambda: made.state(waiting["ID"]) == "Active")
+        finally:
+            made.agent.__exit__()

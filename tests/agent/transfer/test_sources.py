@@ -31,6 +31,7 @@ from carlib.cid import Cid
 from tests.agent.gateway.test_gateway import cids_of, make_tree, serve_tree
 from tests.agent.gateway.worlds import gateway_at
 from tests.agent.retrievals.worlds import retrievals_at
+from tests.conftest import ExpectWarning
 
 ANY = Cid.of(b"any")
 TAG = '"one"'
@@ -198,3 +199,38 @@ async def test_a_private_address_that_only_a_router_names_is_not_asked(tmp_path:
             (found,) = await providers(router, ANY, means)
             with pytest.raises(ShardError, match="is a private address"):
                 await found.raw(ANY)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RetrievalConfig(attempts=1, hedge_s=0, response_timeout_s=0.2, connect_timeout_s=0.1), "did not answer in 0.3"),
+        (RetrievalConfig(attempts=1, hedge_s=0, stall_timeout_s=0.2), "stalled"),
+        (RetrievalConfig(attempts=1, hedge_s=0, max_redirects=0), "more than 0 redirects"),
+    ],
+)  # fmt: skip
+async def test_servers_are_waited_for_as_long_as_configured(
+    config: RetrievalConfig, words: str, tmp_path: Path, expect_warning: ExpectWarning
+) -> None:
+    """A server that is silent, one that stops in the middle, and one that sends elsewhere."""
+    expect_warning("failed")
+    beginning = {
+        "did": b"",
+        "stalled": b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ipld.car\r\nContent-Length: 100\r\n\r\nx",
+        "more": b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+    }[words.partition(" ")[0]]
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            if beginning:
+                await stream.send_all(beginning)
+            await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        async with retrievals_at(tmp_path, config=config) as retrievals:
+            with trio.fail_after(20), pytest.raises(ShardError, match=words):
+                await retrievals.wait(retrievals.start(Wanted(str(ANY)), [url]))
+        nursery.cancel_scope.cancel()
