@@ -204,7 +204,7 @@ async def test_a_private_address_that_only_a_router_names_is_not_asked(tmp_path:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (RetrievalConfig(attempts=1, hedge_s=0, response_timeout_s=0.2, connect_timeout_s=0.1), "did not answer in 0.3"),
+        (RetrievalConfig(attempts=1, response_timeout_s=0.2, connect_timeout_s=0.1), "did not answer in 0.3"),
         (RetrievalConfig(attempts=1, hedge_s=0, stall_timeout_s=0.2), "stalled"),
         (RetrievalConfig(attempts=1, hedge_s=0, max_redirects=0), "more than 0 redirects"),
     ],
