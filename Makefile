@@ -29,10 +29,11 @@ test: install ## All checks, then all tests
 	checked=0; $(AGAIN) check || checked=$$?; wait $$!; [ $$checked -eq 0 ] || exit $$checked; \
 	exec $(BIN)/python -m pytest
 
-check: install ## Formatting, lint and types
+check: install ## Formatting, lint, types and unit files
 	@$(BIN)/ruff format --check --quiet . || { echo "carfs: run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.units
 
 machine: install ## Build the image of a machine that tests boot; needs root, Debian and a minute or two
 	@$(BIN)/python -m tests.machine build

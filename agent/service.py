@@ -78,6 +78,7 @@ async def run(
         logger.info("ready: %s", repository.socket)
         gc.freeze()  # modules and shards stay: a full collection would look at them for 50 ms each time
         systemd.notify("READY=1")
+        await stack.enter_async_context(_beating(parts))
         task_status.started()
         await stop.wait()
         systemd.notify("STOPPING=1")
@@ -99,6 +100,28 @@ async def _heeding_signals(stop: trio.Event) -> AsyncIterator[None]:
             nursery.start_soon(_dump_on_signal, dump_signals, sys.stderr)
             yield
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _beating(parts: Parts) -> AsyncIterator[None]:
+    """Tells systemd, if it wants to know, that the event loop goes on, and what it does; from a task of it, so that a
+    loop that is stuck is silent."""
+    span_s = systemd.watchdog_s()
+    async with trio.open_nursery() as nursery:
+        if span_s is not None:
+            nursery.start_soon(_beat, parts, span_s / 3)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _beat(parts: Parts, interval_s: float) -> None:
+    while True:
+        services = parts.services
+        tasks, headroom = services.scheduler.counts(), services.scheduler.snapshot().memory.headroom
+        shards = len(services.dagstore.list_keys())
+        left = "" if headroom is None else f", headroom {headroom >> 20} MiB"
+        systemd.notify("WATCHDOG=1", f"STATUS={shards} shards, {tasks.busy + tasks.waiting} tasks{left}")
+        await trio.sleep(interval_s)
 
 
 @asynccontextmanager

@@ -22,6 +22,14 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
+def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds in which systemd wants to hear from us (`WATCHDOG=1`), if it does (sd_watchdog_enabled(3))."""
+    text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not text.isdecimal() or not int(text) or (pid and pid != str(os.getpid())):
+        return None
+    return int(text) / 1e6
+
+
 def is_journal(descriptor: int, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether what is written to `descriptor` goes to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
     try:

@@ -69,9 +69,16 @@ def mount(
     names = [name for option in options for name in option.split(",") if name]
     serve = partial(_serve, cars, mountpoint, names, deadline_s, settle_s, quiet)
     if foreground:
-        serve(lambda: None)
+        serve(_ready)
         return Exit.DONE
     return daemon.detached(serve, (log or daemon.default_log()).absolute())
+
+
+def _ready() -> None:
+    """Tells systemd that the mount answers, if it is what has started us."""
+    from agent import systemd
+
+    systemd.notify("READY=1")
 
 
 def _serve(

@@ -31,6 +31,10 @@ COMMANDS: CommandTable = {
     "dagstore": ("agent.cli.dagstore:dagstore", "Shards: register, list, initialise, recover, destroy."),
     "client": ("agent.cli.client:client", "Imports: import, list, verify, repair, export; commP."),
     "deal": ("agent.cli.deal:deal", "Storage deals: propose, list, import, retry, end, unseal."),
+    "systemd": (
+        "agent.cli.units:systemd",
+        "Run agent and mounts as units of systemd: install, status, uninstall.",
+    ),
     "auth": ("agent.cli.auth:auth", "Tokens for clients over TCP: create, verify, revoke."),
     "rpc": ("agent.cli.rpc:rpc", "The agent's interface: its schema, any call."),
     "config": ("agent.cli.config:config", "The agent's configuration: show, explain, check."),
