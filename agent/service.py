@@ -26,7 +26,7 @@ from agent.parts import Parts, open_parts
 from agent.repository import NoHome, Repository, RepositoryLocked, locked
 from agent.rpc.access import Rules
 from agent.rpc.application import application
-from agent.rpc.binds import BindError, TcpBind, UnixBind
+from agent.rpc.binds import Bind, BindError, Given, TcpBind, UnixBind, address_of, taken
 from agent.rpc.http import serve
 from agent.scheduler.overrides import NONE, Overrides
 
@@ -128,27 +128,32 @@ async def _beat(parts: Parts, interval_s: float) -> None:
 async def _serving(repository: Repository, config: Config, parts: Parts) -> AsyncIterator[trio.Event]:
     """Answers calls for the time of the block; set the event before it ends."""
     stop_serving = trio.Event()
+    given: Given = {address_of(one): one for one in systemd.given_sockets()}
+    calls: list[Bind] = [_bind(repository, config), *_token_binds(config)]
     async with trio.open_nursery() as nursery:
         rules = Rules(config.admin_gid(), config.rpc.allowed_hosts, config.rpc.allowed_origins)
         _, *addresses = await nursery.start(
             partial(serve, grace_s=config.rpc.stop_grace_s),
             application(parts.services, parts.hub, rules),
-            [_bind(repository, config), *_token_binds(config)],
+            [taken(bind, given) for bind in calls],
             stop_serving,
         )
         parts.services.addresses.extend(map(str, addresses))
         for address in addresses:
             logger.info("listening on %s for clients with a token", address)
-        await _serve_gateway(nursery, config, parts, stop_serving)
+        await _serve_gateway(nursery, config, parts, given, stop_serving)
+        for bind, left in given.items():
+            logger.warning("systemd listens on %s for us, which is no address of the configuration", bind)
+            left.close()
         yield stop_serving
 
 
 async def _serve_gateway(
-    nursery: trio.Nursery, config: Config, parts: Parts, stop_serving: trio.Event
+    nursery: trio.Nursery, config: Config, parts: Parts, given: Given, stop_serving: trio.Event
 ) -> None:
     """Data for whoever asks, where that is configured."""
     serving = parts.services.serving
-    binds = _tcp_binds("gateway.listen", config.gateway.listen)
+    binds = [taken(bind, given) for bind in _tcp_binds("gateway.listen", config.gateway.listen)]
     if serving is None or not binds:
         return
     tls = await trio.to_thread.run_sync(server_tls, config.gateway, parts.services.directory)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Final
+
+FIRST_GIVEN: Final = 3  # sd_listen_fds(3)
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -28,6 +31,19 @@ def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
     if not text.isdecimal() or not int(text) or (pid and pid != str(os.getpid())):
         return None
     return int(text) / 1e6
+
+
+def given_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
+    """Sockets that systemd listens on for us (sd_listen_fds(3)); once, since the variables are taken away."""
+    count, pid = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if not count.isdecimal() or pid != str(os.getpid()):
+        return []
+    found = []
+    for descriptor in range(FIRST_GIVEN, FIRST_GIVEN + int(count)):
+        os.set_inheritable(descriptor, False)
+        found.append(socket.socket(fileno=descriptor))
+    return found
 
 
 def is_journal(descriptor: int, environ: Mapping[str, str] = os.environ) -> bool:

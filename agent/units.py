@@ -12,6 +12,7 @@ FOLDER: Final = "systemd"
 PROGRAM: Final = "/usr/local/bin/carfs"
 """As the files have it; replaced by where carfs is."""
 AGENT: Final = "carfs-agent.service"
+SOCKET: Final = "carfs-agent.socket"
 _PLACES: Final = {"": "systemd/system", "sysusers.d": "sysusers.d", "tmpfiles.d": "tmpfiles.d"}
 
 

@@ -14,7 +14,7 @@ import click
 
 from agent.cli.command import CommandTable, command, example, group
 from agent.cli.exits import CommandFailed, Exit
-from agent.units import AGENT, NoUnits, UnitFile, unit_files
+from agent.units import AGENT, SOCKET, NoUnits, UnitFile, unit_files
 
 STATE = "/var/lib/carfs"
 
@@ -68,9 +68,9 @@ def install(mountpoint: Path | None, no_start: bool, root: Path) -> None:
     _run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/carfs.conf")
     _run("systemctl", "daemon-reload")
     if no_start:
-        print(f"to start the agent: systemctl enable --now {AGENT}")
+        print(f"to start the agent: systemctl enable --now {SOCKET} {AGENT}")
         return
-    units = [AGENT] if mountpoint is None else [AGENT, _mount_unit(mountpoint)]
+    units = [SOCKET, AGENT, *([] if mountpoint is None else [_mount_unit(mountpoint)])]
     _run("systemctl", "enable", "--now", *units)
     for unit in units:
         print(f"started {unit}")
@@ -108,8 +108,9 @@ def uninstall(purge: bool, root: Path) -> None:
             ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", "carfs-*"],
             capture_output=True, text=True, check=False,
         ).stdout  # fmt: skip
-        units = [line.split()[0] for line in listed.splitlines() if line.split()[0].endswith(".service")]
-        units = [unit for unit in units if unit != AGENT] + [AGENT]  # mounts end before what they are of
+        units = [line.split()[0] for line in listed.splitlines()]
+        units = [unit for unit in units if unit.endswith((".service", ".socket")) and unit != AGENT]
+        units.append(AGENT)  # mounts end before what they are of
         for unit in units:
             subprocess.run(["systemctl", "disable", "--now", "--quiet", unit], check=False)
     for one in _files(_program()):

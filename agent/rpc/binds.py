@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -26,6 +26,7 @@ class UnixBind:
 
     path: Path
     mode: int = 0o600
+    given: socket.socket | None = field(default=None, compare=False)  # that somebody listens on there for us
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class TcpBind:
 
     host: str
     port: int  # 0: any that is free
+    given: socket.socket | None = field(default=None, compare=False)  # as above
 
     @classmethod
     def parse(cls, text: str) -> TcpBind:
@@ -59,7 +61,7 @@ class TcpBind:
 Bind = UnixBind | TcpBind
 
 
-def address_of(listener: trio.socket.SocketType) -> Bind:
+def address_of(listener: trio.socket.SocketType | socket.socket) -> Bind:
     """Where a listener listens, with the port that it got."""
     if listener.family == socket.AF_UNIX:
         return UnixBind(Path(os.fsdecode(listener.getsockname())))
@@ -67,8 +69,21 @@ def address_of(listener: trio.socket.SocketType) -> Bind:
     return TcpBind(host, port)
 
 
+Given = dict[Bind, socket.socket]
+"""Sockets that are listened on already, by where."""
+
+
+def taken(bind: Bind, given: Given) -> Bind:
+    """With the socket that is listened on there already, if there is one; it is taken out."""
+    found = given.pop(UnixBind(bind.path) if isinstance(bind, UnixBind) else bind, None)
+    return bind if found is None else replace(bind, given=found)
+
+
 def listen(bind: Bind, stack: ExitStack) -> trio.SocketListener:
-    """A listener on `bind`; the stack closes it, and removes its file. Raises BindError."""
+    """A listener on `bind`; the stack closes it, and removes its file if it is ours. Raises BindError."""
+    if bind.given is not None:
+        stack.callback(bind.given.close)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(bind.given))
     listener = _listen_unix(bind) if isinstance(bind, UnixBind) else _listen_tcp(bind)
     if isinstance(bind, UnixBind):
         stack.callback(bind.path.unlink, missing_ok=True)

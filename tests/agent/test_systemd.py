@@ -6,11 +6,16 @@ import io
 import logging
 import os
 import socket
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from agent import logs, systemd
+from agent.client import Client
+from tests.fixtures import REPOSITORY
 
 
 def test_readiness_goes_to_the_socket_that_systemd_names(tmp_path: Path) -> None:
@@ -64,3 +69,52 @@ def test_each_line_of_a_record_has_its_level_for_the_journal() -> None:
     levels = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.CRITICAL: "<2>"}
     for level, prefix in levels.items():
         assert handler.format(logging.LogRecord("x", level, "f", 1, "m", (), None)) == f"{prefix}x: m"
+
+
+def test_sockets_are_taken_from_systemd_once_and_only_if_they_are_for_us() -> None:
+    environ = {"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "x"}
+    assert systemd.given_sockets(environ) == [] and environ == {}
+    assert systemd.given_sockets({}) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "x"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_fed_if_systemd_wants_that(environ: dict[str, str], expected: float | None) -> None:
+    assert systemd.watchdog_s(environ) == expected
+
+
+def test_an_agent_takes_the_sockets_that_are_listened_on_for_it_and_leaves_them_there(tmp_path: Path) -> None:
+    """As systemd does it: descriptors from 3 on, and the pid of the process that `exec` makes the agent."""
+    state = tmp_path / "a"
+    state.mkdir()
+    with socket.socket(socket.AF_UNIX) as rpc, socket.create_server(("127.0.0.1", 0)) as data:
+        rpc.bind(str(state / "agent.sock"))
+        rpc.listen()
+        port = data.getsockname()[1]
+        (state / "config.toml").write_text(f'[gateway]\nlisten = ["127.0.0.1:{port}"]\n')
+        script = f"exec 3<&{rpc.fileno()} 4<&{data.fileno()}; export LISTEN_FDS=2 LISTEN_PID=$$; "
+        script += f"exec {sys.executable} -m agent.cli.main agent"
+        environment = {**os.environ, "CARFS_PATH": str(state), "PYTHONPATH": str(REPOSITORY)}
+        for _ in range(2):
+            with subprocess.Popen(
+                ["bash", "-c", script], env=environment, pass_fds=(rpc.fileno(), data.fileno()),
+                stderr=subprocess.DEVNULL,
+            ) as process:  # fmt: skip
+                # No agent has to be ready: whoever calls waits in the socket's queue.
+                assert Client(state / "agent.sock", timeout_s=60).call("Carfs.Status")["Pid"] == process.pid
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/ipfs/bafkqaaa?format=raw", timeout=60
+                ) as answer:
+                    assert answer.status == 200
+                process.terminate()
+            assert process.returncode == 0
+            assert (state / "agent.sock").is_socket()  # it is not ours to remove

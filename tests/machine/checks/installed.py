@@ -49,6 +49,8 @@ def check() -> None:
         until(lambda: listed() == ["photos"])
         kill(AGENT)
         until(lambda: show(AGENT, "ActiveState") == "active" and listed() == ["photos"])
+        subprocess.run(["systemctl", "stop", AGENT], check=True)
+        assert "photos" in carfs("dagstore", "list-shards")  # the call starts it
         assert "as here" in carfs("systemd", "status")
         print(carfs("systemd", "uninstall"))
         assert not PLACE.is_mount() and Path("/var/lib/carfs/carfs.db").exists()
