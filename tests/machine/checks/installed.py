@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.machine.agents import CARFS, write_car
 from tests.machine.guest import show, until
 
-MACHINES = ("box",)
+MACHINES = ("run", "box")
 AGENT = "carfs-agent.service"
 MOUNT = "carfs-mount@mnt-carfs.service"
 PLACE = Path("/mnt/carfs")
