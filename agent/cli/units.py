@@ -138,12 +138,12 @@ def _mount_unit(mountpoint: Path) -> str:
 
 
 def _program() -> Path:
-    """The carfs that runs, as units are to start it."""
-    own = Path(sys.argv[0])
-    if own.name == "carfs" and own.is_absolute() and os.access(own, os.X_OK):
-        return own
-    found = shutil.which("carfs")
-    return Path(found) if found else own.absolute()
+    """The carfs that runs, as units are to start it; raises CommandFailed."""
+    beside = Path(sys.executable).with_name("carfs")
+    for path in (Path(sys.argv[0]), Path(shutil.which("carfs") or beside), beside):
+        if path.name == "carfs" and path.is_absolute() and os.access(path, os.X_OK):
+            return path
+    raise CommandFailed("no program carfs is to be found that units could start", Exit.NOT_FOUND)
 
 
 def _refuse_unreadable(program: Path) -> None:
