@@ -55,6 +55,8 @@ def install(mountpoint: Path | None, no_start: bool, root: Path) -> None:
     if mountpoint is not None and not mountpoint.is_absolute():
         raise click.UsageError(f"--mount is an absolute path, not {mountpoint}")
     program = _program()
+    if root == Path("/"):
+        _refuse_unreadable(program)
     for one in _files(program):
         target = one.below(root)
         with _refusals():
@@ -63,7 +65,6 @@ def install(mountpoint: Path | None, no_start: bool, root: Path) -> None:
         print(f"wrote {target}")
     if root != Path("/"):
         return
-    _refuse_unreadable(program)
     _run("systemd-sysusers", "/etc/sysusers.d/carfs.conf")
     _run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/carfs.conf")
     _run("systemctl", "daemon-reload")
@@ -103,7 +104,7 @@ def status(root: Path) -> int:
 @root_option
 def uninstall(purge: bool, root: Path) -> None:
     """End agent, mounts and workers, and remove the unit files. The state stays, unless it is purged."""
-    if root == Path("/"):
+    if root == Path("/") and shutil.which("systemctl"):
         listed = subprocess.run(
             ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", "carfs-*"],
             capture_output=True, text=True, check=False,

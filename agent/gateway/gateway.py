@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -15,10 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from agent.dagstore.failures import ErrorClass, ShardError
 from agent.gateway import answers, cars
-from agent.gateway.answering import Answering
 from agent.gateway.asked import Asked, CarAsked, RawAsked, Refused, parse
-from agent.gateway.outgoing import Outgoing
-from agent.local.blocks import LocalBlocks, Session
+from agent.gateway.endpoint import Endpoint
+from agent.local.blocks import Session
 from carlib.cid import Cid
 from carlib.errors import BlockNotFound, CarError
 
@@ -27,17 +24,8 @@ logger = logging.getLogger(__name__)
 WARM: Final = 4  # stores that are asked for a single block before anybody looks up who has it
 
 
-class Gateway:
+class Gateway(Endpoint):
     """The ASGI endpoint of `/ipfs/{path}`."""
-
-    def __init__(self, local: LocalBlocks, answering: Answering, folder: Path) -> None:
-        """`folder` is for what slow clients have to wait for."""
-        self._local = local
-        self._answering = answering
-        self._folder = folder
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answering.run(self._answer, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -89,10 +77,8 @@ class Gateway:
         if request.method == "HEAD":
             await self._answering.head(send, 200, headers, last=True)
             return
-        out = Outgoing(self._answering, request.scope, send, self._folder)
-        async with aclosing(cars.in_threads(cars.pieces(session, asked), self._local.limiter)) as pieces:
-            await out.send_all(pieces, lambda: self._answering.head(send, 200, headers))
-        await self._answering.body(send, b"", last=True)
+        pieces = cars.pieces(session, asked)
+        await self._stream(request.scope, send, pieces, lambda: self._answering.head(send, 200, headers))
 
 
 def _block(session: Session, cid: Cid) -> bytes:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -25,11 +23,10 @@ from starlette.types import Receive, Scope, Send
 
 from agent.dagstore.failures import ShardError
 from agent.gateway import cars
-from agent.gateway.answering import Answering
 from agent.gateway.answers import Headers
 from agent.gateway.asked import CAR_TYPE, MAX_PATH_BYTES, MAX_SEGMENTS, RAW_TYPE, CarAsked, Refused
-from agent.gateway.outgoing import Outgoing
-from agent.local.blocks import LocalBlocks, Session
+from agent.gateway.endpoint import Endpoint
+from agent.local.blocks import Session
 from carlib import links, traversal
 from carlib.blockstore import Blocks
 from carlib.cid import Cid
@@ -67,7 +64,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A body in pieces, made by an iterator that blocks, and its type; `size` in bytes if that is known."""
+    """A body in pieces, made by an iterator that blocks, its type, and more headers."""
 
     kind: str
     pieces: Iterator[bytes]
@@ -77,17 +74,8 @@ class Given:
 Command = Callable[[Blocks, Asked], Given]
 
 
-class KuboRpc:
+class KuboRpc(Endpoint):
     """The ASGI endpoint."""
-
-    def __init__(self, local: LocalBlocks, answering: Answering, folder: Path) -> None:
-        """`folder` is for what slow clients have to wait for."""
-        self._local = local
-        self._answering = answering
-        self._folder = folder
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answering.run(self._answer, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -127,10 +115,8 @@ class KuboRpc:
             found = await trio.to_thread.run_sync(
                 partial(_called, COMMANDS[name], session, asked), limiter=self._local.limiter
             )
-            out = Outgoing(self._answering, request.scope, send, self._folder)
-            async with aclosing(cars.in_threads(found.pieces, self._local.limiter)) as pieces:
-                await out.send_all(pieces, lambda: begin([("content-type", found.kind), *found.more]))
-            await self._answering.body(send, b"", last=True)
+            headers = [("content-type", found.kind), *found.more]
+            await self._stream(request.scope, send, found.pieces, lambda: begin(headers))
 
     async def _asked(self, query: QueryParams, session: Session) -> Asked:
         """Arguments, looked up and not denied; raises Refused."""

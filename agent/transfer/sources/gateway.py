@@ -55,7 +55,7 @@ class GatewaySource:
     async def raw(self, cid: Cid, begin: bytes = b"") -> bytes:
         url = self._url(f"{cid}?format=raw")
         headers = {"accept": RAW_TYPE} | ({"range": f"bytes={len(begin)}-"} if begin else {})
-        async with self.means.get(url, headers, partial=True) as answer:
+        async with self.means.get(url, headers, partial=bool(begin)) as answer:
             data = bytearray(begin if _goes_on(answer, len(begin)) else b"")
             async for piece in answer.body:
                 data += piece
